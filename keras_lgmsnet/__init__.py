@@ -1,0 +1,49 @@
+"""LGMSNet for Keras 3: light medical image segmentation on TensorFlow, JAX and PyTorch.
+
+Names are imported on first use, so `import keras_lgmsnet` does not import Keras: a command line
+can still choose the backend.
+
+Example:
+
+```python
+import keras_lgmsnet as kl
+
+model = kl.LGMSNet2D(input_shape=(256, 256, 3), num_classes=1)
+model.fit(dataset)
+```
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_lgmsnet import checkpoints, layers, losses, metrics, optimizers
+    from keras_lgmsnet.models import LGMSNet2D, LGMSNet3D
+
+__version__ = "0.1.0"
+
+_MODULES = ("checkpoints", "layers", "losses", "metrics", "optimizers")
+_MODELS = ("LGMSNet2D", "LGMSNet3D")
+
+__all__ = [
+    "LGMSNet2D",
+    "LGMSNet3D",
+    "__version__",
+    "checkpoints",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"keras_lgmsnet.{name}")
+    if name in _MODELS:
+        return getattr(importlib.import_module("keras_lgmsnet.models"), name)
+    raise AttributeError(f"module 'keras_lgmsnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
