@@ -1,0 +1,336 @@
+"""What a recipe is, how it is found, overridden and stored.
+
+A recipe file is a Python file that defines `recipe = Recipe(...)`. Recipes are frozen dataclasses
+all the way down; every field is checked when it is set, whether in a file, by `override` or from
+JSON. Nothing here imports Keras: the command line reads a recipe before it chooses a backend.
+"""
+
+import ast
+import dataclasses
+import difflib
+import runpy
+import traceback
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The images and what is done to them before the network.
+
+    Args:
+        source: Name of a TFDS builder, such as `"isic2018_task1"`, or `"synthetic"` for generated
+            ultrasound-like images.
+        image_size: `(height, width)` in pixels that images and masks are resized to; both
+            divisible by 32.
+        validation_fraction: Share of the images held out for validation, between 0 and 1.
+        split_seed: Seed of the random split; the paper's splits 1, 2 and 3 are 41, 64 and 1337.
+        preprocessing: `"imagenet"` normalises RGB once with ImageNet's mean and deviation;
+            `"published"` is the published program's literal arithmetic, for reproduction.
+        augmentation: `"rotate_flip"` (random rotations by multiples of 90° and flips), or `None`.
+        num_images: How many images to generate; only for `source="synthetic"`.
+    """
+
+    source: str
+    image_size: tuple[int, int] = (256, 256)
+    validation_fraction: float = 0.3
+    split_seed: int = 41
+    preprocessing: Literal["imagenet", "published"] = "imagenet"
+    augmentation: Literal["rotate_flip"] | None = "rotate_flip"
+    num_images: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _require(self, "source", self.source != "", "not be empty")
+        _require(
+            self,
+            "image_size",
+            all(side > 0 and side % 32 == 0 for side in self.image_size),
+            "have sides divisible by 32, such as (256, 256)",
+        )
+        _require(
+            self, "validation_fraction", 0 < self.validation_fraction < 1, "lie between 0 and 1"
+        )
+        _require(self, "split_seed", self.split_seed >= 0, "not be negative")
+        if self.source == "synthetic":
+            _require(
+                self,
+                "num_images",
+                self.num_images is not None and self.num_images >= 2,
+                "be at least 2 for synthetic images",
+            )
+        else:
+            _require(
+                self,
+                "num_images",
+                self.num_images is None,
+                "be None: only synthetic images are generated in any number",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The arguments of `keras_lgmsnet.LGMSNet2D`, where they are documented."""
+
+    num_classes: int = 1
+    dims: tuple[int, ...] = (16, 32, 64, 128, 128)
+    kernel_sizes: tuple[int, ...] = (3, 5, 7, 9)
+    transformer_ratio: float = 0.75
+    activation: str = "gelu"
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The optimisation: stochastic gradient descent with a polynomially decaying rate.
+
+    Args:
+        epochs: Passes over the training images; the learning rate reaches 0 after the last.
+        batch_size: Images per step.
+        learning_rate: Rate of the first step.
+        momentum: Momentum, in [0, 1).
+        weight_decay: L2 penalty on every trainable tensor, as in `torch.optim.SGD`.
+        seed: Seed of the initial weights, the image order and the augmentation.
+        precision: Keras dtype policy of the network; losses and metrics are float32 under each.
+    """
+
+    epochs: int = 500
+    batch_size: int = 16
+    learning_rate: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    seed: int = 0
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _require(self, "epochs", self.epochs >= 1, "be at least 1")
+        _require(self, "batch_size", self.batch_size >= 1, "be at least 1")
+        _require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "be above 0")
+        _require(self, "momentum", 0 <= self.momentum < 1, "lie in [0, 1)")
+        _require(self, "weight_decay", 0 <= self.weight_decay < float("inf"), "not be negative")
+        _require(self, "seed", 0 <= self.seed < 2**32, "lie in [0, 2**32)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a training run. The defaults are the published 2D settings.
+
+    Example:
+    ```python
+    recipe = Recipe(data=Data(source="isic2018_task1"), training=Training(epochs=50))
+    ```
+    """
+
+    data: Data
+    model: Model = field(default_factory=Model)
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested dictionaries of plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return the recipe that `to_dict` described, also after a round trip through JSON.
+
+        Raises:
+            ValueError: If a key is unknown or missing, or a value is not allowed.
+        """
+        return _build(cls, values, prefix="")
+
+
+def load_recipe(path_or_name: str | Path) -> Recipe:
+    """Return the `recipe` that a Python file defines.
+
+    The file is executed, and no other: name only files you trust.
+
+    Args:
+        path_or_name: A path that ends in `.py`; where no such file exists, the name of a bundled
+            recipe, with or without `recipes/` before and `.py` behind it.
+
+    Raises:
+        FileNotFoundError: If there is neither such a file nor such a bundled recipe.
+        ValueError: If the file fails, or defines no `recipe`.
+    """
+    path = Path(path_or_name)
+    if not (path.suffix == ".py" and path.is_file()):
+        path = _bundled_recipe(path)
+    try:
+        recipe = runpy.run_path(str(path)).get("recipe")
+    except Exception as error:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == str(path)
+        ]
+        where = f"{path}, line {lines[-1]}" if lines else path
+        raise ValueError(f"Recipe {where}: {type(error).__name__}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise ValueError(
+            f"A recipe file must define `recipe = Recipe(...)`. Received: {path}, "
+            f"where `recipe` is {recipe!r}"
+        )
+    return recipe
+
+
+def override(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
+    """Return the recipe with fields replaced, as `--set` does.
+
+    Args:
+        recipe: The recipe to start from.
+        assignments: Texts `"section.field=value"`, such as `"training.epochs=5"`,
+            `"data.image_size=128,128"` or `"data.augmentation=none"`.
+
+    Raises:
+        ValueError: If a text has another form, names no field or gives a value of another type.
+    """
+    values = recipe.to_dict()
+    known = {
+        f"{section}.{name}": annotation
+        for section, section_type in typing.get_type_hints(Recipe).items()
+        for name, annotation in typing.get_type_hints(section_type).items()
+    }
+    for assignment in assignments:
+        key, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals:
+            raise ValueError(
+                f"An override must read KEY=VALUE, such as training.epochs=5. "
+                f"Received: {assignment!r}"
+            )
+        if key not in known:
+            raise ValueError(_unknown_key(key, list(known)))
+        section, name = key.split(".")
+        values[section][name] = _conform(_parse(text, known[key]), known[key], key)
+    return Recipe.from_dict(values)
+
+
+def _bundled_recipe(name: Path) -> Path:
+    package = Path(__file__).parent
+    # The wheel maps recipes/ into the package; in a checkout it lies beside the package.
+    folder = next(
+        folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()
+    )
+    bundled = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    stem = name.as_posix().removeprefix("recipes/").removesuffix(".py")
+    if stem in bundled:
+        return bundled[stem]
+    raise FileNotFoundError(
+        f"There is no recipe file {name}; bundled recipes are: {', '.join(bundled)}."
+    )
+
+
+def _build(cls: type, values: Any, prefix: str) -> Any:
+    """Return the dataclass `cls` of nested `values`; `prefix` is its key with a dot."""
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{prefix.rstrip('.') or 'A recipe'} must be a mapping. Received: {values!r}"
+        )
+    annotations = typing.get_type_hints(cls)
+    arguments = {}
+    for name, value in values.items():
+        if name not in annotations:
+            raise ValueError(_unknown_key(prefix + name, [prefix + known for known in annotations]))
+        if dataclasses.is_dataclass(annotations[name]):
+            value = _build(annotations[name], value, f"{prefix}{name}.")
+        arguments[name] = value
+    for section in dataclasses.fields(cls):
+        required = section.default is section.default_factory is dataclasses.MISSING
+        if required and section.name not in arguments:
+            raise ValueError(f"The recipe gives no {prefix}{section.name}.")
+    return cls(**arguments)
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    # Compared as a whole and by the last part alone, so that `epochs` finds `training.epochs`.
+    near = difflib.get_close_matches(key, known) or [
+        candidate
+        for candidate in known
+        if difflib.get_close_matches(key.rpartition(".")[2], [candidate.rpartition(".")[2]])
+    ]
+    if near:
+        return f"Unknown recipe key {key!r}; did you mean {' or '.join(near)}?"
+    return f"Unknown recipe key {key!r}; known are {', '.join(known)}."
+
+
+def _parse(text: str, annotation: Any) -> Any:
+    """Return the value a command line's text stands for."""
+    alternatives = _alternatives(annotation)
+    if text.lower() == "none" and types.NoneType in alternatives:
+        return None
+    if any(
+        alternative is str or typing.get_origin(alternative) is Literal
+        for alternative in alternatives
+    ):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _check_types(section: Any) -> None:
+    """Check every field of a frozen dataclass against its annotation, converting exact matches."""
+    for name, annotation in typing.get_type_hints(type(section)).items():
+        key = _key(section, name)
+        object.__setattr__(section, name, _conform(getattr(section, name), annotation, key))
+
+
+def _conform(value: Any, annotation: Any, key: str) -> Any:
+    """Return the value as the annotated type: an int may be a float, a list a tuple."""
+    for alternative in _alternatives(annotation):
+        origin, arguments = typing.get_origin(alternative), typing.get_args(alternative)
+        if origin is Literal:
+            if value in arguments:
+                return value
+        elif origin is tuple:
+            if isinstance(value, list | tuple):
+                length = len(value) if arguments[-1] is Ellipsis else len(arguments)
+                if len(value) == length and all(type(item) is arguments[0] for item in value):
+                    return tuple(value)
+        elif alternative is float:
+            if type(value) in (int, float):
+                return float(value)
+        elif type(value) is alternative:  # not isinstance: True is no integer
+            return value
+    raise ValueError(f"{key} must be {_describe(annotation)}. Received: {value!r}")
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if is_union else (annotation,)
+
+
+def _describe(annotation: Any) -> str:
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+    words[types.NoneType] = "None"
+    described = []
+    for alternative in _alternatives(annotation):
+        origin, arguments = typing.get_origin(alternative), typing.get_args(alternative)
+        if origin is Literal:
+            described += [repr(argument) for argument in arguments]
+        elif origin is tuple:
+            several = arguments[-1] is Ellipsis
+            described.append("integers such as (3, 5, 7)" if several else "two integers")
+        else:
+            described.append(words.get(alternative) or f"a {alternative.__name__}")
+    return " or ".join(described)
+
+
+def _require(section: Any, name: str, condition: bool, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"{_key(section, name)} must {rule}. Received: {getattr(section, name)!r}")
+
+
+def _key(section: Any, name: str) -> str:
+    """Return the key that `--set` gives a field, such as `training.epochs`."""
+    return name if isinstance(section, Recipe) else f"{type(section).__name__.lower()}.{name}"

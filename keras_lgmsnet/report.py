@@ -1,0 +1,162 @@
+"""The report of a run: one HTML page with everything inside."""
+
+import base64
+import io
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+TRUTH_COLOR = "#00e5ff"
+PREDICTION_COLOR = "#ffb300"
+
+
+def render_report(
+    *,
+    title: str,
+    metrics: dict[str, Any],
+    history: Sequence[dict[str, float]],
+    ids: Sequence[str],
+    images: np.ndarray,
+    segmentation_masks: np.ndarray,
+    predictions: np.ndarray,
+    ious: np.ndarray,
+    recipe: dict[str, dict[str, Any]],
+    environment: dict[str, str],
+) -> str:
+    """Return the report as a page that needs no other file.
+
+    Args:
+        title: Heading of the page.
+        metrics: Contents of `metrics.json`.
+        history: One mapping an epoch: `loss`, `iou`, `f1`, their `val_` counterparts, and
+            `learning_rate`.
+        ids: Name of every validation image.
+        images: 8-bit RGB, shape `(images, height, width, 3)`.
+        segmentation_masks: True masks of 0 and 1, shape `(images, height, width, num_classes)`.
+        predictions: Predicted masks, of the same shape.
+        ious: IoU of every image.
+        recipe: The resolved recipe, by section.
+        environment: Backend and versions.
+    """
+
+    def case(index: int) -> dict[str, Any]:
+        image = _overlay(images[index], segmentation_masks[index], predictions[index])
+        return {"id": ids[index], "iou": ious[index], "image": image}
+
+    groups = _best_median_worst(ious)
+    environment_ = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = resources.files("keras_lgmsnet").joinpath("report.html.jinja").read_text("utf-8")
+    return environment_.from_string(template).render(
+        title=title,
+        metrics=metrics,
+        curves=_curves(history, metrics["best_epoch"]),
+        distribution=_distribution(ious),
+        groups={name: [case(index) for index in indices] for name, indices in groups.items()},
+        recipe=recipe,
+        environment=environment,
+        truth_color=TRUTH_COLOR,
+        prediction_color=PREDICTION_COLOR,
+    )
+
+
+def _best_median_worst(ious: np.ndarray) -> dict[str, list[int]]:
+    """Return up to three indices each, best first, without repeating an image where possible."""
+    order = np.argsort(-ious, kind="stable").tolist()
+    count = max(1, min(3, len(order) // 3))
+    middle = (len(order) - count) // 2
+    return {
+        "Best": order[:count],
+        "Median": order[middle : middle + count],
+        "Worst": order[-count:],
+    }
+
+
+def _overlay(image: np.ndarray, segmentation_mask: np.ndarray, prediction: np.ndarray) -> str:
+    """Return the image with both outlines as a JPEG data URI."""
+    height, width = image.shape[:2]
+    scale = max(1, round(512 / max(height, width)))  # room for outlines finer than a pixel
+    size = (width * scale, height * scale)
+    canvas = cv2.resize(image[..., ::-1], size, interpolation=cv2.INTER_CUBIC)  # OpenCV's BGR
+    # The wide outline first, so that both show where they coincide.
+    for masks, color, thickness in (
+        (segmentation_mask, TRUTH_COLOR, 4),
+        (prediction, PREDICTION_COLOR, 2),
+    ):
+        for mask in np.moveaxis(masks, -1, 0):
+            enlarged = cv2.resize(mask.astype("uint8"), size, interpolation=cv2.INTER_NEAREST)
+            outlines, _ = cv2.findContours(enlarged, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            bgr = tuple(bytes.fromhex(color[1:]))[::-1]
+            cv2.drawContours(canvas, outlines, -1, bgr, thickness, cv2.LINE_AA)
+    _, jpeg = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return _data_uri("image/jpeg", jpeg.tobytes())
+
+
+def _curves(history: Sequence[dict[str, float]], best_epoch: int) -> list[dict[str, str]]:
+    """Return one figure for loss, IoU, F1 and learning rate each."""
+    epochs = range(1, len(history) + 1)
+    marker = "." if len(history) < 60 else None
+    curves = []
+    for name, title in (
+        ("loss", "Loss"),
+        ("iou", "IoU"),
+        ("f1", "F1"),
+        ("learning_rate", "Learning rate"),
+    ):
+        figure, axes = _figure(title, xlabel="epoch")
+        for key, label, color in (
+            (name, "training", "#8a94a6"),
+            (f"val_{name}", "validation", "#1262b3"),
+        ):
+            if key in history[0]:
+                values = [row[key] for row in history]
+                axes.plot(epochs, values, label=label, color=color, marker=marker)
+        axes.axvline(best_epoch, color="#c2410c", linestyle=":", label="best epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+        last = history[-1].get(f"val_{name}", history[-1][name])
+        curves.append(
+            {
+                "image": _svg(figure),
+                "alt": f"{title} over {len(history)} epochs, ending at {last:.4g}.",
+            }
+        )
+    return curves
+
+
+def _distribution(ious: np.ndarray) -> dict[str, str]:
+    figure, axes = _figure("IoU of the validation images", xlabel="IoU")
+    axes.hist(ious, bins=np.linspace(0, 1, 21), color="#1262b3", edgecolor="white")
+    axes.axvline(ious.mean(), color="#c2410c", linestyle=":", label="mean")
+    axes.set(ylabel="images", xlim=(0, 1))
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    low, middle, high = np.quantile(ious, [0.25, 0.5, 0.75])
+    return {
+        "image": _svg(figure),
+        "alt": f"Histogram of IoU; quartiles {low:.3f}, {middle:.3f} and {high:.3f}.",
+    }
+
+
+def _figure(title: str, xlabel: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(4.4, 3.0), layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=xlabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e5e7eb", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return _data_uri("image/svg+xml", buffer.getvalue())
+
+
+def _data_uri(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

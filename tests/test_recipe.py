@@ -1,0 +1,252 @@
+"""Recipes: validation, files, overrides, JSON."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_lgmsnet.recipe import Data, Model, Recipe, Training, load_recipe, override
+
+pytestmark = pytest.mark.no_backend
+
+RECIPE = Recipe(data=Data(source="isic2018_task1"))
+
+
+def test_defaults_are_the_published_settings() -> None:
+    assert RECIPE.to_dict() == {
+        "data": {
+            "source": "isic2018_task1",
+            "image_size": (256, 256),
+            "validation_fraction": 0.3,
+            "split_seed": 41,
+            "preprocessing": "imagenet",
+            "augmentation": "rotate_flip",
+            "num_images": None,
+        },
+        "model": {
+            "num_classes": 1,
+            "dims": (16, 32, 64, 128, 128),
+            "kernel_sizes": (3, 5, 7, 9),
+            "transformer_ratio": 0.75,
+            "activation": "gelu",
+        },
+        "training": {
+            "epochs": 500,
+            "batch_size": 16,
+            "learning_rate": 0.02,
+            "momentum": 0.9,
+            "weight_decay": 1e-4,
+            "seed": 0,
+            "precision": "float32",
+        },
+    }
+
+
+def test_isic_recipe_is_the_published_one() -> None:
+    assert load_recipe("isic") == RECIPE
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RECIPE.training.epochs = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Data(source=""), r"data.source must not be empty. Received: ''"),
+        (lambda: Data(source=3), r"data.source must be a text. Received: 3"),
+        (lambda: Data(source="x", image_size=(256,)), r"must be two integers. Received: \(256,\)"),
+        (lambda: Data(source="x", image_size=(256, 100)), r"sides divisible by 32.*\(256, 100\)"),
+        (lambda: Data(source="x", image_size=(0, 32)), r"data.image_size must .* \(0, 32\)"),
+        (lambda: Data(source="x", validation_fraction=1), r"must lie between 0 and 1.*1.0"),
+        (lambda: Data(source="x", split_seed=-1), r"data.split_seed must not be negative"),
+        (lambda: Data(source="x", preprocessing="no"), r"'imagenet' or 'published'. .*'no'"),
+        (lambda: Data(source="x", augmentation="no"), r"'rotate_flip' or None. Received: 'no'"),
+        (lambda: Data(source="synthetic"), r"data.num_images must be at least 2"),
+        (lambda: Data(source="synthetic", num_images=1), r"at least 2 .*Received: 1"),
+        (lambda: Data(source="x", num_images=5), r"data.num_images must be None.*Received: 5"),
+        (lambda: Model(dims=(16, 3.5)), r"model.dims must be integers such as"),
+        (lambda: Model(transformer_ratio="half"), r"must be a number. Received: 'half'"),
+        (lambda: Training(epochs=0), r"training.epochs must be at least 1. Received: 0"),
+        (lambda: Training(epochs=True), r"training.epochs must be an integer. Received: True"),
+        (lambda: Training(epochs=2.0), r"training.epochs must be an integer. Received: 2.0"),
+        (lambda: Training(batch_size=0), r"training.batch_size must be at least 1"),
+        (lambda: Training(learning_rate=0), r"training.learning_rate must be above 0"),
+        (lambda: Training(learning_rate=float("nan")), r"learning_rate must be above 0.*nan"),
+        (lambda: Training(momentum=1.0), r"training.momentum must lie in \[0, 1\)"),
+        (lambda: Training(weight_decay=-1e-4), r"weight_decay must not be negative"),
+        (lambda: Training(seed=-1), r"training.seed must lie in \[0, 2\*\*32\)"),
+        (lambda: Training(precision="float64"), r"'mixed_bfloat16'. Received: 'float64'"),
+        (lambda: Recipe(data={"source": "x"}), r"data must be a Data. Received: \{"),
+    ],
+)
+def test_bad_values_are_refused(build, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_numbers_are_kept_as_annotated() -> None:
+    assert type(Training(learning_rate=1).learning_rate) is float
+    assert Model(dims=[8, 8, 8, 8, 8]).dims == (8, 8, 8, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "section", "expected"),
+    [
+        ("training.epochs=5", "training", {"epochs": 5}),
+        (" training.epochs = 5 ", "training", {"epochs": 5}),
+        ("training.learning_rate=1e-3", "training", {"learning_rate": 1e-3}),
+        ("training.learning_rate=1", "training", {"learning_rate": 1.0}),
+        ("training.precision=mixed_float16", "training", {"precision": "mixed_float16"}),
+        ("data.image_size=128,96", "data", {"image_size": (128, 96)}),
+        ("data.image_size=(128, 96)", "data", {"image_size": (128, 96)}),
+        ("data.source=123", "data", {"source": "123"}),
+        ("data.source=a=b", "data", {"source": "a=b"}),
+        ("data.augmentation=none", "data", {"augmentation": None}),
+        ("model.kernel_sizes=3,3", "model", {"kernel_sizes": (3, 3)}),
+    ],
+)
+def test_override(assignment, section, expected) -> None:
+    changed = override(RECIPE, [assignment])
+    expected_section = dataclasses.replace(getattr(RECIPE, section), **expected)
+    assert changed == dataclasses.replace(RECIPE, **{section: expected_section})
+
+
+def test_overrides_are_checked_together() -> None:
+    changed = override(RECIPE, ["data.source=synthetic", "data.num_images=8"])
+    assert changed.data.num_images == 8
+    with pytest.raises(ValueError, match=r"data.num_images must be at least 2"):
+        override(RECIPE, ["data.source=synthetic"])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training.epoch=5", r"Unknown recipe key 'training.epoch'; .*training.epochs"),
+        ("epochs=5", r"Unknown recipe key 'epochs'; did you mean training.epochs\?"),
+        ("zzz=1", r"Unknown recipe key 'zzz'; known are data.source, .*training.precision"),
+        ("training=1", r"Unknown recipe key 'training'"),
+        ("training.epochs", r"must read KEY=VALUE.*Received: 'training.epochs'"),
+        ("training.epochs=many", r"training.epochs must be an integer. Received: 'many'"),
+        ("training.epochs=1.5", r"training.epochs must be an integer. Received: 1.5"),
+        ("training.epochs=true", r"training.epochs must be an integer. Received: True"),
+        ("training.epochs=none", r"training.epochs must be an integer. Received: 'none'"),
+        ("training.epochs=__import__('os')", r"training.epochs must be an integer"),
+        ("training.precision=float8", r"training.precision must be 'float32' or"),
+        ("data.image_size=128", r"data.image_size must be two integers. Received: 128"),
+        ("model.dims=8", r"model.dims must be integers such as \(3, 5, 7\). Received: 8"),
+    ],
+)
+def test_bad_overrides_are_refused(assignment, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        override(RECIPE, [assignment])
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    image_size=st.tuples(*[st.integers(1, 16).map(lambda side: 32 * side)] * 2),
+    fraction=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    rate=st.floats(1e-9, 1e9),
+    augmentation=st.sampled_from(["rotate_flip", None]),
+    dims=st.lists(st.integers(1, 512), min_size=1).map(tuple),
+)
+def test_json_and_overrides_round_trip(image_size, fraction, rate, augmentation, dims) -> None:
+    recipe = Recipe(
+        data=Data(
+            source="x",
+            image_size=image_size,
+            validation_fraction=fraction,
+            augmentation=augmentation,
+        ),
+        model=Model(dims=dims),
+        training=Training(learning_rate=rate),
+    )
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assignments = [
+        f"{section}.{name}={value}"
+        for section, fields in recipe.to_dict().items()
+        for name, value in fields.items()
+    ]
+    assert override(RECIPE, assignments) == recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([], r"A recipe must be a mapping. Received: \[\]"),
+        ({"data": 3}, r"data must be a mapping. Received: 3"),
+        ({}, r"The recipe gives no data."),
+        ({"data": {}}, r"The recipe gives no data.source."),
+        ({"data": {"source": "x"}, "model": {"dim": [8]}}, r"'model.dim'; did you mean model.dims"),
+        ({"data": {"source": "x"}, "trainig": {}}, r"'trainig'; did you mean training\?"),
+    ],
+)
+def test_from_dict_refuses(values, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe.from_dict(values)
+
+
+def test_load_executes_the_named_file(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "isic.py"  # goes before the bundled recipe of the same name
+    path.write_text(
+        "from keras_lgmsnet.recipe import Data, Recipe\nrecipe = Recipe(data=Data(source='mine'))\n"
+    )
+    assert load_recipe(path).data.source == "mine"
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("isic.py").data.source == "mine"
+    assert load_recipe("isic").data.source == "isic2018_task1"
+
+
+@pytest.mark.parametrize("name", ["isic", "isic.py", "recipes/isic.py", "recipes/isic"])
+def test_bundled_recipe_names(name, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(name) == RECIPE
+
+
+@pytest.mark.parametrize("name", ["nothing", "mine/isic.py", "../recipes/isic.py", ""])
+def test_absent_recipe_lists_the_bundled(name, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"bundled recipes are: isic, quickstart"):
+        load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", r"must define `recipe = Recipe\(...\)`"),
+        ("recipe = 3", r"must define `recipe = .*where `recipe` is 3"),
+        ("\nrecipe = Recipe()", r"mine.py, line 2: NameError"),
+        ("recipe = (", r"mine.py: SyntaxError"),
+        (
+            "from keras_lgmsnet.recipe import Training\n\nTraining(epochs=0)",
+            r"mine.py, line 3: ValueError: training.epochs must be at least 1",
+        ),
+        (
+            "from keras_lgmsnet.recipe import Training\nTraining(epoch=0)",
+            r"mine.py, line 2: TypeError: .*unexpected keyword argument 'epoch'",
+        ),
+    ],
+)
+def test_faulty_recipe_file(text, message, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("name", ["isic", "quickstart"])
+def test_docstring_opens_with_command_hardware_hours_and_score(name) -> None:
+    text = (Path(__file__).parent.parent / "recipes" / f"{name}.py").read_text()
+    for word in (f"lgms-train recipes/{name}.py", "Hardware:", "Time:", "Expected:"):
+        assert word in text
+
+
+def test_recipe_imports_no_keras() -> None:
+    code = "import sys, keras_lgmsnet.recipe; sys.exit('keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
