@@ -1,0 +1,24 @@
+"""The layers of LGMSNet, for images and volumes, usable in any Keras network."""
+
+from keras_lgmsnet.layers.convolution import ConvNormActivation, DepthwiseConv, GroupedConv
+from keras_lgmsnet.layers.fusion import FusionBlock
+from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransformer
+from keras_lgmsnet.layers.lms import LMSBlock
+from keras_lgmsnet.layers.normalization import GroupNormalization
+from keras_lgmsnet.layers.resampling import LinearUpsampling, MaxPooling, PatchFold, PatchUnfold
+
+__all__ = [
+    "ConvNormActivation",
+    "DepthwiseConv",
+    "DepthwiseResidual",
+    "FusionBlock",
+    "GMSBlock",
+    "GroupNormalization",
+    "GroupedConv",
+    "LMSBlock",
+    "LinearUpsampling",
+    "MaxPooling",
+    "PatchFold",
+    "PatchUnfold",
+    "SparseTransformer",
+]

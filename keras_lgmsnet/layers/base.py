@@ -1,0 +1,69 @@
+"""What every layer of the package shares: channels last, the rank read from the input."""
+
+from typing import Any
+
+import keras
+
+
+class SpatialLayer(keras.layers.Layer):
+    """A layer on images `(batch, height, width, channels)` or volumes `(batch, depth, height,
+    width, channels)`.
+
+    `self.rank` (2 or 3) is known from `build` on.
+
+    Raises:
+        ValueError: If Keras is configured for `channels_first`, or an input has neither four nor
+            five axes, or its channels are not static.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        require_channels_last()
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Read the rank from the input's shape."""
+        self.rank = spatial_rank(input_shape, self.name)
+
+
+def require_channels_last() -> None:
+    """Raise if Keras's global image data format is not `"channels_last"`."""
+    data_format = keras.config.image_data_format()
+    if data_format != "channels_last":
+        raise ValueError(
+            "keras_lgmsnet computes on channels-last inputs only: call "
+            "keras.config.set_image_data_format('channels_last'). "
+            f"Received: image_data_format={data_format!r}"
+        )
+
+
+def spatial_rank(input_shape: tuple[int | None, ...], name: str) -> int:
+    """Return the number of spatial axes, 2 or 3, of an input with static channels."""
+    rank = len(input_shape) - 2
+    if rank not in (2, 3):
+        raise ValueError(
+            f"{name} expects an image batch (batch, height, width, channels) or a volume batch "
+            f"(batch, depth, height, width, channels). Received: input_shape={tuple(input_shape)}"
+        )
+    if input_shape[-1] is None:
+        raise ValueError(
+            f"{name} needs a static number of channels. Received: input_shape={tuple(input_shape)}"
+        )
+    return rank
+
+
+def require_positive(**values: int) -> None:
+    """Raise unless each named value is a positive integer."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a positive integer. Received: {name}={value!r}")
+
+
+def require_odd(**values: int) -> None:
+    """Raise unless each named kernel size is a positive odd integer."""
+    for name, value in values.items():
+        require_positive(**{name: value})
+        if value % 2 == 0:
+            raise ValueError(
+                f"{name} must be odd, so that 'same' padding is symmetric. "
+                f"Received: {name}={value!r}"
+            )

@@ -1,0 +1,80 @@
+"""The fusion block: an encoder's and a decoder's features made one."""
+
+from typing import Any
+
+import keras
+
+from keras_lgmsnet.layers.base import SpatialLayer, require_positive
+from keras_lgmsnet.layers.convolution import GroupedConv
+from keras_lgmsnet.layers.normalization import normalization_layer
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class FusionBlock(SpatialLayer):
+    """Fusion block (paper, section 3.3, after CMUNeXt), 2D or 3D.
+
+    Called with the concatenation of a skip connection and the upsampled features: a 3-wide
+    convolution in two groups, so that each is filtered by itself, then two pointwise convolutions
+    that widen to `4 * filters` and narrow to `filters`. Each is followed by exact GELU and a
+    normalization.
+
+    Args:
+        filters: Output channels.
+        normalization: `"batch"`, `"instance"`, or `None`: batch in 2D, instance in 3D.
+        **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
+
+    Raises:
+        ValueError: If `filters` is not positive, or the input's channels are odd.
+
+    Example:
+
+    >>> FusionBlock(16)(keras.ops.ones((1, 32, 32, 32))).shape
+    (1, 32, 32, 16)
+    """
+
+    def __init__(self, filters: int, normalization: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        require_positive(filters=filters)
+        self.filters = filters
+        self.normalization = normalization
+        normalization_layer(normalization, rank=2)  # an unknown name is refused here already
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the weights."""
+        super().build(input_shape)
+        steps = (
+            ("grouped", {"filters": input_shape[-1], "kernel_size": 3, "groups": 2}),
+            ("widen", {"filters": 4 * self.filters, "kernel_size": 1}),
+            ("narrow", {"filters": self.filters, "kernel_size": 1}),
+        )
+        self.convolutions, self.norms = [], []
+        shape = input_shape
+        for name, arguments in steps:
+            convolution = GroupedConv(**arguments, dtype=self.dtype_policy, name=name)
+            convolution.build(shape)
+            shape = convolution.compute_output_shape(shape)
+            norm = normalization_layer(
+                self.normalization, self.rank, dtype=self.dtype_policy, name=f"{name}_norm"
+            )
+            norm.build(shape)
+            self.convolutions.append(convolution)
+            self.norms.append(norm)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Apply the block."""
+        x = inputs
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = keras.activations.gelu(convolution(x), approximate=False)
+            x = norm(x, training=training)
+        return x
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the input's shape with `filters` channels."""
+        return (*input_shape[:-1], self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {
+            "filters": self.filters,
+            "normalization": self.normalization,
+        }

@@ -1,0 +1,121 @@
+"""Batch, instance and group normalization with the published epsilon and momentum."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lgmsnet.layers.base import SpatialLayer, require_positive
+
+EPSILON = 1e-5
+MOMENTUM = 0.9
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class GroupNormalization(SpatialLayer):
+    """Group normalization of images or volumes, computed in float32 and never beyond their axes.
+
+    Each image's channels fall into `groups` runs of neighbours; each run is brought to mean 0 and
+    variance 1 over its channels and pixels, then scaled and shifted by channel. Keras's layer of
+    that name makes a tensor of one axis more, which phones' GPUs refuse; this one reduces over
+    the pixels first and over the few remaining channels afterwards.
+
+    Args:
+        groups: Number of groups, a divisor of the channels; `-1` gives every channel a group of
+            its own (instance normalization).
+        affine: Whether to learn a scale and an offset per channel.
+        epsilon: Added to the variance; PyTorch's default.
+        **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
+
+    Raises:
+        ValueError: If `groups` does not divide the input's channels.
+
+    Example:
+
+    >>> GroupNormalization(4)(keras.ops.ones((1, 32, 32, 16))).shape
+    (1, 32, 32, 16)
+    """
+
+    def __init__(
+        self, groups: int, affine: bool = True, epsilon: float = EPSILON, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if groups != -1:
+            require_positive(groups=groups)
+        self.groups = groups
+        self.affine = affine
+        self.epsilon = epsilon
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the scale and the offset."""
+        super().build(input_shape)
+        channels = input_shape[-1]
+        if channels % self.groups:
+            raise ValueError(
+                f"{self.name}: groups must divide the input's channels. "
+                f"Received: groups={self.groups}, input_shape={tuple(input_shape)}"
+            )
+        self.gamma = self.beta = None
+        if self.affine:
+            self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
+            self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
+
+    def call(self, inputs: Any) -> Any:
+        """Normalize each image's groups of channels."""
+        # Sums over 256² pixels overflow in float16.
+        images = ops.cast(inputs, "float32")
+        centred = images - self._mean_of_groups(images)
+        scale = ops.rsqrt(self._mean_of_groups(ops.square(centred)) + self.epsilon)
+        if self.affine:
+            outputs = centred * (scale * ops.cast(self.gamma, "float32"))
+            outputs = outputs + ops.cast(self.beta, "float32")
+        else:
+            outputs = centred * scale
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _mean_of_groups(self, images: Any) -> Any:
+        """Mean over the pixels and the group's channels, broadcast back to every channel."""
+        means = ops.mean(images, axis=tuple(range(1, self.rank + 1)), keepdims=True)
+        channels = images.shape[-1]
+        if self.groups in (-1, channels):
+            return means
+        grouped = ops.reshape(means, (-1, self.groups, channels // self.groups))
+        grouped = ops.mean(grouped, axis=-1, keepdims=True)
+        grouped = ops.repeat(grouped, channels // self.groups, axis=-1)
+        return ops.reshape(grouped, (-1, *(1,) * self.rank, channels))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the input's shape."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {
+            "groups": self.groups,
+            "affine": self.affine,
+            "epsilon": self.epsilon,
+        }
+
+
+def normalization_layer(kind: str | None, rank: int, **kwargs: Any) -> keras.layers.Layer:
+    """Return the published normalization for a rank, or the one named.
+
+    Args:
+        kind: `"batch"` (epsilon 1e-5, momentum 0.9: PyTorch's 0.1), `"instance"` (without scale,
+            offset or running statistics), or `None`: batch in 2D, instance in 3D.
+        rank: 2 for images, 3 for volumes.
+        **kwargs: `name` and `dtype`, passed to the layer.
+
+    Raises:
+        ValueError: If `kind` is another one.
+    """
+    if kind is None:
+        kind = "batch" if rank == 2 else "instance"
+    if kind == "batch":
+        return keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, **kwargs)
+    if kind == "instance":
+        return GroupNormalization(-1, affine=False, **kwargs)
+    raise ValueError(
+        "normalization must be 'batch', 'instance' or None (batch in 2D, instance in 3D). "
+        f"Received: normalization={kind!r}"
+    )

@@ -1,0 +1,189 @@
+"""Halving and doubling the resolution: max pooling, ×2 linear upsampling, patch unfold and fold."""
+
+import itertools
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lgmsnet.layers.base import SpatialLayer
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class MaxPooling(SpatialLayer):
+    """Maximum over 2 × 2 (× 2) pixels, which halves every side.
+
+    Raises:
+        ValueError: If a known side is odd.
+
+    Example:
+
+    >>> MaxPooling()(keras.ops.ones((1, 32, 32, 3))).shape
+    (1, 16, 16, 3)
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Check the sides."""
+        super().build(input_shape)
+        _require_even_sides(input_shape, self.name)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the maxima."""
+        return ops.max_pool(inputs, 2, 2, padding="valid", data_format="channels_last")
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape with halved sides."""
+        return _scale_sides(input_shape, 0.5)
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class LinearUpsampling(SpatialLayer):
+    """Doubles every side by bilinear (trilinear) interpolation.
+
+    Pixel centres lie at half integers, as with PyTorch's `align_corners=False`: along each axis
+    an output is ¾ of the nearest input and ¼ of the next nearest, the border repeated.
+
+    Args:
+        factor: By how much each side grows; 2 is the only factor there is.
+        **kwargs: `name` and `dtype`, as for any Keras layer.
+
+    Raises:
+        ValueError: If `factor` is not 2.
+
+    Example:
+
+    >>> LinearUpsampling(2)(keras.ops.ones((1, 16, 16, 16, 4))).shape
+    (1, 32, 32, 32, 4)
+    """
+
+    def __init__(self, factor: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if factor != 2:
+            raise ValueError(f"LinearUpsampling doubles the sides only. Received: factor={factor}")
+        self.factor = factor
+
+    def call(self, inputs: Any) -> Any:
+        """Interpolate along one axis after the other."""
+        outputs = inputs
+        for axis in range(self.rank, 0, -1):
+            outputs = _double_axis(outputs, axis)
+        return outputs
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape with doubled sides."""
+        return _scale_sides(input_shape, self.factor)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {"factor": self.factor}
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class PatchUnfold(SpatialLayer):
+    """Cuts images into 2 × 2 (× 2) patches and gathers the pixels of equal position in a sequence.
+
+    Of an input `(batch, height, width, channels)` it makes `(4 * batch, height * width / 4,
+    channels)`, of a volume `(8 * batch, depth * height * width / 8, channels)`: the sparse
+    sequences of the paper's section 3.2, equation 6. Strided slices keep every tensor at the
+    input's number of axes.
+
+    Raises:
+        ValueError: If a known side is odd.
+
+    Example:
+
+    >>> PatchUnfold()(keras.ops.ones((2, 8, 8, 3))).shape
+    (8, 16, 3)
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Check the sides."""
+        super().build(input_shape)
+        _require_even_sides(input_shape, self.name)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the sequences, position by position, batch within position."""
+        positions = [
+            inputs[(slice(None), *(slice(start, None, 2) for start in starts))]
+            for starts in itertools.product((0, 1), repeat=self.rank)
+        ]
+        grids = ops.concatenate(positions, axis=0)
+        shape = ops.shape(grids)
+        return ops.reshape(grids, (shape[0], _product(shape[1:-1]), shape[-1]))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return `(2**rank * batch, pixels / 2**rank, channels)`."""
+        positions = 2 ** (len(input_shape) - 2)
+        batch, *sides, channels = input_shape
+        pixels = None if None in sides else _product(sides) // positions
+        return (None if batch is None else positions * batch, pixels, channels)
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class PatchFold(keras.layers.Layer):
+    """Puts the sequences of `PatchUnfold` back on the grid they came from.
+
+    Called with the sequences and with the tensor whose sides the grid has.
+
+    Example:
+
+    >>> images = keras.ops.ones((2, 8, 8, 3))
+    >>> PatchFold()(PatchUnfold()(images), images).shape
+    (2, 8, 8, 3)
+    """
+
+    def call(self, sequences: Any, images: Any) -> Any:
+        """Interleave the positions axis by axis, without an axis beyond the image's."""
+        halves = tuple(side // 2 for side in ops.shape(images)[1:-1])
+        rank = len(halves)
+        grids = ops.reshape(sequences, (-1, *halves, sequences.shape[-1]))
+        grids = ops.split(grids, 2**rank, axis=0)
+        for axis in range(rank, 0, -1):
+            grids = [
+                _interleave(even, odd, axis)
+                for even, odd in zip(grids[::2], grids[1::2], strict=True)
+            ]
+        return grids[0]
+
+    def compute_output_shape(
+        self, sequences_shape: tuple[int | None, ...], images_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """Return the image's shape with the sequences' channels."""
+        return (*images_shape[:-1], sequences_shape[-1])
+
+
+def _double_axis(inputs: Any, axis: int) -> Any:
+    size = ops.shape(inputs)[axis]
+    index = (slice(None),) * axis
+    first, last = inputs[(*index, slice(0, 1))], inputs[(*index, slice(size - 1, size))]
+    before = ops.concatenate([first, inputs[(*index, slice(0, size - 1))]], axis=axis)
+    after = ops.concatenate([inputs[(*index, slice(1, None))], last], axis=axis)
+    near = 0.75 * inputs
+    return _interleave(near + 0.25 * before, near + 0.25 * after, axis)
+
+
+def _interleave(even: Any, odd: Any, axis: int) -> Any:
+    """Alternate two tensors along an axis: joined on the next axis, the reshape does the rest."""
+    shape = list(ops.shape(even))
+    shape[axis] = 2 * shape[axis]
+    return ops.reshape(ops.concatenate([even, odd], axis=axis + 1), shape)
+
+
+def _product(sizes: Any) -> Any:
+    result = 1
+    for size in sizes:
+        result = result * size
+    return result
+
+
+def _scale_sides(shape: tuple[int | None, ...], factor: float) -> tuple[int | None, ...]:
+    sides = (None if side is None else int(side * factor) for side in shape[1:-1])
+    return (shape[0], *sides, shape[-1])
+
+
+def _require_even_sides(input_shape: tuple[int | None, ...], name: str) -> None:
+    if any(side is not None and side % 2 for side in input_shape[1:-1]):
+        raise ValueError(
+            f"{name} halves every side, so all must be even: pad or resize the input. "
+            f"Received: input_shape={tuple(input_shape)}"
+        )
