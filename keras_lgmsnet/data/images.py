@@ -143,21 +143,21 @@ class ImageBatches(keras.utils.PyDataset):
 
     The order depends on `(seed, epoch)` and the augmentation of an example on `(seed, epoch,
     position of the example)` alone, so training resumed at an epoch sees what uninterrupted
-    training sees. Keras does not tell a dataset its epoch: pass `set_epoch` as a callback
-    wherever batches are shuffled or augmented.
+    training sees. Two things are left to the caller of `fit`: `shuffle=False`, or Keras changes
+    the order of the batches by a random state of its own, and `set_epoch` as a callback, because
+    Keras does not tell a dataset its epoch.
+
+    Each batch is a pair: preprocessed images, `float32` of shape `(batch, height, width, 3)`, and
+    segmentation masks, `float32` 0 or 1 of shape `(batch, height, width, 1)`.
 
     Args:
         examples: What to serve. The last batch may be smaller than the others.
         batch_size: Examples in a batch.
         preprocessing: `"imagenet"` or `"published"`, see `preprocess`.
-        augmentation: Returns a changed copy or view of `(image, segmentation_mask, rng)`, see
-            `Augmentation`; `None` changes nothing.
+        augmentation: Called as `augmentation(image, segmentation_mask, rng)`; returns both,
+            changed, and leaves its arguments alone. `None` changes nothing.
         shuffle: Whether each epoch has an order of its own; otherwise the examples' order.
         seed: Seed of order and augmentation, an integer ≥ 0.
-
-    Returns (of each batch):
-        Images, `float32` of shape `(batch, height, width, 3)`, and segmentation masks, `float32`
-        0 or 1 of shape `(batch, height, width, 1)`.
 
     Example:
     ```python
@@ -165,6 +165,7 @@ class ImageBatches(keras.utils.PyDataset):
     model.fit(
         batches,
         epochs=10,
+        shuffle=False,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch)],
     )
     ```
@@ -250,7 +251,7 @@ def _data_source(
     (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
     builder = module.Builder(data_dir=data_dir)
-    if not builder.is_prepared():
+    if not builder.data_path.exists():
         manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
         if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
             raise FileNotFoundError(

@@ -1,5 +1,6 @@
 """ISIC 2018 task 1: skin lesions in dermoscopic images, outlined by experts."""
 
+import itertools
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -43,23 +44,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         manual_dir = Path(dl_manager.manual_dir)
-        images = _files(manual_dir, IMAGES, ".jpg")
-        segmentation_masks = _files(manual_dir, SEGMENTATION_MASKS, "_segmentation.png")
-        for part, files, other_part, other_files in (
-            (IMAGES, images, SEGMENTATION_MASKS, segmentation_masks),
-            (SEGMENTATION_MASKS, segmentation_masks, IMAGES, images),
-        ):
+        parts = {
+            IMAGES: _files(manual_dir, IMAGES, ".jpg"),
+            SEGMENTATION_MASKS: _files(manual_dir, SEGMENTATION_MASKS, "_segmentation.png"),
+        }
+        for (part, files), (other_part, other_files) in itertools.permutations(parts.items()):
             if missing := sorted(other_files.keys() - files.keys()):
                 raise ValueError(
-                    f"{manual_dir / part} has {len(files)} of {self.NUM_EXAMPLES} files and none "
-                    f"for {missing[0]}, which {other_part} has; download it again."
+                    f"{part} in {manual_dir} has {len(files)} of {self.NUM_EXAMPLES} files and "
+                    f"none for {missing[0]}, which {other_part} has; download it again."
                 )
-        if len(images) != self.NUM_EXAMPLES:
+        if len(parts[IMAGES]) != self.NUM_EXAMPLES:
             raise ValueError(
                 f"{IMAGES} and {SEGMENTATION_MASKS} in {manual_dir} must have "
-                f"{self.NUM_EXAMPLES} files each; download both again. Received: {len(images)}"
+                f"{self.NUM_EXAMPLES} files each; download both again. "
+                f"Received: {len(parts[IMAGES])}"
             )
-        return {"train": self._generate_examples(images, segmentation_masks)}
+        return {"train": self._generate_examples(*parts.values())}
 
     def _generate_examples(
         self,
@@ -98,8 +99,6 @@ def _files(manual_dir: Path, part: str, suffix: str) -> dict[str, Path | zipfile
             ) from error
         except zipfile.BadZipFile as error:
             raise ValueError(f"{archive} is damaged ({error}); download it again.") from error
-        if not folder.is_dir():
-            raise ValueError(f"{archive} must hold the folder {part}; download it again.")
     return {
         path.name.removesuffix(suffix): path
         for path in sorted(folder.iterdir(), key=lambda path: path.name)

@@ -1,0 +1,257 @@
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from keras_lgmsnet.data.augmentation import Augmentation
+from keras_lgmsnet.data.images import Examples, ImageBatches, load_examples, preprocess
+from tfds_builders.isic2018_task1.isic2018_task1_dataset_builder import IMAGES, Builder
+from tfds_builders.isic2018_task1.isic2018_task1_dataset_builder_test import IDS, write_archive
+
+
+def make_examples(count: int, size: int = 8) -> Examples:
+    """Images of one value each, its index, except for a mark that shows how it was turned."""
+    images = np.zeros((count, size, size, 3), dtype=np.uint8)
+    images += np.arange(count, dtype=np.uint8)[:, None, None, None]
+    images[:, 0, 1] = 200
+    segmentation_masks = (images[..., :1] == 200).astype(np.uint8)
+    return Examples([f"id{n}" for n in range(count)], images, segmentation_masks)
+
+
+class Recorder(ImageBatches):
+    """Keeps the batches that `fit` asked for, by epoch."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.served: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def set_epoch(self, epoch, logs=None) -> None:
+        super().set_epoch(epoch, logs)
+        self.served[epoch] = []
+
+    def __getitem__(self, index):
+        batch = super().__getitem__(index)
+        self.served.setdefault(self.epoch, []).append(batch)
+        return batch
+
+
+def assert_equal_batches(first, second) -> None:
+    assert len(first) == len(second)
+    for (images, masks), (other_images, other_masks) in zip(first, second, strict=True):
+        np.testing.assert_array_equal(images, other_images)
+        np.testing.assert_array_equal(masks, other_masks)
+
+
+# Examples
+
+
+@pytest.mark.no_backend
+def test_subset_follows_the_order_of_the_ids() -> None:
+    examples = make_examples(4)
+    subset = examples.subset(["id2", "id0"])
+    assert subset.ids == ["id2", "id0"]
+    np.testing.assert_array_equal(subset.images, examples.images[[2, 0]])
+    np.testing.assert_array_equal(subset.segmentation_masks, examples.segmentation_masks[[2, 0]])
+
+
+@pytest.mark.no_backend
+def test_subset_of_an_unknown_id_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"4 loaded examples. Received: 'id7'"):
+        make_examples(4).subset(["id1", "id7"])
+
+
+# load_examples
+
+
+@pytest.fixture
+def manual_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(Builder, "NUM_EXAMPLES", len(IDS))
+    write_archive(tmp_path / "manual")
+    return tmp_path / "manual"
+
+
+@pytest.mark.no_backend
+def test_load_examples_resizes_images_linearly_and_masks_to_the_nearest(manual_dir) -> None:
+    examples = load_examples(
+        "isic2018_task1", (16, 32), manual_dir, manual_dir.parent / "data", progress=False
+    )
+    assert sorted(examples.ids) == list(IDS)
+    assert examples.images.dtype == examples.segmentation_masks.dtype == np.uint8
+    assert examples.segmentation_masks.shape == (3, 16, 32, 1)
+    assert set(np.unique(examples.segmentation_masks)) == {0, 1}
+    first = examples.subset([IDS[0]])
+    published = cv2.imread(manual_dir / IMAGES / f"{IDS[0]}.jpg")  # blue, green, red; 8 × 12
+    np.testing.assert_array_equal(first.images[0, ..., ::-1], cv2.resize(published, (32, 16)))
+    rows, columns = np.nonzero(first.segmentation_masks[0, ..., 0])
+    assert (rows.min(), rows.max()) == (4, 11)  # rows 2 to 5 of 8, twice as large
+    assert (columns.min(), columns.max()) == (8, 18)  # columns 3 to 6 of 12, 8/3 as large
+
+
+@pytest.mark.no_backend
+def test_load_examples_uses_the_prepared_copy_when_there_is_one(manual_dir) -> None:
+    data_dir = manual_dir.parent / "data"
+    first = load_examples("isic2018_task1", (8, 8), manual_dir, data_dir, progress=False)
+    again = load_examples("isic2018_task1", (8, 8), None, data_dir, progress=False)
+    assert again.ids == first.ids
+    np.testing.assert_array_equal(again.images, first.images)
+
+
+@pytest.mark.no_backend
+def test_load_examples_finds_archives_where_tfds_expects_them(manual_dir) -> None:
+    data_dir = manual_dir.parent / "data"
+    (data_dir / "downloads").mkdir(parents=True)
+    manual_dir.rename(data_dir / "downloads" / "manual")
+    examples = load_examples("isic2018_task1", (8, 8), data_dir=data_dir, progress=False)
+    assert len(examples.ids) == 3
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("exists", [False, True])
+def test_load_examples_says_what_to_download_and_where_to_put_it(tmp_path, exists) -> None:
+    if exists:
+        (tmp_path / "manual").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"manual\. Download .*zip .*https://.* put"):
+        load_examples("isic2018_task1", (8, 8), tmp_path / "manual", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.no_backend
+def test_load_examples_lists_the_builders_if_the_name_is_unknown(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"isic2018_task1.* Received: builder='isic'"):
+        load_examples("isic", (8, 8), data_dir=tmp_path)
+
+
+@pytest.mark.no_backend
+def test_load_examples_refuses_a_copy_that_needs_tensorflow(manual_dir) -> None:
+    data_dir = manual_dir.parent / "data"
+    Builder(data_dir=data_dir).download_and_prepare(
+        file_format="tfrecord",
+        download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+    )
+    with pytest.raises(ValueError, match=r"delete it.* in the tfrecord format"):
+        load_examples("isic2018_task1", (8, 8), manual_dir, data_dir, progress=False)
+
+
+# preprocess
+
+
+@pytest.mark.no_backend
+def test_preprocessing_by_hand() -> None:
+    image = np.array([[[255, 0, 51]]], dtype=np.uint8)  # red 1, green 0, blue 0.2
+    imagenet = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]
+    published = [(0.2 - 0.485) / 0.229 / 255, (0 - 0.456) / 0.224 / 255, (1 - 0.406) / 0.225 / 255]
+    np.testing.assert_allclose(preprocess(image, "imagenet")[0, 0], imagenet, rtol=1e-6)
+    np.testing.assert_allclose(preprocess(image, "published")[0, 0], published, rtol=1e-6)
+    assert preprocess(image, "imagenet").dtype == preprocess(image, "published").dtype == np.float32
+
+
+@pytest.mark.no_backend
+def test_unknown_preprocessing_is_refused() -> None:
+    with pytest.raises(ValueError, match="preprocessing='paper'"):
+        preprocess(np.zeros((1, 1, 3), dtype=np.uint8), "paper")
+    with pytest.raises(ValueError, match="preprocessing='paper'"):
+        ImageBatches(make_examples(1), 1, preprocessing="paper")
+
+
+# ImageBatches
+
+
+@pytest.mark.no_backend
+def test_batches_hold_every_example_once_and_in_order() -> None:
+    examples = make_examples(5)
+    batches = list(ImageBatches(examples, batch_size=2))
+    assert [len(images) for images, _ in batches] == [2, 2, 1]
+    images = np.concatenate([images for images, _ in batches])
+    masks = np.concatenate([masks for _, masks in batches])
+    assert images.dtype == masks.dtype == np.float32
+    np.testing.assert_array_equal(images, preprocess(examples.images))
+    np.testing.assert_array_equal(masks, examples.segmentation_masks)
+
+
+@pytest.mark.no_backend
+def test_order_depends_on_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        batches = ImageBatches(make_examples(20), batch_size=20, shuffle=True, seed=seed)
+        batches.set_epoch(epoch)
+        values = batches[0][0][:, 4, 4, 0] * 0.229 * 255
+        return np.round(values - values.min()).astype(int).tolist()
+
+    assert sorted(order(0, 0)) == list(range(20))
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+@pytest.mark.no_backend
+def test_augmentation_depends_on_seed_epoch_and_example_alone() -> None:
+    def masks_by_example(seed: int, epoch: int, **kwargs) -> dict[int, bytes]:
+        batches = ImageBatches(make_examples(9), augmentation=Augmentation(), seed=seed, **kwargs)
+        batches.set_epoch(epoch)
+        found = {}
+        for images, masks in batches:
+            np.testing.assert_array_equal(masks[..., 0], images[..., 0] > 1)  # they move together
+            for image, mask in zip(images, masks, strict=True):
+                found[round(image[4, 4, 0] * 0.229 * 255 + 0.485 * 255)] = mask.tobytes()
+        return found
+
+    reference = masks_by_example(0, 0, batch_size=9)
+    assert masks_by_example(0, 0, batch_size=2, shuffle=True) == reference
+    assert len(set(reference.values())) > 3
+    assert masks_by_example(0, 1, batch_size=9) != reference
+    assert masks_by_example(1, 0, batch_size=9) != reference
+
+
+@pytest.mark.no_backend
+def test_augmentation_leaves_the_examples_alone() -> None:
+    examples = make_examples(4)
+    list(ImageBatches(examples, 4, augmentation=Augmentation(), shuffle=True))
+    np.testing.assert_array_equal(examples.images, make_examples(4).images)
+
+
+def test_training_resumed_at_an_epoch_sees_what_uninterrupted_training_sees() -> None:
+    def fit(initial_epoch: int) -> dict[int, list]:
+        model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(1, 1)])
+        model.compile(optimizer="sgd", loss="mse", metrics=["mae"])
+        examples = make_examples(6)
+        batches = Recorder(examples, 3, augmentation=Augmentation(), shuffle=True, seed=7)
+        model.fit(
+            batches,
+            initial_epoch=initial_epoch,
+            epochs=3,
+            validation_data=ImageBatches(examples, batch_size=2),
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch)],
+            shuffle=False,
+            verbose=0,
+        )
+        return batches.served
+
+    served = fit(initial_epoch=0)
+    assert sorted(served) == [0, 1, 2]
+    for epoch in range(3):
+        expected = ImageBatches(
+            make_examples(6), 3, augmentation=Augmentation(), shuffle=True, seed=7
+        )
+        expected.set_epoch(epoch)
+        assert_equal_batches(served[epoch], list(expected))
+    resumed = fit(initial_epoch=1)
+    for epoch in (1, 2):
+        assert_equal_batches(resumed[epoch], served[epoch])
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"batch_size": 0}, "batch_size=0"), ({"batch_size": 1, "seed": -1}, "seed=-1")],
+)
+def test_arguments_out_of_range_are_refused(arguments, message) -> None:
+    with pytest.raises(ValueError, match=f"Received: {message}"):
+        ImageBatches(make_examples(2), **arguments)
+
+
+@pytest.mark.no_backend
+def test_no_examples_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one example"):
+        ImageBatches(make_examples(2).subset([]), batch_size=1)
