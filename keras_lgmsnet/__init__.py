@@ -4,7 +4,6 @@ Names are imported on first use, so `import keras_lgmsnet` does not import Keras
 can still choose the backend.
 
 Example:
-
 ```python
 import keras_lgmsnet as kl
 

@@ -26,7 +26,6 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, Any]) -> 
         ValueError: If a parameter is missing, unknown or of another shape; all are listed.
 
     Example:
-
     ```python
     model = kl.LGMSNet2D()
     kl.checkpoints.load_torch_state_dict(model, torch_model.state_dict())
@@ -73,7 +72,6 @@ def load_torch_checkpoint(model: keras.Model, path: str | Path) -> None:
         ValueError: If the file is not a checkpoint or does not fit the model.
 
     Example:
-
     ```python
     model = kl.LGMSNet2D()
     kl.checkpoints.load_torch_checkpoint(model, "lgmsnet_isic18.pth")
@@ -106,7 +104,6 @@ def torch_state_dict(model: keras.Model) -> dict[str, np.ndarray]:
         with `strict=False` where the module counts batches.
 
     Example:
-
     ```python
     safetensors.numpy.save_file(kl.checkpoints.torch_state_dict(model), "lgmsnet.safetensors")
     ```

@@ -1,21 +1,17 @@
-"""What every test shares: fixed seeds and the once-only tests."""
+"""What every test shares: a fixed seed and the once-only tests."""
 
 import os
 import random
 
-import numpy as np
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     random.seed(0)
-    np.random.seed(0)
 
 
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run tests that do not touch Keras with the first backend only."""
     if os.environ.get("LGMSNET_TEST_BACKENDS_DONE"):
         once = [item for item in items if item.get_closest_marker("no_backend")]

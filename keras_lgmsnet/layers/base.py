@@ -6,10 +6,10 @@ import keras
 
 
 class SpatialLayer(keras.layers.Layer):
-    """A layer on images `(batch, height, width, channels)` or volumes `(batch, depth, height,
-    width, channels)`.
+    """A layer on batches of images or volumes, channels last.
 
-    `self.rank` (2 or 3) is known from `build` on.
+    Images are `(batch, height, width, channels)`, volumes `(batch, depth, height, width,
+    channels)`. `self.rank`, 2 or 3, is known from `build` on.
 
     Raises:
         ValueError: If Keras is configured for `channels_first`, or an input has neither four nor

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer, require_odd, require_positive
+from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import normalization_layer
 
 
@@ -30,9 +31,11 @@ class _Convolution(SpatialLayer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size,) * self.rank + (channels_per_group, filters),
-            initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+            initializer=FanInUniform(),
         )
-        self.bias = self.add_weight(name="bias", shape=(filters,)) if self.use_bias else None
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(filters,), initializer="zeros")
 
     def _add_bias(self, outputs: Any) -> Any:
         return outputs if self.bias is None else outputs + self.bias
@@ -49,8 +52,7 @@ class _Convolution(SpatialLayer):
 class GroupedConv(_Convolution):
     """2D or 3D convolution whose channels fall into independent groups.
 
-    With `groups=1` it is the ordinary dense convolution. Kernels are drawn as PyTorch draws them,
-    uniformly within ±1/√fan_in, as the published program's were.
+    With `groups=1` it is the ordinary dense convolution.
 
     Args:
         filters: Output channels, divisible by `groups`.
@@ -64,7 +66,6 @@ class GroupedConv(_Convolution):
             `filters` or the input's channels with a remainder.
 
     Example:
-
     >>> GroupedConv(8, 3, groups=2)(keras.ops.ones((1, 32, 32, 4))).shape
     (1, 32, 32, 8)
     """
@@ -135,7 +136,6 @@ class DepthwiseConv(_Convolution):
         ValueError: If `kernel_size` is not a positive odd integer.
 
     Example:
-
     >>> DepthwiseConv(9)(keras.ops.ones((1, 48, 48, 48, 4))).shape
     (1, 48, 48, 48, 4)
     """
@@ -175,7 +175,6 @@ class ConvNormActivation(SpatialLayer):
         ValueError: If an argument is out of range.
 
     Example:
-
     >>> ConvNormActivation(16, 3)(keras.ops.ones((1, 32, 32, 3))).shape
     (1, 32, 32, 16)
     """

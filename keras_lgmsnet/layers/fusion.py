@@ -27,7 +27,6 @@ class FusionBlock(SpatialLayer):
         ValueError: If `filters` is not positive, or the input's channels are odd.
 
     Example:
-
     >>> FusionBlock(16)(keras.ops.ones((1, 32, 32, 32))).shape
     (1, 32, 32, 16)
     """

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer, require_positive
 from keras_lgmsnet.layers.convolution import ConvNormActivation, DepthwiseConv
+from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import EPSILON, normalization_layer
 from keras_lgmsnet.layers.resampling import PatchFold, PatchUnfold
 
@@ -34,7 +35,6 @@ class GMSBlock(SpatialLayer):
         ValueError: If an argument is out of range, or a known side of the input is odd.
 
     Example:
-
     >>> GMSBlock(64)(keras.ops.ones((1, 16, 16, 32))).shape
     (1, 16, 16, 64)
     """
@@ -120,7 +120,6 @@ class SparseTransformer(SpatialLayer):
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Example:
-
     >>> SparseTransformer(64)(keras.ops.ones((1, 8, 8, 16))).shape
     (1, 8, 8, 16)
     """
@@ -182,7 +181,12 @@ class SparseTransformer(SpatialLayer):
         self, units: int, name: str, activation: str | None = None, bias: bool = True
     ) -> keras.layers.Layer:
         return keras.layers.Dense(
-            units, activation=activation, use_bias=bias, dtype=self.dtype_policy, name=name
+            units,
+            activation=activation,
+            use_bias=bias,
+            kernel_initializer=FanInUniform(),
+            dtype=self.dtype_policy,
+            name=name,
         )
 
 
@@ -191,7 +195,6 @@ class DepthwiseResidual(SpatialLayer):
     """The convolutional branch: 3-wide and 1-wide depthwise convolutions around the identity.
 
     Example:
-
     >>> DepthwiseResidual()(keras.ops.ones((1, 8, 8, 16))).shape
     (1, 8, 8, 16)
     """

@@ -32,7 +32,6 @@ class LMSBlock(SpatialLayer):
             groups.
 
     Example:
-
     >>> LMSBlock()(keras.ops.ones((1, 64, 64, 16))).shape
     (1, 64, 64, 16)
     >>> LMSBlock(kernel_sizes=(3, 5))(keras.ops.ones((1, 32, 32, 32, 8))).shape

@@ -31,7 +31,6 @@ class GroupNormalization(SpatialLayer):
         ValueError: If `groups` does not divide the input's channels.
 
     Example:
-
     >>> GroupNormalization(4)(keras.ops.ones((1, 32, 32, 16))).shape
     (1, 32, 32, 16)
     """

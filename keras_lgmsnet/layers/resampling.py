@@ -17,7 +17,6 @@ class MaxPooling(SpatialLayer):
         ValueError: If a known side is odd.
 
     Example:
-
     >>> MaxPooling()(keras.ops.ones((1, 32, 32, 3))).shape
     (1, 16, 16, 3)
     """
@@ -51,7 +50,6 @@ class LinearUpsampling(SpatialLayer):
         ValueError: If `factor` is not 2.
 
     Example:
-
     >>> LinearUpsampling(2)(keras.ops.ones((1, 16, 16, 16, 4))).shape
     (1, 32, 32, 32, 4)
     """
@@ -91,7 +89,6 @@ class PatchUnfold(SpatialLayer):
         ValueError: If a known side is odd.
 
     Example:
-
     >>> PatchUnfold()(keras.ops.ones((2, 8, 8, 3))).shape
     (8, 16, 3)
     """
@@ -126,7 +123,6 @@ class PatchFold(keras.layers.Layer):
     Called with the sequences and with the tensor whose sides the grid has.
 
     Example:
-
     >>> images = keras.ops.ones((2, 8, 8, 3))
     >>> PatchFold()(PatchUnfold()(images), images).shape
     (2, 8, 8, 3)

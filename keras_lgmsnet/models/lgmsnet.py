@@ -196,7 +196,6 @@ class LGMSNet2D(_LGMSNet):
         ValueError: If an argument is out of range, or a side is not divisible by 32.
 
     Example:
-
     ```python
     model = LGMSNet2D(input_shape=(256, 256, 3), num_classes=1)
     model.fit(dataset)  # of (image, segmentation_mask)
@@ -251,7 +250,6 @@ class LGMSNet3D(_LGMSNet):
         ValueError: If an argument is out of range, or a side is not divisible by 32.
 
     Example:
-
     ```python
     model = LGMSNet3D(input_shape=(96, 96, 96, 1), num_classes=14)
     model.fit(dataset)  # of (volume, labels)
