@@ -131,10 +131,10 @@ def _scan(echo_db: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns the 8-bit image of random scatterers of the given strength."""
     height = echo_db.shape[0]
     depth = (np.arange(height, dtype="float32")[:, None] + 0.5) / height
-    amplitude = 10 ** (echo_db / 20)
+    amplitude = (10 ** (echo_db / 20)).astype("float32")
     axial = max(0.006 * height, 0.6)
     looks = 4  # averaged, as scanners do by steering the beam, to calm the speckle
-    scatterers = amplitude * rng.normal(size=(looks, 2, *echo_db.shape))
+    scatterers = amplitude * rng.standard_normal((looks, 2, *echo_db.shape), dtype="float32")
     near, far = _blur(scatterers, 1.2 * axial, axial), _blur(scatterers, 2.4 * axial, axial)
     echo = near * (1 - depth) + far * depth  # the beam widens with depth
     envelope = np.sqrt(np.mean(echo**2, axis=(0, 1)))
@@ -164,6 +164,6 @@ def _noise(
     """Returns unit-variance noise with grains `scale` high and `elongation` times as wide."""
     sigma = scale * shape[0]
     noise = cv2.GaussianBlur(
-        rng.normal(size=shape).astype("float32"), (0, 0), sigmaX=elongation * sigma, sigmaY=sigma
+        rng.standard_normal(shape, dtype="float32"), (0, 0), sigmaX=elongation * sigma, sigmaY=sigma
     )
     return noise / noise.std()
