@@ -44,9 +44,11 @@ def test_lesions_vary_in_number_size_and_contrast(examples) -> None:
     assert max(contrasts) > 2 * min(contrasts)
 
 
-def test_oblong_images() -> None:
-    examples = generate(2, image_size=(32, 64))
-    assert examples.images.shape == (2, 32, 64, 3)
+@pytest.mark.parametrize("image_size", [(32, 32), (32, 128), (128, 32)])
+def test_small_and_oblong_images(image_size) -> None:
+    examples = generate(100, image_size)
+    assert examples.images.shape == (100, *image_size, 3)
+    assert 0.8 < examples.segmentation_masks.any(axis=(1, 2, 3)).mean() < 1
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def _draw(image_size: tuple[int, int], rng: np.random.Generator) -> tuple[np.nda
     lesions = np.zeros(image_size, dtype=bool)
     number = rng.choice(4, p=[0.1, 0.7, 0.15, 0.05])
     for _ in range(number):
-        half_height = rng.uniform(0.05, 0.19) / np.sqrt(number)
-        half_width = half_height * rng.uniform(0.9, 1.9)
+        half_height = max(rng.uniform(0.05, 0.19) / np.sqrt(number), 2 / height)
+        half_width = min(half_height * rng.uniform(0.9, 1.9), 0.4 * width / height)
         for _ in range(20):  # until there is room for it
             center_x = rng.uniform(half_width, width / height - half_width)
             center_depth = rng.uniform(0.12 + half_height, muscle.min() - 1.2 * half_height)
