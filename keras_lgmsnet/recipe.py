@@ -46,12 +46,7 @@ class Data:
     def __post_init__(self) -> None:
         _check_types(self)
         _require(self, "source", self.source != "", "not be empty")
-        _require(
-            self,
-            "image_size",
-            all(side > 0 and side % 32 == 0 for side in self.image_size),
-            "have sides divisible by 32, such as (256, 256)",
-        )
+        _require(self, "image_size", min(self.image_size) > 0, "have sides above 0")
         _require(
             self, "validation_fraction", 0 < self.validation_fraction < 1, "lie between 0 and 1"
         )

@@ -122,7 +122,7 @@ def _curves(history: Sequence[dict[str, float]], best_epoch: int) -> list[dict[s
         curves.append(
             {
                 "image": _svg(figure),
-                "alt": f"{title} over {len(history)} epochs, ending at {last:.4g}.",
+                "alt": f"{title} by epoch, ending at {last:.4g} after epoch {len(history)}.",
             }
         )
     return curves

@@ -80,5 +80,8 @@ def require_writable(directory: Path) -> None:
     """Raise `OSError` unless files can be created in the directory, which need not exist yet."""
     directory = directory.absolute()
     existing = next(folder for folder in (directory, *directory.parents) if folder.exists())
-    with tempfile.TemporaryDirectory(dir=existing):
-        pass
+    try:
+        with tempfile.TemporaryDirectory(dir=existing):
+            pass
+    except OSError as error:
+        raise OSError(f"{directory} cannot be written to: {error.strerror}.") from error

@@ -62,7 +62,6 @@ def test_recipes_are_frozen() -> None:
         (lambda: Data(source=""), r"data.source must not be empty. Received: ''"),
         (lambda: Data(source=3), r"data.source must be a text. Received: 3"),
         (lambda: Data(source="x", image_size=(256,)), r"must be two integers. Received: \(256,\)"),
-        (lambda: Data(source="x", image_size=(256, 100)), r"sides divisible by 32.*\(256, 100\)"),
         (lambda: Data(source="x", image_size=(0, 32)), r"data.image_size must .* \(0, 32\)"),
         (lambda: Data(source="x", validation_fraction=1), r"must lie between 0 and 1.*1.0"),
         (lambda: Data(source="x", split_seed=-1), r"data.split_seed must not be negative"),

@@ -1,0 +1,338 @@
+"""Training: from a recipe to a run directory."""
+
+import csv
+import dataclasses
+import importlib
+import io
+import math
+import platform
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+import keras_lgmsnet
+from keras_lgmsnet.data import synthetic
+from keras_lgmsnet.data.augmentation import Augmentation
+from keras_lgmsnet.data.images import Examples, ImageBatches, load_examples
+from keras_lgmsnet.data.splits import train_validation_split
+from keras_lgmsnet.losses import BCEDiceLoss
+from keras_lgmsnet.metrics import ImageF1, ImageIoU, image_scores
+from keras_lgmsnet.models import LGMSNet2D
+from keras_lgmsnet.optimizers import SGD, PolynomialDecay
+from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.report import render_report
+from keras_lgmsnet.run_directory import (
+    atomic_write,
+    read_json,
+    read_recipe,
+    require_writable,
+    write_json,
+    write_text,
+)
+
+
+def train(
+    recipe: Recipe,
+    run_directory: str | Path,
+    *,
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train a network and write everything about it to a run directory.
+
+    Whenever training stops, the directory holds the last finished epoch; resumed, it continues as
+    if it had not stopped: on the CPU, history and weights are those of an uninterrupted run.
+
+    Args:
+        recipe: What to train, on what.
+        run_directory: Where to write; absent or empty, unless `resume`.
+        manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
+        data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
+        resume: Whether to continue the run in `run_directory`, begun with the same recipe and
+            backend.
+
+    Returns:
+        `run_directory`, whose contents `keras_lgmsnet.run_directory` lists.
+
+    Raises:
+        ValueError: If recipe and data, or recipe and resumed run, do not fit; if a file is
+            damaged; or if the loss stops being finite.
+        OSError: If `run_directory` is in use or cannot be written to, or data is absent.
+    """
+    run_directory = Path(run_directory)
+    _require_usable(run_directory, recipe, resume)
+    keras.utils.set_random_seed(recipe.training.seed)
+    # A network that cannot be built should not wait for the data to be read.
+    model = _build_network(recipe, recipe.training.precision)
+    training, validation = _read_and_split(recipe, manual_dir, data_dir)
+    _begin(run_directory, recipe, {"train": training.ids, "validation": validation.ids})
+
+    batches = ImageBatches(
+        training,
+        recipe.training.batch_size,
+        preprocessing=recipe.data.preprocessing,
+        augmentation=Augmentation() if recipe.data.augmentation == "rotate_flip" else None,
+        shuffle=True,
+        seed=recipe.training.seed,
+    )
+    validation_batches = ImageBatches(
+        validation, recipe.training.batch_size, preprocessing=recipe.data.preprocessing
+    )
+    schedule = PolynomialDecay(
+        recipe.training.learning_rate, total_steps=recipe.training.epochs * len(batches)
+    )
+    model.compile(
+        optimizer=SGD(schedule, recipe.training.momentum, recipe.training.weight_decay),
+        loss=BCEDiceLoss(),
+        metrics=[ImageIoU(), ImageF1()],
+    )
+    finished = _FinishedEpochs(run_directory, recipe)
+    if finished.history:
+        _load_checkpoint(model, finished.checkpoint)
+    model.fit(
+        batches,
+        validation_data=validation_batches,
+        initial_epoch=len(finished.history),
+        epochs=recipe.training.epochs,
+        shuffle=False,  # the batches shuffle themselves, reproducibly
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch), finished],
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    _evaluate(finished, recipe, validation_batches)
+    return run_directory
+
+
+class _FinishedEpochs(keras.callbacks.Callback):
+    """The finished epochs of a run; commits each as it ends.
+
+    `state.json` is replaced once the checkpoint it names is on disk, and before anything that
+    follows from it is touched: a run killed at any moment resumes from a whole epoch.
+    """
+
+    def __init__(self, run_directory: Path, recipe: Recipe) -> None:
+        super().__init__()
+        self.run_directory = run_directory
+        self.float32_network = _build_network(recipe, "float32")
+        self.history: list[dict[str, float]] = []
+        if (run_directory / "state.json").exists():
+            self.history = read_json(run_directory, "state.json")["history"]
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the highest validation IoU, counted from 1; the earliest of equals."""
+        return 1 + int(np.argmax([row["val_iou"] for row in self.history]))
+
+    @property
+    def checkpoint(self) -> Path:
+        """The network and optimizer after the last finished epoch."""
+        return self.run_directory / f"checkpoint-{len(self.history):04d}.keras"
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self.history:
+            self._derive()  # the run may have been killed before it came to that
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        self._require_finite(logs["loss"], f"step {batch + 1} of epoch {len(self.history) + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        # The damage of the last step shows only here: its loss was computed before it.
+        self._require_finite(logs["val_loss"], f"the validation of epoch {epoch + 1}")
+        self.history.append({name: float(value) for name, value in logs.items()})
+        self.history[-1]["learning_rate"] = float(self.model.optimizer.learning_rate)
+        with atomic_write(self.checkpoint) as path:
+            self.model.save(path)
+        state = {
+            "epoch": len(self.history),
+            "best_epoch": self.best_epoch,
+            "checkpoint": self.checkpoint.name,
+            "history": self.history,
+        }
+        write_json(self.run_directory / "state.json", state)
+        self._derive()
+
+    def _derive(self) -> None:
+        """Bring everything that follows from `state.json` up to date."""
+        for path in self.run_directory.glob("checkpoint-*.keras"):
+            if path != self.checkpoint:
+                path.unlink()
+        if self.best_epoch == len(self.history):
+            # A network saved under mixed precision would load as mixed wherever it is used.
+            self.float32_network.set_weights(self.model.get_weights())
+            with atomic_write(self.run_directory / "model.keras") as path:
+                self.float32_network.save(path)
+        rows = [{"epoch": epoch, **row} for epoch, row in enumerate(self.history, start=1)]
+        _write_csv(self.run_directory / "history.csv", rows)
+
+    def _require_finite(self, loss: float, when: str) -> None:
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"The loss is not finite in {when}; lower training.learning_rate, or choose "
+                f"another training.precision. The run directory keeps the state after epoch "
+                f"{len(self.history)}. Received: loss={float(loss)}"
+            )
+
+
+def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
+    """Refuse, before any work, a directory that this run must not or cannot write to."""
+    if (
+        not resume
+        and run_directory.exists()
+        and (not run_directory.is_dir() or any(run_directory.iterdir()))
+    ):
+        raise FileExistsError(
+            f"{run_directory} is in use: choose another run directory, or continue the run in "
+            "it with --resume (resume=True)."
+        )
+    require_writable(run_directory)
+    if resume:
+        begun = read_json(run_directory, "recipe.json")
+        if begun["backend"] != keras.backend.backend():
+            raise ValueError(
+                f"A run must be resumed on the backend it began on, {begun['backend']}. "
+                f"Received: {keras.backend.backend()}"
+            )
+        differences = [
+            f"{section}.{name} was {value!r}"
+            for section, fields in read_recipe(run_directory).to_dict().items()
+            for name, value in fields.items()
+            if recipe.to_dict()[section][name] != value
+        ]
+        if differences:
+            raise ValueError(
+                f"A run must be resumed with the recipe it began with; in {run_directory}, "
+                f"{', '.join(differences)}."
+            )
+
+
+def _build_network(recipe: Recipe, precision: str) -> keras.Model:
+    return LGMSNet2D(
+        input_shape=(*recipe.data.image_size, 3),
+        **dataclasses.asdict(recipe.model),
+        dtype=precision,
+    )
+
+
+def _read_and_split(
+    recipe: Recipe, manual_dir: str | Path | None, data_dir: str | Path | None
+) -> tuple[Examples, Examples]:
+    data = recipe.data
+    if data.source == "synthetic":
+        examples = synthetic.generate(data.num_images, data.image_size)
+    else:
+        examples = load_examples(
+            data.source, data.image_size, manual_dir, data_dir, progress=sys.stderr.isatty()
+        )
+    if examples.segmentation_masks.shape[-1] != recipe.model.num_classes:
+        raise ValueError(
+            f"model.num_classes must be the {examples.segmentation_masks.shape[-1]} of "
+            f"{data.source}. Received: {recipe.model.num_classes}"
+        )
+    train_ids, validation_ids = train_validation_split(
+        examples.ids, data.validation_fraction, data.split_seed
+    )
+    return examples.subset(train_ids), examples.subset(validation_ids)
+
+
+def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]]) -> None:
+    """Write what a run knows beforehand; where it is resumed, check that it still holds."""
+    run_directory.mkdir(parents=True, exist_ok=True)
+    if not (run_directory / "recipe.json").exists():
+        backend = keras.backend.backend()
+        versions = {
+            "python": platform.python_version(),
+            "keras_lgmsnet": keras_lgmsnet.__version__,
+            "keras": keras.__version__,
+            backend: importlib.import_module(backend).__version__,
+            "numpy": np.__version__,
+        }
+        write_json(
+            run_directory / "recipe.json",
+            {"recipe": recipe.to_dict(), "backend": backend, "versions": versions},
+        )
+    if not (run_directory / "splits.json").exists():
+        write_json(run_directory / "splits.json", splits)
+    elif read_json(run_directory, "splits.json") != splits:
+        raise ValueError(
+            f"The images of {recipe.data.source} are no longer those that {run_directory} was "
+            "begun with: give it the same data, or begin another run."
+        )
+
+
+def _load_checkpoint(model: keras.Model, path: Path) -> None:
+    """Load weights and optimizer state."""
+    model.optimizer.build(model.trainable_variables)
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"The checkpoint {path} is damaged or missing: {error}") from error
+
+
+def _evaluate(finished: _FinishedEpochs, recipe: Recipe, batches: ImageBatches) -> None:
+    """Score the best network on every validation image and write the report."""
+    run_directory, network = finished.run_directory, finished.float32_network
+    network.load_weights(run_directory / "model.keras")
+    scores, predictions = [], []
+    for images, segmentation_masks in tqdm(
+        (batches[index] for index in range(len(batches))),
+        desc="Evaluating",
+        total=len(batches),
+        disable=None,  # shown on terminals only
+    ):
+        logits = network.predict_on_batch(images)
+        scores.append(image_scores(segmentation_masks, logits))
+        predictions.append(np.asarray(logits) > 0)
+    examples = batches.examples
+    columns = {name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]}
+    metrics = {
+        "means": {name: float(values.mean()) for name, values in columns.items()},
+        "images": len(examples.ids),
+        "best_epoch": finished.best_epoch,
+        "threshold": 0.5,
+        "convention": (
+            f"Each image is scored alone at {recipe.data.image_size[0]} × "
+            f"{recipe.data.image_size[1]} pixels, and the scores are averaged; 0/0 counts 1 when "
+            "the prediction equals the mask and 0 otherwise."
+        ),
+        "caution": (
+            "Optimistic: the best epoch was picked by its IoU on these same images, as in the "
+            "paper."
+        ),
+    }
+    write_json(run_directory / "metrics.json", metrics)
+    _write_csv(
+        run_directory / "per_image.csv",
+        [
+            {"id": id_, **{name: float(values[row]) for name, values in columns.items()}}
+            for row, id_ in enumerate(examples.ids)
+        ],
+    )
+    begun = read_json(run_directory, "recipe.json")
+    write_text(
+        run_directory / "report.html",
+        render_report(
+            title=f"LGMSNet on {recipe.data.source}",
+            metrics=metrics,
+            history=finished.history,
+            ids=examples.ids,
+            images=examples.images,
+            segmentation_masks=examples.segmentation_masks,
+            predictions=np.concatenate(predictions),
+            ious=columns["iou"],
+            recipe=recipe.to_dict(),
+            environment={"backend": begun["backend"], **begun["versions"]},
+        ),
+    )
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

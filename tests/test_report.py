@@ -1,0 +1,172 @@
+"""The report page: self-contained, complete, and drawn where the masks are."""
+
+import base64
+import html.parser
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_lgmsnet import report
+from keras_lgmsnet.report import render_report
+
+pytestmark = pytest.mark.no_backend
+
+SIDE = 32
+
+
+class Page(html.parser.HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        self.text += data
+
+
+def square(left: int, right: int) -> np.ndarray:
+    mask = np.zeros((SIDE, SIDE, 1), "uint8")
+    mask[left:right, left:right] = 1
+    return mask
+
+
+def render(count: int = 9, **changes) -> Page:
+    arguments = {
+        "title": "LGMSNet on test",
+        "metrics": {
+            "means": {"iou": 0.81254, "f1": 0.9, "sensitivity": 0.5},
+            "images": count,
+            "best_epoch": 2,
+            "convention": "How.",
+            "caution": "Beware.",
+        },
+        "history": [
+            {
+                "loss": 1 / epoch,
+                "iou": 0.3 * epoch,
+                "f1": 0.3 * epoch,
+                "val_loss": 2 / epoch,
+                "val_iou": 0.25 * epoch,
+                "val_f1": 0.25 * epoch,
+                "learning_rate": 0.01,
+            }
+            for epoch in (1, 2, 3)
+        ],
+        "ids": [f"case {index}" for index in range(count)],
+        "images": np.full((count, SIDE, SIDE, 3), 128, "uint8"),
+        "segmentation_masks": np.stack([square(8, 24)] * count),
+        "predictions": np.stack([square(9, 24).astype(bool)] * count),
+        "ious": np.linspace(0, 1, count),
+        "recipe": {"data": {"source": "test"}, "training": {"epochs": 3}},
+        "environment": {"backend": "jax", "keras": "3.15"},
+    }
+    return Page(render_report(**(arguments | changes)))
+
+
+def test_page_needs_nothing_else() -> None:
+    page = render()
+    assert not page.open  # every tag is closed
+    sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert len(sources) == 9 + 5
+    for source in sources:
+        media_type, data = re.fullmatch(r"data:(.+?);base64,(.+)", source).groups()
+        start = {"image/jpeg": b"\xff\xd8", "image/svg+xml": b"<?xml"}[media_type]
+        assert base64.b64decode(data).startswith(start)
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+
+
+def test_page_tells_everything() -> None:
+    page = render()
+    for text in (
+        "For research use only. Not a medical device.",
+        "0.8125",
+        "Sensitivity",
+        "9 validation images",
+        "after epoch 2",
+        "How. Beware.",
+        "ground truth",
+        "prediction",
+        "epochs",
+        "jax",
+        "3.15",
+    ):
+        assert text in page.text
+    alternatives = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert all(alternatives)
+    assert "Loss by epoch, ending at 0.6667 after epoch 3." in alternatives
+    assert "Learning rate by epoch, ending at 0.01 after epoch 3." in alternatives
+    assert "Histogram of IoU; quartiles 0.250, 0.500 and 0.750." in alternatives
+
+
+def test_cases_are_the_best_median_and_worst() -> None:
+    order = re.findall(r"(Best|Median|Worst|case \d+)", render(11).text)
+    # IoU rises with the index.
+    expected = "Best/case 10/case 9/case 8/Median/case 6/case 5/case 4/Worst/case 2/case 1/case 0"
+    assert order == expected.split("/")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_few_images(count) -> None:
+    cases = re.findall(r"case \d+", render(count).text)
+    assert len(cases) == 3
+    assert len(set(cases)) == min(count, 3)
+
+
+def test_one_epoch() -> None:
+    row = {"loss": 1.0, "iou": 0.1, "f1": 0.2, "val_loss": 1.0, "learning_rate": 0.1}
+    page = render(history=[row | {"val_iou": 0.1, "val_f1": 0.2}])
+    assert "Loss by epoch, ending at 1 after epoch 1." in [tag[1].get("alt") for tag in page.tags]
+
+
+def test_names_are_escaped() -> None:
+    page = render(1, ids=["<script>alert(1)</script>"])
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "<script>alert(1)</script>" in page.text
+
+
+def outline_pixels(uri: str, color: str) -> np.ndarray:
+    """Return where the JPEG is near a color, as rows and columns of the small image."""
+    jpeg = np.frombuffer(base64.b64decode(uri.partition(",")[2]), "uint8")
+    image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+    near = np.abs(image - list(bytes.fromhex(color[1:]))).max(axis=-1) < 60
+    return np.argwhere(near) / (len(image) / SIDE)
+
+
+def test_outlines_lie_on_the_masks() -> None:
+    grey = np.full((SIDE, SIDE, 3), 128, "uint8")
+    uri = report._overlay(grey, square(4, 28), square(10, 20))
+    truth = outline_pixels(uri, report.TRUTH_COLOR)
+    prediction = outline_pixels(uri, report.PREDICTION_COLOR)
+    for pixels, left, right in ((truth, 4, 28), (prediction, 10, 20)):
+        np.testing.assert_allclose(pixels.min(axis=0), left, atol=0.3)
+        np.testing.assert_allclose(pixels.max(axis=0), right, atol=0.3)
+
+
+def test_every_class_and_part_is_outlined() -> None:
+    grey = np.full((SIDE, SIDE, 3), 128, "uint8")
+    masks = np.concatenate([square(2, 8), square(20, 30)], axis=-1)
+    uri = report._overlay(grey, masks, np.zeros_like(masks))
+    truth = outline_pixels(uri, report.TRUTH_COLOR)
+    np.testing.assert_allclose([truth.min(), truth.max()], [2, 30], atol=0.3)
+    assert len(outline_pixels(uri, report.PREDICTION_COLOR)) == 0
+
+
+def test_empty_and_full_masks_are_drawn() -> None:
+    grey = np.full((SIDE, SIDE, 3), 128, "uint8")
+    uri = report._overlay(grey, square(0, 0), square(0, SIDE))
+    assert len(outline_pixels(uri, report.TRUTH_COLOR)) == 0
+    assert len(outline_pixels(uri, report.PREDICTION_COLOR)) > 100

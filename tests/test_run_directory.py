@@ -1,0 +1,73 @@
+"""Run directories: whole files, clear refusals."""
+
+from pathlib import Path
+
+import pytest
+
+from keras_lgmsnet.recipe import Data, Recipe
+from keras_lgmsnet.run_directory import (
+    atomic_write,
+    read_json,
+    read_recipe,
+    require_writable,
+    write_json,
+    write_text,
+)
+
+pytestmark = pytest.mark.no_backend
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    values = {"numbers": [0.1, 1e-300], "text": "é\n", "none": None}
+    write_json(tmp_path / "a.json", values)
+    assert read_json(tmp_path, "a.json") == values
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_text_is_written_as_given(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.csv", "x\r\né\n")
+    assert (tmp_path / "a.csv").read_bytes() == "x\r\né\n".encode()
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_failed_write_leaves_what_was_there(error, tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    path.write_text("old")
+
+    def fail() -> None:
+        with atomic_write(path) as temporary:
+            assert temporary.suffix == ".keras"
+            temporary.write_text("half of the n")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_read_recipe(tmp_path: Path) -> None:
+    recipe = Recipe(data=Data(source="x"))
+    write_json(tmp_path / "recipe.json", {"recipe": recipe.to_dict(), "backend": "jax"})
+    assert read_recipe(tmp_path) == recipe
+
+
+def test_absent_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none is not a run directory: it has no recipe"):
+        read_recipe(tmp_path / "none")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe\x00"])
+def test_damaged_json(content, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"state.json is damaged"):
+        read_json(tmp_path, "state.json")
+
+
+def test_require_writable(tmp_path: Path) -> None:
+    require_writable(tmp_path)
+    require_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/run cannot be written to: Not a directory."):
+        require_writable(tmp_path / "file" / "run")

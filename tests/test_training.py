@@ -1,0 +1,371 @@
+"""Training: what a run directory holds, and that no interruption changes it."""
+
+import csv
+import dataclasses
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_lgmsnet import run_directory as run_directory_module
+from keras_lgmsnet import training
+from keras_lgmsnet.data import synthetic
+from keras_lgmsnet.data.splits import train_validation_split
+from keras_lgmsnet.recipe import Data, Model, Recipe, Training
+from keras_lgmsnet.run_directory import read_json, read_recipe, write_json
+from keras_lgmsnet.training import train
+
+RECIPE = Recipe(
+    data=Data(source="synthetic", num_images=10, image_size=(32, 32)),
+    training=Training(epochs=2, batch_size=4, learning_rate=0.1),
+)
+
+
+@pytest.fixture(autouse=True)
+def _small_network(monkeypatch) -> None:
+    """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
+
+    def network(input_shape, num_classes, dtype, **arguments) -> keras.Model:
+        image = keras.Input(input_shape)
+        x = keras.layers.Conv2D(4, 5, padding="same", dtype=dtype)(image)
+        x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+        x = keras.layers.Activation("relu", dtype=dtype)(x)
+        model = keras.Model(image, keras.layers.Conv2D(num_classes, 1, dtype="float32")(x))
+        model.dtype_policy = keras.dtype_policies.get(dtype)
+        return model
+
+    monkeypatch.setattr(training, "LGMSNet2D", network)
+
+
+def changed(section: str, **fields) -> Recipe:
+    return dataclasses.replace(
+        RECIPE, **{section: dataclasses.replace(getattr(RECIPE, section), **fields)}
+    )
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def interrupt(monkeypatch, epoch: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+    """Make the first step of an epoch, counted from 1, end in an error."""
+    original = training._FinishedEpochs.on_train_batch_end
+
+    def failing(self, batch, logs) -> None:
+        original(self, batch, logs)
+        if len(self.history) + 1 == epoch:
+            raise error
+
+    monkeypatch.setattr(training._FinishedEpochs, "on_train_batch_end", failing)
+
+
+def saved_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the weights and the optimizer's state in a `.keras` file."""
+    arrays = {}
+
+    def collect(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()]
+
+    with zipfile.ZipFile(path) as archive:
+        h5py.File(io.BytesIO(archive.read("model.weights.h5"))).visititems(collect)
+    return arrays
+
+
+def assert_same_run(run: Path, expected: Path) -> None:
+    names = sorted(path.name for path in expected.iterdir())
+    assert sorted(path.name for path in run.iterdir()) == names
+    for name in names:
+        if name.endswith(".keras"):
+            arrays, expected_arrays = saved_arrays(run / name), saved_arrays(expected / name)
+            assert arrays.keys() == expected_arrays.keys()
+            for key, array in arrays.items():
+                np.testing.assert_array_equal(array, expected_arrays[key])
+        elif name != "report.html":  # matplotlib gives elements of figures random names
+            assert (run / name).read_bytes() == (expected / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _small_network.__wrapped__(monkeypatch)
+        return train(RECIPE, tmp_path_factory.mktemp("runs") / "a" / "uninterrupted")
+
+
+def test_run_directory(uninterrupted: Path) -> None:
+    assert sorted(path.name for path in uninterrupted.iterdir()) == [
+        "checkpoint-0002.keras",
+        "history.csv",
+        "metrics.json",
+        "model.keras",
+        "per_image.csv",
+        "recipe.json",
+        "report.html",
+        "splits.json",
+        "state.json",
+    ]
+    assert read_recipe(uninterrupted) == RECIPE
+    begun = read_json(uninterrupted, "recipe.json")
+    assert begun["backend"] == keras.backend.backend()
+    assert begun["versions"]["keras"] == keras.__version__
+    train_ids, validation_ids = train_validation_split(synthetic.generate(10, (32, 32)).ids)
+    splits = {"train": train_ids, "validation": validation_ids}
+    assert read_json(uninterrupted, "splits.json") == splits
+
+
+def test_history(uninterrupted: Path) -> None:
+    state = read_json(uninterrupted, "state.json")
+    assert state["epoch"] == 2
+    assert state["checkpoint"] == "checkpoint-0002.keras"
+    table = rows(uninterrupted / "history.csv")
+    assert [row.pop("epoch") for row in table] == ["1", "2"]
+    for name in ("loss", "iou", "f1", "val_loss", "val_iou", "val_f1", "learning_rate"):
+        assert name in table[0]
+    assert [{k: float(v) for k, v in row.items()} for row in table] == state["history"]
+    ious = [row["val_iou"] for row in state["history"]]
+    assert state["best_epoch"] == 1 + ious.index(max(ious))
+    # Two steps an epoch, four in all; the rate that the next epoch begins with.
+    rates = [0.1 * (1 - (step - 1) / 4) ** 0.9 for step in (2, 4)]
+    np.testing.assert_allclose([row["learning_rate"] for row in state["history"]], rates, 1e-5)
+
+
+def test_metrics_are_those_of_the_best_epoch(uninterrupted: Path) -> None:
+    state, metrics = (read_json(uninterrupted, f"{name}.json") for name in ("state", "metrics"))
+    best = state["history"][state["best_epoch"] - 1]
+    assert metrics["best_epoch"] == state["best_epoch"]
+    assert metrics["images"] == 3
+    assert metrics["means"]["iou"] == pytest.approx(best["val_iou"], abs=1e-5)
+    assert metrics["means"]["f1"] == pytest.approx(best["val_f1"], abs=1e-5)
+    assert "same images" in metrics["caution"]
+    table = rows(uninterrupted / "per_image.csv")
+    assert [row["id"] for row in table] == read_json(uninterrupted, "splits.json")["validation"]
+    for name, mean in metrics["means"].items():
+        assert np.mean([float(row[name]) for row in table]) == pytest.approx(mean)
+
+
+def test_report_shows_the_run(uninterrupted: Path) -> None:
+    text = (uninterrupted / "report.html").read_text(encoding="utf-8")
+    for row in rows(uninterrupted / "per_image.csv"):
+        assert f"{row['id']}<br>IoU {float(row['iou']):.3f}" in text
+    assert "LGMSNet on synthetic" in text
+
+
+def test_resumed_run_equals_the_uninterrupted(
+    uninterrupted: Path, tmp_path: Path, monkeypatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as context:
+        interrupt(context, epoch=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(RECIPE, run)
+    assert not (run / "metrics.json").exists()
+    assert train(RECIPE, run, resume=True) == run
+    assert_same_run(run, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("name", "time"),
+    [
+        ("recipe.json", 1),
+        ("state.json", 1),
+        ("model.keras", 1),
+        ("checkpoint-0002.keras", 1),
+        ("per_image.csv", 1),
+    ],
+)
+def test_full_disk(name, time, uninterrupted: Path, tmp_path: Path, monkeypatch) -> None:
+    run = tmp_path / "run"
+    replace = run_directory_module.os.replace
+    asked = []
+
+    def failing(source, target) -> None:
+        asked.append(target.name)
+        if asked.count(name) == time:
+            raise OSError(28, "No space left on device", str(target))
+        replace(source, target)
+
+    with monkeypatch.context() as context:
+        context.setattr(run_directory_module.os, "replace", failing)
+        with pytest.raises(OSError, match=r"No space left on device"):
+            train(RECIPE, run)
+    # Without recipe.json there is nothing to resume, and nothing in the way of a new run.
+    train(RECIPE, run, resume=name != "recipe.json")
+    assert_same_run(run, uninterrupted)
+
+
+def test_finished_run_is_resumed_in_place(uninterrupted: Path) -> None:
+    before = {path.name: path.read_bytes() for path in uninterrupted.glob("*.json")}
+    (uninterrupted / "report.html").unlink()
+    train(RECIPE, uninterrupted, resume=True)
+    assert {path.name: path.read_bytes() for path in uninterrupted.glob("*.json")} == before
+    assert (uninterrupted / "report.html").exists()
+
+
+def test_mixed_precision(tmp_path: Path, monkeypatch) -> None:
+    recipe = changed("training", precision="mixed_float16")
+    expected = train(recipe, tmp_path / "uninterrupted")
+    with monkeypatch.context() as context:
+        interrupt(context, epoch=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run")
+    train(recipe, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", expected)
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_a_run_in_use_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileExistsError, match=r"is in use: choose another .* --resume"):
+        train(RECIPE, tmp_path)
+    with pytest.raises(FileExistsError, match=r"is in use"):
+        train(RECIPE, tmp_path / "notes.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (changed("model", num_classes=2), r"model.num_classes must be the 1 of synthetic. .* 2"),
+        (changed("data", source="no_such_data", num_images=None), r"no_such_data"),
+    ],
+)
+def test_nothing_is_left_when_data_do_not_fit(recipe, message, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(recipe, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unwritable_directory_is_refused_before_any_work(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "_build_network", None)  # calling it would raise a TypeError
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot be written to"):
+        train(RECIPE, tmp_path / "file" / "run")
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A run directory that ends before the first epoch."""
+    run = tmp_path / "run"
+    run.mkdir()
+    training._begin(run, RECIPE, {"train": ["a"], "validation": ["b"]})
+    return run
+
+
+def test_resume_refuses_another_recipe(begun: Path) -> None:
+    with pytest.raises(ValueError, match=r"in .*run, training.epochs was 2."):
+        train(changed("training", epochs=4), begun, resume=True)
+
+
+def test_resume_refuses_another_backend(begun: Path) -> None:
+    write_json(begun / "recipe.json", read_json(begun, "recipe.json") | {"backend": "other"})
+    with pytest.raises(ValueError, match=r"on the backend it began on, other"):
+        train(RECIPE, begun, resume=True)
+
+
+def test_resume_refuses_other_data(begun: Path) -> None:
+    with pytest.raises(ValueError, match=r"images of synthetic are no longer those"):
+        train(RECIPE, begun, resume=True)
+
+
+def test_resume_needs_a_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"is not a run directory"):
+        train(RECIPE, tmp_path / "run", resume=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short"])
+def test_resume_refuses_a_damaged_checkpoint(content, uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("recipe.json", "splits.json", "state.json"):
+        (run / name).write_bytes((uninterrupted / name).read_bytes())
+    (run / "checkpoint-0002.keras").write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint-0002.keras is damaged or missing"):
+        train(RECIPE, run, resume=True)
+
+
+def test_infinite_loss_stops_and_keeps_the_last_epoch(tmp_path: Path, monkeypatch) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as context:
+        interrupt(context, epoch=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(RECIPE, run)
+    kept = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    def not_a_number(y_true, y_pred):
+        return keras.ops.mean(y_pred) * float("nan")
+
+    monkeypatch.setattr(training, "BCEDiceLoss", lambda: not_a_number)
+    with pytest.raises(ValueError, match=r"not finite in step 1 of epoch 2; .*after epoch 1"):
+        train(RECIPE, run, resume=True)
+    # Resuming rewrote model.keras, a zip archive, which holds the time of writing.
+    for name in kept.keys() - {"model.keras"}:
+        assert (run / name).read_bytes() == kept[name]
+
+
+def test_network_destroyed_by_the_last_step_is_not_kept(tmp_path: Path) -> None:
+    # One step: its loss is finite, and the rate then sends the weights to infinity.
+    recipe = changed("training", epochs=1, batch_size=8, learning_rate=1e38)
+    with pytest.raises(ValueError, match=r"not finite in the validation of epoch 1"):
+        train(recipe, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert not (tmp_path / "run" / "state.json").exists()
+
+
+def test_recipe_reaches_network_batches_and_optimizer(tmp_path: Path, monkeypatch) -> None:
+    seen = {}
+
+    def record(name: str) -> None:
+        original = getattr(training, name)
+
+        def recording(*arguments, **options):
+            seen.setdefault(name, (arguments, options))
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(training, name, recording)
+
+    for name in ("LGMSNet2D", "ImageBatches", "SGD"):
+        record(name)
+    recipe = Recipe(
+        data=Data(
+            source="synthetic",
+            num_images=10,
+            image_size=(32, 64),
+            validation_fraction=0.4,
+            preprocessing="published",
+            augmentation=None,
+        ),
+        model=Model(dims=(4, 4, 4, 4, 4), kernel_sizes=(3,), transformer_ratio=0.5),
+        training=Training(
+            epochs=1, batch_size=3, learning_rate=0.3, momentum=0.5, weight_decay=0.25, seed=7
+        ),
+    )
+    train(recipe, tmp_path / "run")
+    assert seen["LGMSNet2D"][1] == {
+        "input_shape": (32, 64, 3),
+        "num_classes": 1,
+        "dims": (4, 4, 4, 4, 4),
+        "kernel_sizes": (3,),
+        "transformer_ratio": 0.5,
+        "activation": "gelu",
+        "dtype": "float32",
+    }
+    (examples, batch_size), options = seen["ImageBatches"]
+    assert (len(examples.ids), batch_size) == (6, 3)
+    assert options == {
+        "preprocessing": "published",
+        "augmentation": None,
+        "shuffle": True,
+        "seed": 7,
+    }
+    (schedule, momentum, weight_decay), _ = seen["SGD"]
+    assert (momentum, weight_decay) == (0.5, 0.25)
+    assert schedule.get_config()["initial_learning_rate"] == 0.3
+    assert schedule.get_config()["total_steps"] == 2
