@@ -1,0 +1,76 @@
+"""Parameters and multiply-adds of a network."""
+
+import math
+from typing import NamedTuple
+
+import keras
+
+from keras_lgmsnet.layers import GroupNormalization, LinearUpsampling, SparseTransformer
+from keras_lgmsnet.layers.gms import NUM_HEADS
+
+
+class Complexity(NamedTuple):
+    """Trainable parameters, and multiply-adds for one image."""
+
+    parameters: int
+    multiply_adds: int
+
+
+def count(model: keras.layers.Layer) -> Complexity:
+    """Count the parameters of a network and its multiply-adds for one image of its input size.
+
+    The rule is that of the PyTorch tool thop, which gives the paper's 4.89 G for `LGMSNet2D` at
+    256 × 256: a multiply-add for every weight a kernel applies at every position, 4 operations a
+    value for batch and layer normalization and 2 for instance normalization, 3 a value for the
+    softmax of the attention, and 11 a value for bilinear upsampling. Biases, activations, group
+    normalization, trilinear upsampling and, the largest omission, the two products of the
+    attention (0.30 G of `LGMSNet2D`) do not count. A layer that is called several times counts
+    once.
+
+    Args:
+        model: A built model or layer, with static sides.
+
+    Returns:
+        Trainable parameters and multiply-adds.
+
+    Raises:
+        ValueError: When the model's sides are not static.
+
+    Example:
+    ```python
+    count(LGMSNet2D(input_shape=(256, 256, 3)))
+    # Complexity(parameters=2321393, multiply_adds=4892515328)
+    ```
+    """
+    parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    return Complexity(parameters, _multiply_adds(model, 1))
+
+
+def _multiply_adds(layer: keras.layers.Layer, batch_size: int) -> int:
+    """Multiply-adds of a layer and the layers within it, which were built with any batch size."""
+    total = 0
+    if isinstance(layer, SparseTransformer):
+        batch_size *= 2**layer.rank
+        tokens = math.prod(_input_shape(layer)[1:-1]) // 2**layer.rank
+        total += batch_size * NUM_HEADS * tokens * (3 * tokens - 1)
+    elif hasattr(layer, "kernel"):
+        positions = layer.compute_output_shape(_input_shape(layer))[1:-1]
+        total += batch_size * math.prod(positions) * math.prod(layer.kernel.shape)
+    elif isinstance(layer, keras.layers.BatchNormalization | keras.layers.LayerNormalization):
+        total += 4 * batch_size * math.prod(_input_shape(layer)[1:])
+    elif isinstance(layer, GroupNormalization) and layer.groups == -1:
+        total += 2 * batch_size * math.prod(_input_shape(layer)[1:])
+    elif isinstance(layer, LinearUpsampling) and layer.rank == 2:
+        total += 11 * math.prod(layer.compute_output_shape(_input_shape(layer))[1:])
+    sublayers = layer._flatten_layers(include_self=False, recursive=False)
+    return total + sum(_multiply_adds(sublayer, batch_size) for sublayer in sublayers)
+
+
+def _input_shape(layer: keras.layers.Layer) -> tuple[int, ...]:
+    shape = layer.get_build_config()["input_shape"]
+    if None in shape[1:]:
+        raise ValueError(
+            "Multiply-adds depend on the size of the image: build the model with static sides. "
+            f"Received: {layer.name} with input shape {tuple(shape)}"
+        )
+    return tuple(shape)
