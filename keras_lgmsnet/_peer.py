@@ -286,3 +286,22 @@ def fold_patches(tokens: Tensor, sides: Sequence[int]) -> Tensor:
     x = tokens.unflatten(2, [side // 2 for side in sides]).unflatten(1, [2] * rank)
     interleaved = [axis for i in range(rank) for axis in (1 + rank + i, 1 + i)]
     return x.permute(0, x.ndim - 1, *interleaved).reshape(len(x), -1, *sides)
+
+
+def bce_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """The published 2D loss: half the cross-entropy plus the mean of the images' Dice losses."""
+    probability, mask = logits.sigmoid().flatten(1), masks.flatten(1)
+    overlap, total = (probability * mask).sum(1), (probability + mask).sum(1)
+    dice = ((2 * overlap + 1e-5) / (total + 1e-5)).mean()
+    return 0.5 * functional.binary_cross_entropy_with_logits(logits, masks) + 1 - dice
+
+
+def dice_ce_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The published 3D loss: squared soft Dice of every class plus cross-entropy."""
+    axes = tuple(range(2, logits.ndim))
+    probability = logits.softmax(dim=1)
+    one_hot = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1)
+    overlap = (probability * one_hot).sum(axes)
+    total = (probability**2 + one_hot).sum(axes)
+    dice = ((2 * overlap + 1e-5) / (total + 1e-5)).mean()
+    return functional.cross_entropy(logits, labels) + 1 - dice

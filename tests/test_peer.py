@@ -1,5 +1,7 @@
 """The plain-PyTorch LGMSNet against hand-computed cases and its own frozen numbers."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,17 @@ def test_training_reproduces_the_frozen_numbers():
     training = generate.training()
     np.testing.assert_allclose(training["losses"], frozen["losses"], rtol=1e-7)
     assert training["gradient_norms"] == pytest.approx(frozen["gradient_norms"], rel=1e-7, abs=1e-9)
+
+
+def test_bce_dice_loss_of_undecided_logits():
+    loss = _peer.bce_dice_loss(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
+    assert loss.item() == pytest.approx(0.5 * math.log(2) + 1 - 2 / 3, abs=1e-6)
+
+
+def test_dice_ce_loss_of_undecided_logits():
+    loss = _peer.dice_ce_loss(torch.zeros(1, 2, 4, 4, 4), torch.zeros(1, 4, 4, 4, dtype=torch.long))
+    dice = (2 * 0.5 / (0.25 + 1), 0)  # of the class that fills the volume and of the absent one
+    assert loss.item() == pytest.approx(math.log(2) + 1 - sum(dice) / 2, abs=1e-6)
 
 
 def test_patches_of_a_4_by_4_image():

@@ -1,0 +1,403 @@
+"""Times the networks beside plain PyTorch: `lgms-benchmark`, `python -m keras_lgmsnet.benchmark`.
+
+Keras takes one backend a process, so every backend has a process of its own, and so has the
+peer, the plain-PyTorch network. They take turns, one step each, so that whatever else slows the
+machine meets them alike, and the medians are compared. A forward pass is what
+`model.predict_on_batch` does, a training step what `model.train_on_batch` does with a network as
+it arrives, from NumPy arrays to NumPy results; the peer runs eagerly and does the same.
+"""
+
+import functools
+import importlib.metadata
+import importlib.util
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    import keras
+
+BACKENDS = ("tensorflow", "jax", "torch")
+PEER = "peer"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to time: a network or a depthwise layer, its input, and whether it trains.
+
+    Args:
+        input_shape: Sides and channels of one image or volume.
+        batch_size: Images in a step.
+        training: Time a training step; otherwise a forward pass.
+        num_classes: Classes of the network's output.
+        dims: Channels of the network's five stages.
+        depthwise: Odd kernel size of a 3D depthwise layer to time instead of a network. Its
+            reference is `keras.layers.Conv3D` with a group for each channel, on the same backend.
+            A pointwise dense layer precedes either, so that a training step needs the gradient
+            of the layer's input too.
+    """
+
+    input_shape: tuple[int, ...]
+    batch_size: int = 1
+    training: bool = False
+    num_classes: int = 1
+    dims: tuple[int, ...] = (16, 32, 64, 128, 128)
+    depthwise: int | None = None
+
+
+CASES = {
+    "depthwise-3d": Case((48, 48, 48, 4), training=True, depthwise=9),
+    "forward-2d": Case((256, 256, 3)),
+    "training-2d": Case((256, 256, 3), batch_size=8, training=True),
+    "forward-3d": Case((96, 96, 96, 1), num_classes=14),
+    "training-3d": Case((96, 96, 96, 1), num_classes=14, training=True),
+}
+# A training step of the 3D network takes minutes on a CPU.
+DEFAULT_CASES = {name: case for name, case in CASES.items() if name != "training-3d"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The outcome of a case on a backend. Times are medians, in seconds."""
+
+    case: str
+    backend: str
+    device: str
+    parameters: int
+    multiply_adds: int
+    batch_size: int
+    seconds: float
+    reference: str
+    reference_seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Images, or volumes, a second."""
+        return self.batch_size / self.seconds
+
+    @property
+    def ratio(self) -> float:
+        """Time divided by the reference's: below 1 is faster."""
+        return self.seconds / self.reference_seconds
+
+
+def benchmark(
+    backends: Sequence[str] = BACKENDS,
+    cases: Mapping[str, Case] = DEFAULT_CASES,
+    repeats: int = 5,
+    threads: int | None = None,
+) -> list[Row]:
+    """Time each case on each backend beside its reference.
+
+    It starts processes, so a script that calls it needs `if __name__ == "__main__":`.
+
+    Args:
+        backends: Keras backends: `"tensorflow"`, `"jax"`, `"torch"`.
+        cases: What to time, by name; `CASES` holds those of the published networks.
+        repeats: Timed steps of each contestant, after two to warm up.
+        threads: Processor cores that each process may use (Linux), by default all.
+
+    Returns:
+        A row for each case and backend.
+
+    Raises:
+        ValueError: When a backend is unknown or not installed, or a number is not positive.
+
+    Example:
+    ```python
+    rows = benchmark(["jax"], {"64 pixels": Case((64, 64, 3), batch_size=4)})
+    print(format_table(rows))
+    ```
+    """
+    _require_backends(backends)
+    for name, value in {"repeats": repeats, "threads": threads}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be positive. Received: {name}={value}")
+    if threads is not None and not hasattr(os, "sched_setaffinity"):
+        raise ValueError(
+            f"threads cannot be limited on {platform.system()}: leave it out. "
+            f"Received: threads={threads}"
+        )
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(_start_worker(name, threads)) for name in (*backends, PEER)
+        }
+        progress = stack.enter_context(tqdm(total=len(cases) * (repeats + 1), unit="round"))
+        rows = []
+        for name, case in cases.items():
+            progress.set_description(name)
+            rows += _time_case(name, case, backends, workers, repeats, progress)
+    return rows
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [
+        (
+            *("case", "backend", "device", "parameters", "multiply-adds"),
+            *("ms", "images/s", "reference", "its ms", "ratio"),
+        )
+    ]
+    lines += [
+        (
+            row.case,
+            row.backend,
+            row.device,
+            f"{row.parameters:,}",
+            f"{row.multiply_adds / 1e9:.2f} G",
+            _milliseconds(row.seconds),
+            f"{row.images_per_second:.3g}",
+            row.reference,
+            _milliseconds(row.reference_seconds),
+            f"{row.ratio:.3g}",
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+
+
+def describe_machine(threads: int | None = None) -> str:
+    """Return the processor, the cores in use, and the versions that the times belong to."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    processor = next(iter(models), platform.processor() or platform.machine())
+    versions = [
+        f"{package} {importlib.metadata.version(package)}"
+        for package in ("keras", *BACKENDS)
+        if importlib.util.find_spec(package)
+    ]
+    return (
+        f"{processor}, {threads or os.cpu_count()} of {os.cpu_count()} cores, "
+        f"{platform.system()}; "
+        f"Python {platform.python_version()}, {', '.join(versions)}"
+    )
+
+
+def _time_case(
+    name: str,
+    case: Case,
+    backends: Sequence[str],
+    workers: Mapping[str, ProcessPoolExecutor],
+    repeats: int,
+    progress: tqdm,
+) -> list[Row]:
+    """Let the contestants, each named by its process and its subject, take turns."""
+
+    def run(worker: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        return workers[worker].submit(function, *arguments).result()
+
+    if case.depthwise is None:
+        pairs = {backend: ((backend, "network"), (PEER, PEER)) for backend in backends}
+        reference = "PyTorch peer"
+    else:
+        pairs = {backend: ((backend, "layer"), (backend, "native")) for backend in backends}
+        reference = f"Conv3D(groups={case.input_shape[-1]})"
+    seconds = {contestant: [] for pair in pairs.values() for contestant in pair}
+
+    for worker, subject in seconds:
+        run(worker, _warm_up, case, subject)
+    progress.update()
+    for _ in range(repeats):
+        for (worker, subject), times in seconds.items():
+            times.append(run(worker, _time_step, case, subject))
+        progress.update()
+
+    parameters, multiply_adds = run(backends[0], _complexity, case)
+    return [
+        Row(
+            case=name,
+            backend=backend,
+            device=run(backend, _device, backend),
+            parameters=parameters,
+            multiply_adds=multiply_adds,
+            batch_size=case.batch_size,
+            seconds=statistics.median(seconds[ours]),
+            reference=reference,
+            reference_seconds=statistics.median(seconds[theirs]),
+        )
+        for backend, (ours, theirs) in pairs.items()
+    ]
+
+
+def _require_backends(backends: Sequence[str]) -> None:
+    if not backends:
+        raise ValueError(f"Name at least one backend. Received: backends={tuple(backends)}")
+    for backend in backends:
+        if backend not in BACKENDS:
+            raise ValueError(f"Backends are {', '.join(BACKENDS)}. Received: backend={backend!r}")
+    for package in (*backends, "torch"):  # the peer needs PyTorch
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f"The benchmark needs {package}: pip install 'keras-lgmsnet[{package}]'. "
+                f"Received: backends={tuple(backends)}"
+            )
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.0f}" if seconds >= 0.1 else f"{1000 * seconds:.1f}"
+
+
+# What follows runs in the workers. They import Keras only once their backend is chosen, and keep
+# their latest two steps between calls: a case's subject, and for a layer its reference.
+
+
+def _start_worker(name: str, threads: int | None) -> ProcessPoolExecutor:
+    """Return the one process of a backend, or of the peer."""
+    return ProcessPoolExecutor(
+        max_workers=1,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_prepare_worker,
+        initargs=(name, threads),
+    )
+
+
+def _prepare_worker(name: str, threads: int | None) -> None:
+    if name != PEER:
+        os.environ["KERAS_BACKEND"] = name
+    # Several processes share a GPU: none may take all of its memory.
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    if threads is not None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def _warm_up(case: Case, subject: str) -> None:
+    step = _step(case, subject)
+    for _ in range(2):
+        step()
+
+
+def _time_step(case: Case, subject: str) -> float:
+    step = _step(case, subject)
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+@functools.lru_cache(maxsize=2)
+def _step(case: Case, subject: str) -> Callable[[], Any]:
+    return _peer_step(case) if subject == PEER else _keras_step(case, subject)
+
+
+def _keras_step(case: Case, subject: str) -> Callable[[], Any]:
+    model = _keras_model(case, subject)
+    images, targets = _batch(case)
+    if case.training:
+        return lambda: model.train_on_batch(images, targets)
+    return lambda: model.predict_on_batch(images)
+
+
+def _keras_model(case: Case, subject: str) -> "keras.Model":
+    import keras
+
+    from keras_lgmsnet import LGMSNet2D, LGMSNet3D, layers
+
+    if subject == "network":
+        network = LGMSNet2D if len(case.input_shape) == 3 else LGMSNet3D
+        return network(case.input_shape, case.num_classes, dims=case.dims)
+    channels = case.input_shape[-1]
+    if subject == "layer":
+        layer = layers.DepthwiseConv(case.depthwise)
+    else:
+        layer = keras.layers.Conv3D(channels, case.depthwise, groups=channels, padding="same")
+    pointwise = keras.layers.Dense(channels)
+    model = keras.Sequential([keras.Input(case.input_shape), pointwise, layer])
+    model.compile("sgd", "mse")
+    return model
+
+
+def _complexity(case: Case) -> tuple[int, int]:
+    from keras_lgmsnet.complexity import count
+
+    if case.depthwise is None:
+        counted = count(_keras_model(case, "network"))
+    else:
+        counted = count(_keras_model(case, "layer").layers[-1])
+    return tuple(counted)  # a plain one, or receiving it would import Keras
+
+
+def _peer_step(case: Case) -> Callable[[], Any]:
+    import torch
+
+    from keras_lgmsnet import _peer
+
+    rank = len(case.input_shape) - 1
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = _peer.LGMSNet(rank, case.input_shape[-1], case.num_classes, case.dims).to(device)
+    images, targets = _batch(case)
+    images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
+    if not case.training:
+        model.eval()
+
+        @torch.inference_mode()
+        def forward() -> np.ndarray:
+            return model(torch.from_numpy(images).to(device)).cpu().numpy()
+
+        return forward
+
+    if rank == 2:
+        targets = np.ascontiguousarray(np.moveaxis(targets, -1, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
+        loss_function = _peer.bce_dice_loss
+    else:
+        targets = targets.astype("int64")
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-5)
+        loss_function = _peer.dice_ce_loss
+
+    def train() -> float:
+        logits = model(torch.from_numpy(images).to(device))
+        loss = loss_function(logits, torch.from_numpy(targets).to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return train
+
+
+def _batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Noise, channels last, with targets as the case's loss takes them."""
+    generator = np.random.default_rng(0)
+    sides = case.input_shape[:-1]
+    images = generator.random((case.batch_size, *case.input_shape), "float32")
+    if case.depthwise is not None:
+        return images, images
+    if len(sides) == 2:
+        masks = generator.integers(0, 2, (case.batch_size, *sides, case.num_classes))
+        return images, masks.astype("float32")
+    return images, generator.integers(0, case.num_classes, (case.batch_size, *sides), "int32")
+
+
+def _device(backend: str) -> str:
+    """What the backend computes on by default."""
+    if backend == "tensorflow":
+        import tensorflow
+
+        return "GPU" if tensorflow.config.list_physical_devices("GPU") else "CPU"
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend().upper()
+    import torch
+
+    return "GPU" if torch.cuda.is_available() else "CPU"
+
+
+if __name__ == "__main__":
+    from keras_lgmsnet import cli
+
+    cli.benchmark()

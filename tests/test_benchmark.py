@@ -1,0 +1,111 @@
+"""The benchmark's table, its errors, and a small run with processes."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from keras_lgmsnet import benchmark
+from keras_lgmsnet.benchmark import PEER, Case, Row
+
+SMALL = (4, 4, 4, 8, 8)
+ROW = Row(
+    case="forward-2d",
+    backend="jax",
+    device="CPU",
+    parameters=2_321_393,
+    multiply_adds=4_892_515_328,
+    batch_size=8,
+    seconds=0.5,
+    reference="PyTorch peer",
+    reference_seconds=0.02,
+)
+
+
+def test_row_compares_with_its_reference():
+    assert ROW.ratio == 25
+    assert ROW.images_per_second == 16
+
+
+def test_table():
+    assert benchmark.format_table([ROW]).splitlines() == [
+        "| case       | backend | device | parameters | multiply-adds | ms  | images/s "
+        "| reference    | its ms | ratio |",
+        "| ---------- | ------- | ------ | ---------- | ------------- | --- | -------- "
+        "| ------------ | ------ | ----- |",
+        "| forward-2d | jax     | CPU    | 2,321,393  | 4.89 G        | 500 | 16       "
+        "| PyTorch peer | 20.0   | 25    |",
+    ]
+
+
+def test_machine_names_the_cores_and_the_versions():
+    machine = benchmark.describe_machine(threads=1)
+    assert f"1 of {os.cpu_count()} cores" in machine
+    assert f"keras {keras.__version__}" in machine
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backends": ["theano"]}, "Received: backend='theano'"),
+        ({"backends": []}, "Received: backends=()"),
+        ({"repeats": 0}, "Received: repeats=0"),
+        ({"threads": -1}, "Received: threads=-1"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        benchmark.benchmark(**arguments)
+
+
+def test_threads_are_limited_where_the_system_can(monkeypatch):
+    monkeypatch.delattr("os.sched_setaffinity", raising=False)
+    with pytest.raises(ValueError, match="Received: threads=1"):
+        benchmark.benchmark(threads=1)
+
+
+def test_missing_backend_names_the_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'keras-lgmsnet\[jax\]'"):
+        benchmark.benchmark(backends=["jax"])
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((32, 32, 3), dims=SMALL),
+        Case((32, 32, 3), batch_size=2, training=True, dims=SMALL),
+        Case((32, 32, 32, 1), training=True, num_classes=3, dims=SMALL),
+    ],
+)
+def test_peer_step(case):
+    benchmark._warm_up(case, PEER)
+    assert benchmark._time_step(case, PEER) > 0
+
+
+def test_run_in_processes():
+    backend = keras.backend.backend()
+    cases = {
+        "network": Case((32, 32, 3), dims=SMALL),
+        "layer": Case((4, 4, 4, 2), training=True, depthwise=3),
+    }
+    network, layer = benchmark.benchmark([backend], cases, repeats=1)
+    assert (network.case, network.backend, network.reference) == (
+        "network",
+        backend,
+        "PyTorch peer",
+    )
+    assert (layer.case, layer.backend, layer.reference) == ("layer", backend, "Conv3D(groups=2)")
+    assert layer.parameters == 2 * 27 + 2
+    assert layer.multiply_adds == 64 * 2 * 27
+    for row in (network, layer):
+        assert row.seconds > 0
+        assert row.reference_seconds > 0
+
+
+def test_the_calling_process_imports_no_keras():
+    program = "import sys, keras_lgmsnet.benchmark; sys.exit('keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
