@@ -112,7 +112,8 @@ def benchmark(
         A row for each case and backend.
 
     Raises:
-        ValueError: When a backend is unknown or not installed, or a number is not positive.
+        ValueError: When a backend is unknown or not installed, a number is not positive, or a
+            case's network cannot be built.
 
     Example:
     ```python
@@ -208,6 +209,10 @@ def _time_case(
         reference = f"Conv3D(groups={case.input_shape[-1]})"
     seconds = {contestant: [] for pair in pairs.values() for contestant in pair}
 
+    try:
+        parameters, multiply_adds = run(backends[0], _complexity, case)
+    except ValueError as error:
+        raise ValueError(f"Case {name} cannot be built. {error}") from error
     for worker, subject in seconds:
         run(worker, _warm_up, case, subject)
     progress.update()
@@ -216,7 +221,6 @@ def _time_case(
             times.append(run(worker, _time_step, case, subject))
         progress.update()
 
-    parameters, multiply_adds = run(backends[0], _complexity, case)
     return [
         Row(
             case=name,

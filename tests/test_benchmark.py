@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import pytest
@@ -70,6 +71,12 @@ def test_missing_backend_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'keras-lgmsnet\[jax\]'"):
         benchmark.benchmark(backends=["jax"])
+
+
+def test_a_network_that_cannot_be_built_names_its_case():
+    backend = keras.backend.backend()
+    with ThreadPoolExecutor(1) as worker, pytest.raises(ValueError, match=r"odd sides.*30, 30, 3"):
+        benchmark._time_case("odd sides", Case((30, 30, 3)), [backend], {backend: worker}, 1, None)
 
 
 @pytest.mark.no_backend
