@@ -24,6 +24,11 @@ class SpatialLayer(keras.layers.Layer):
         """Read the rank from the input's shape."""
         self.rank = spatial_rank(input_shape, self.name)
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        # Without an override Keras records the arguments itself, and cannot record a dtype policy.
+        return super().get_config()
+
 
 def require_channels_last() -> None:
     """Raise if Keras's global image data format is not `"channels_last"`."""

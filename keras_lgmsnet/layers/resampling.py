@@ -117,10 +117,10 @@ class PatchUnfold(SpatialLayer):
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class PatchFold(keras.layers.Layer):
+class PatchFold(SpatialLayer):
     """Puts the sequences of `PatchUnfold` back on the grid they came from.
 
-    Called with the sequences and with the tensor whose sides the grid has.
+    Called with the sequences and with the images whose sides the grid has.
 
     Example:
     >>> images = keras.ops.ones((2, 8, 8, 3))
@@ -128,13 +128,18 @@ class PatchFold(keras.layers.Layer):
     (2, 8, 8, 3)
     """
 
+    def build(
+        self, sequences_shape: tuple[int | None, ...], images_shape: tuple[int | None, ...]
+    ) -> None:
+        """Read the rank from the images' shape."""
+        super().build(images_shape)
+
     def call(self, sequences: Any, images: Any) -> Any:
-        """Interleave the positions axis by axis, without an axis beyond the image's."""
+        """Interleave the positions axis by axis, without an axis beyond the images'."""
         halves = tuple(side // 2 for side in ops.shape(images)[1:-1])
-        rank = len(halves)
         grids = ops.reshape(sequences, (-1, *halves, sequences.shape[-1]))
-        grids = ops.split(grids, 2**rank, axis=0)
-        for axis in range(rank, 0, -1):
+        grids = ops.split(grids, 2**self.rank, axis=0)
+        for axis in range(self.rank, 0, -1):
             grids = [
                 _interleave(even, odd, axis)
                 for even, odd in zip(grids[::2], grids[1::2], strict=True)

@@ -110,6 +110,8 @@ class _LGMSNet(keras.Model):
         self.normalization = normalization
         self.dtype_policy = dtype
         self.compile(**self._published_training())
+        # A saved model whose optimizer was never built makes Keras warn when it is loaded.
+        self.optimizer.build(self.trainable_variables)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the logits of a batch."""
