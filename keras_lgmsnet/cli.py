@@ -22,15 +22,17 @@ except ModuleNotFoundError:
     ) from None
 
 BACKENDS = ("tensorflow", "jax", "torch")
+PROJECT = ("keras_lgmsnet", "tfds_builders")
 
 
 def _mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
     """Show a user's mistake as one sentence, and leave any other exception its traceback.
 
-    A mistake is an `OSError`, which is about the user's files and folders; a `ValueError` that a
-    `raise` in this project's own code made, since that is what its checks of arguments, recipes
-    and data do; and a missing optional package. A `ValueError` from deeper, out of Keras or a
-    standard module, means that a check is missing here: that is ours, and needs its traceback.
+    A mistake is an `OSError`, which is about the user's files and folders; a `ValueError` or
+    `ImportError` that was raised in this project's own code, since that is what its checks of
+    arguments, recipes, data and installation do; and a missing optional package. A `ValueError`
+    from deeper, out of Keras or a standard module, means that a check is missing here: that is
+    ours to mend, and needs its traceback.
     """
 
     @functools.wraps(command)
@@ -38,7 +40,7 @@ def _mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., Non
         try:
             command(**arguments)
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith(("keras_lgmsnet", "tfds_builders")):
+            if (error.name or "").partition(".")[0] in PROJECT:
                 raise
             raise click.ClickException(
                 f"The package {error.name} is not installed: pip install 'keras-lgmsnet[train]', "
@@ -47,30 +49,27 @@ def _mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., Non
         except OSError as error:
             sentence = f"{error.strerror}: {error.filename}" if error.filename else str(error)
             raise click.ClickException(" ".join(sentence.split())) from error
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             *_, (raising_frame, _) = traceback.walk_tb(error.__traceback__)
-            module = raising_frame.f_globals["__name__"]
-            if module.partition(".")[0] not in ("keras_lgmsnet", "tfds_builders"):
+            if raising_frame.f_globals["__name__"].partition(".")[0] not in PROJECT:
                 raise
             raise click.ClickException(" ".join(str(error).split())) from error
 
     return guarded
 
 
-def _choose_backend(backend: str | None) -> None:
+def _choose_backend(asked: str | None) -> None:
     """Choose what `--backend` says, else `KERAS_BACKEND`, else the first that is installed."""
-    installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
-    backend = backend or os.environ.get("KERAS_BACKEND") or next(iter(installed), None)
+    installed = _installed_backends()
+    backend = asked or os.environ.get("KERAS_BACKEND") or next(iter(installed), None)
     if backend not in installed:
         raise click.ClickException(
-            f"The backend {backend} is not installed; installed: {', '.join(installed) or 'none'}. "
-            f"pip install 'keras-lgmsnet[{backend}]' installs it."
-            if backend in BACKENDS
-            else f"The backend must be one of {', '.join(BACKENDS)}, and installed. "
-            f"Received: {backend}"
+            f"Keras needs an installed backend, {', '.join(BACKENDS)}: "
+            f"pip install 'keras-lgmsnet[{backend if backend in BACKENDS else BACKENDS[0]}]'. "
+            f"Asked for: {backend}; installed: {', '.join(installed) or 'none'}."
         )
     os.environ["KERAS_BACKEND"] = backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes are no messages of ours
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes are not for our users
     click.echo(f"Keras backend: {backend}")
 
     import keras
@@ -79,11 +78,21 @@ def _choose_backend(backend: str | None) -> None:
     keras.config.disable_traceback_filtering()
 
 
-_backend_option = click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    help="Keras backend; by default KERAS_BACKEND, else the first installed.",
-)
+def _installed_backends() -> list[str]:
+    return [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
+
+
+class _Integers(click.ParamType):
+    """Integers separated by commas."""
+
+    name = "integers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """Return the integers as a tuple."""
+        try:
+            return tuple(map(int, str(value).split(",")))
+        except ValueError:
+            self.fail(f"must be integers such as 256,256,3. Received: {value!r}", param, ctx)
 
 
 @click.command()
@@ -103,7 +112,11 @@ _backend_option = click.option(
     multiple=True,
     help="Override a field of the recipe, such as training.epochs=5; may be repeated.",
 )
-@_backend_option
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="Keras backend; by default KERAS_BACKEND, else the first installed.",
+)
 @click.option(
     "--manual-dir",
     type=click.Path(path_type=Path),
@@ -173,3 +186,70 @@ def export(run_directory: Path, output_directory: Path, formats: tuple[str, ...]
             f"{output_directory}: {name}, probabilities within "
             f"{result['max_probability_difference']:.1e} of the Keras network"
         )
+
+
+@click.command()
+@click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(BACKENDS),
+    multiple=True,
+    help="Keras backend to time; may be repeated; by default every one installed.",
+)
+@click.option(
+    "--case",
+    "names",
+    multiple=True,
+    help="What to time; may be repeated; by default all but training-3d, which takes minutes.",
+)
+@click.option(
+    "--input-shape",
+    type=_Integers(),
+    help="Time a network of your own instead: sides and channels, such as 512,512,3.",
+)
+@click.option("--num-classes", default=1, show_default=True, help="Classes of that network.")
+@click.option(
+    "--dims",
+    type=_Integers(),
+    default="16,32,64,128,128",
+    show_default=True,
+    help="Widths of that network's stages.",
+)
+@click.option("--batch-size", default=1, show_default=True, help="Images in a step of it.")
+@click.option("--training", is_flag=True, help="Time its training step, not its forward pass.")
+@click.option("--repeats", default=5, show_default=True, help="Timed steps of each contestant.")
+@click.option("--threads", type=int, help="Processor cores to use; by default all.")
+@_mistakes_in_one_sentence
+def benchmark(
+    backends: tuple[str, ...],
+    names: tuple[str, ...],
+    input_shape: tuple[int, ...] | None,
+    num_classes: int,
+    dims: tuple[int, ...],
+    batch_size: int,
+    training: bool,
+    repeats: int,
+    threads: int | None,
+) -> None:
+    """Time the networks on each backend beside plain PyTorch, and count their arithmetic."""
+    from keras_lgmsnet import benchmark as timing
+
+    if unknown := set(names) - set(timing.CASES):
+        raise click.ClickException(
+            f"The cases are {', '.join(timing.CASES)}. Received: {', '.join(sorted(unknown))}"
+        )
+    names = names or tuple(name for name in timing.CASES if name != "training-3d")
+    cases = {name: timing.CASES[name] for name in names}
+    if input_shape:
+        cases = {
+            "yours": timing.Case(
+                input_shape,
+                batch_size=batch_size,
+                training=training,
+                num_classes=num_classes,
+                dims=dims,
+            )
+        }
+    rows = timing.benchmark(backends or _installed_backends(), cases, repeats, threads)
+    click.echo(timing.describe_machine())
+    click.echo(timing.format_table(rows))

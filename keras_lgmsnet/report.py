@@ -45,8 +45,12 @@ def render_report(
     """
 
     def case(index: int) -> dict[str, Any]:
-        image = _overlay(images[index], segmentation_masks[index], predictions[index])
-        return {"id": ids[index], "iou": ious[index], "image": image}
+        return {
+            "id": ids[index],
+            "iou": ious[index],
+            "has_lesion": segmentation_masks[index].any(),
+            "image": _overlay(images[index], segmentation_masks[index], predictions[index]),
+        }
 
     groups = _best_median_worst(ious)
     environment_ = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)

@@ -126,6 +126,16 @@ def test_few_images(count) -> None:
     assert len(set(cases)) == min(count, 3)
 
 
+def test_images_without_lesion_say_so() -> None:
+    masks = np.stack([square(8, 24), square(0, 0), square(8, 24)])
+    text = render(3, segmentation_masks=masks).text
+    assert re.findall(r"(case \d)IoU [\d.]+(, no lesion)?", text) == [
+        ("case 2", ""),
+        ("case 1", ", no lesion"),
+        ("case 0", ""),
+    ]
+
+
 def test_one_epoch() -> None:
     row = {"loss": 1.0, "iou": 0.1, "f1": 0.2, "val_loss": 1.0, "learning_rate": 0.1}
     page = render(history=[row | {"val_iou": 0.1, "val_f1": 0.2}])

@@ -1,0 +1,286 @@
+"""The commands: a run from end to end, and what a user's mistakes look like."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click.testing
+import keras
+import numpy as np
+import pytest
+
+from keras_lgmsnet import cli
+from keras_lgmsnet.run_directory import read_json, read_recipe
+
+TINY = [
+    "--set=data.num_images=8",
+    "--set=data.image_size=32,32",
+    "--set=model.dims=4,4,4,4,4",
+    "--set=model.kernel_sizes=3,",
+    "--set=model.transformer_ratio=0",  # JAX compiles the transformer for half a minute
+    "--set=training.epochs=1",
+    "--set=training.batch_size=2",
+]
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_process(monkeypatch) -> None:
+    """Undo what the commands do to the process they run in."""
+    for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
+    monkeypatch.setattr(keras.config, "disable_traceback_filtering", lambda: None)
+
+
+def run(command: click.Command, *arguments: object) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def assert_one_sentence(result: click.testing.Result, *words: str) -> None:
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def test_train_lgmsnet(tmp_path: Path) -> None:
+    """LGMSNet itself, narrow, from the command to the report."""
+    output = tmp_path / "run"
+    result = run(cli.train, "quickstart", "-o", output, *TINY)
+    assert result.exit_code == 0, result.output
+    backend = keras.backend.backend()
+    assert result.stdout.startswith(f"Keras backend: {backend}\n")
+    metrics = read_json(output, "metrics.json")
+    assert result.stdout.endswith(
+        f"Validation IoU {metrics['means']['iou']:.4f}, F1 {metrics['means']['f1']:.4f} "
+        f"after epoch 1. Report: {output / 'report.html'}\n"
+    )
+    recipe = read_recipe(output)
+    assert (recipe.data.image_size, recipe.training.epochs) == ((32, 32), 1)
+    assert read_json(output, "recipe.json")["backend"] == backend
+    model = keras.saving.load_model(output / "model.keras")
+    assert model.predict_on_batch(np.zeros((1, 32, 32, 3), "float32")).shape == (1, 32, 32, 1)
+
+    result = run(cli.train, "quickstart", "-o", output, *TINY)
+    assert_one_sentence(result, f"{output} is in use", "--resume")
+
+
+def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
+    from keras_lgmsnet import training
+
+    seen = {}
+
+    def record(recipe, run_directory, **options) -> None:
+        seen.update(recipe=recipe, run_directory=run_directory, **options)
+        raise FileNotFoundError("enough")
+
+    monkeypatch.setattr(training, "train", record)
+    result = run(
+        cli.train,
+        *("isic", "--set", "training.epochs=5", "--set", "training.seed=3"),
+        *("--manual-dir", "m", "--data-dir", "d", "--resume"),
+    )
+    assert_one_sentence(result, "enough")
+    assert (seen["recipe"].training.epochs, seen["recipe"].training.seed) == (5, 3)
+    del seen["recipe"]
+    assert seen == {
+        "run_directory": Path("runs/isic"),
+        "manual_dir": Path("m"),
+        "data_dir": Path("d"),
+        "resume": True,
+    }
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no_such_recipe"], ["no recipe file no_such_recipe", "isic, quickstart"]),
+        (["isic", "--set", "training.epoch=5"], ["'training.epoch'", "training.epochs"]),
+        (["isic", "--set", "training.epochs=x"], ["must be an integer. Received: 'x'"]),
+        (["isic", "--set", "model.dims=16"], ["model.dims must be integers"]),
+        (["isic", "--set", "data.image_size=100,100", "-o", "run"], ["divisible by 32", "100"]),
+        (["isic", "-o", "file/run"], ["file/run cannot be written to: Not a directory."]),
+        (["isic", "-o", "."], [". is in use"]),
+        (["isic", "-o", "run", "--data-dir", "data"], ["neither prepared in", "manual"]),
+        (["isic", "-o", "run", "--resume"], ["run is not a run directory"]),
+        (["broken.py"], ["Recipe broken.py, line 1: ZeroDivisionError"]),
+    ],
+)
+def test_mistakes_in_train(arguments, words, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "broken.py").write_text("1 / 0")
+    before = sorted(tmp_path.rglob("*"))
+    assert_one_sentence(run(cli.train, *arguments), *words)
+    left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
+    assert all("data" in path.parts for path in left)  # TensorFlow Datasets' own
+
+
+@pytest.mark.no_backend
+def test_mistakes_in_export(tmp_path: Path) -> None:
+    result = run(cli.export, tmp_path / "none", "-o", tmp_path / "out")
+    assert_one_sentence(result, "is not a run directory")
+    result = run(cli.export, tmp_path, "-o", tmp_path / "out", "--format", "onnx5")
+    assert_one_sentence(result, "onnx5", "tflite")
+    assert not (tmp_path / "out").exists()
+
+
+def test_export_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
+    from keras_lgmsnet import export
+
+    def record(run_directory, output_directory, formats) -> dict:
+        assert (run_directory, output_directory) == (tmp_path / "run", tmp_path / "out")
+        return {"formats": {name: {"max_probability_difference": 2.5e-7} for name in formats}}
+
+    monkeypatch.setattr(export, "export", record)
+    result = run(cli.export, tmp_path / "run", "-o", tmp_path / "out", "--format", "tflite")
+    assert result.exit_code == 0
+    assert "tflite, probabilities within 2.5e-07 of the Keras network" in result.stdout
+    assert "saved_model" not in result.stdout
+
+
+@pytest.mark.no_backend
+def test_benchmark_passes_everything_on(monkeypatch) -> None:
+    from keras_lgmsnet import benchmark
+
+    seen = []
+
+    def record(*arguments) -> list:
+        seen.append(arguments)
+        return []
+
+    monkeypatch.setattr(benchmark, "benchmark", record)
+    monkeypatch.setattr(benchmark, "format_table", lambda rows: "the table")
+    result = run(cli.benchmark, "--backend", "jax", "--case", "forward-2d", "--threads", "1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("the table\n")
+    run(cli.benchmark, "--input-shape", "64,32,3", "--dims", "8,8,8,8,8", "--training")
+    run(cli.benchmark)
+    (named, own, default) = seen
+    assert named == (("jax",), {"forward-2d": benchmark.CASES["forward-2d"]}, 5, 1)
+    case = benchmark.Case((64, 32, 3), training=True, dims=(8, 8, 8, 8, 8))
+    assert list(own[1].values()) == [case]
+    assert set(default[1]) == set(benchmark.CASES) - {"training-3d"}
+    assert default[0] == ["tensorflow", "jax", "torch"]
+
+
+@pytest.mark.no_backend
+def test_mistakes_in_benchmark() -> None:
+    assert_one_sentence(run(cli.benchmark, "--case", "nothing"), "forward-2d", "nothing")
+    result = run(cli.benchmark, "--input-shape", "64,x,3")
+    assert result.exit_code == 2
+    assert "Received: '64,x,3'" in result.stderr
+
+
+def test_programming_errors_keep_their_traceback(tmp_path: Path, monkeypatch) -> None:
+    from keras_lgmsnet import training
+
+    def numpy_error(*arguments, **options) -> None:
+        np.concatenate([])
+
+    for error, fail in (
+        (ValueError, numpy_error),
+        (ZeroDivisionError, lambda *arguments, **options: 1 / 0),
+    ):
+        monkeypatch.setattr(training, "train", fail)
+        assert type(run(cli.train, "isic").exception) is error
+
+
+def test_keras_errors_keep_their_traceback(monkeypatch) -> None:
+    """Errors of Keras that pass through a layer of this project are not the user's."""
+    from keras_lgmsnet import training
+
+    def keras_error(*arguments, **options) -> None:
+        keras.ops.reshape(np.zeros(3), (2, 2))
+
+    monkeypatch.undo()
+    monkeypatch.setattr(training, "train", keras_error)
+    filtering = keras.config.is_traceback_filtering_enabled()
+    try:
+        result = run(cli.train, "isic", "--backend", keras.backend.backend())
+    finally:
+        if filtering:
+            keras.config.enable_traceback_filtering()
+    assert result.exception is not None
+    assert not isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.no_backend
+def test_missing_package_is_named(monkeypatch) -> None:
+    from keras_lgmsnet import training
+
+    def fail(*arguments, **options) -> None:
+        import no_such_package  # noqa: F401
+
+    monkeypatch.setattr(training, "train", fail)
+    assert_one_sentence(
+        run(cli.train, "isic"), "no_such_package is not installed", "keras-lgmsnet[train]"
+    )
+
+
+@pytest.mark.no_backend
+class TestBackend:
+    """Which backend is chosen; `keras` itself is already imported here and stays as it is."""
+
+    @pytest.fixture
+    def installed(self, monkeypatch) -> set[str]:
+        names = {"tensorflow", "jax", "torch"}
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: object() if name in names else None
+        )
+        return names
+
+    def test_the_option_goes_first(self, installed, monkeypatch) -> None:
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
+        cli._choose_backend("jax")
+        assert os.environ["KERAS_BACKEND"] == "jax"
+
+    def test_then_the_environment(self, installed, monkeypatch) -> None:
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
+        cli._choose_backend(None)
+        assert os.environ["KERAS_BACKEND"] == "torch"
+
+    def test_then_the_first_installed(self, installed, monkeypatch) -> None:
+        monkeypatch.delenv("KERAS_BACKEND")
+        installed.remove("tensorflow")
+        cli._choose_backend(None)
+        assert os.environ["KERAS_BACKEND"] == "jax"
+
+    def test_absent_backend(self, installed) -> None:
+        installed.remove("jax")
+        assert_one_sentence(
+            run(cli.train, "isic", "--backend", "jax"),
+            "pip install 'keras-lgmsnet[jax]'",
+            "Asked for: jax; installed: tensorflow, torch.",
+        )
+
+    def test_unknown_backend_in_the_environment(self, installed, monkeypatch) -> None:
+        monkeypatch.setenv("KERAS_BACKEND", "numpy")
+        assert_one_sentence(run(cli.train, "isic"), "Asked for: numpy")
+
+    def test_no_backend(self, installed, monkeypatch) -> None:
+        monkeypatch.delenv("KERAS_BACKEND")
+        installed.clear()
+        assert_one_sentence(run(cli.train, "isic"), "keras-lgmsnet[tensorflow]", "installed: none")
+
+
+@pytest.mark.no_backend
+def test_cli_imports_no_keras() -> None:
+    code = "import sys, keras_lgmsnet.cli; sys.exit('keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.no_backend
+def test_missing_click_is_one_sentence() -> None:
+    code = "import sys; sys.modules['click'] = None; import keras_lgmsnet.cli"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "The lgms-* commands need packages that are not installed: "
+        "pip install 'keras-lgmsnet[train]'.\n"
+    )
