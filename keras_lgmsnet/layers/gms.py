@@ -141,6 +141,7 @@ class SparseTransformer(SpatialLayer):
         channels = input_shape[-1]
         self.unfold.build(input_shape)
         sequences_shape = self.unfold.compute_output_shape(input_shape)
+        self.fold.build(sequences_shape, input_shape)
         self.attention_norm.build(sequences_shape)
         self.query_key_value.build(sequences_shape)
         self.attention_output = self._dense(channels, "attention_output")

@@ -74,7 +74,10 @@ class GroupNormalization(SpatialLayer):
 
     def _mean_of_groups(self, images: Any) -> Any:
         """Mean over the pixels and the group's channels, broadcast back to every channel."""
-        means = ops.mean(images, axis=tuple(range(1, self.rank + 1)), keepdims=True)
+        means = images
+        # One axis after the other: LiteRT adds 256² numbers up less exactly than twice 256.
+        for axis in range(self.rank, 0, -1):
+            means = ops.mean(means, axis=axis, keepdims=True)
         channels = images.shape[-1]
         if self.groups in (-1, channels):
             return means
