@@ -1,0 +1,274 @@
+"""Every layer against plain PyTorch, on tiny widths."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+import keras_lgmsnet as kl
+from keras_lgmsnet import _peer, layers
+from keras_lgmsnet.layers import convolution, resampling
+from tests.reference import draw_state_dict
+
+# JAX compiles each shape anew, so a few examples on every backend go further than many on one.
+few = settings(deadline=None, max_examples=8, derandomize=True)
+ranks = st.sampled_from([2, 3])
+
+
+def _inputs(rank: int, side: int, channels: int, batch: int = 2) -> np.ndarray:
+    # Sides differ, so that exchanged axes show.
+    sides = [side + 2 * axis for axis in range(rank)]
+    return np.random.default_rng(0).standard_normal((batch, *sides, channels)).astype("float32")
+
+
+def _to_torch(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.moveaxis(array, -1, 1).copy())
+
+
+def _from_torch(tensor: torch.Tensor) -> np.ndarray:
+    return np.moveaxis(tensor.detach().numpy(), 1, -1)
+
+
+def _assert_close(outputs, expected: np.ndarray, tolerance: float = 2e-5) -> None:
+    outputs = ops.convert_to_numpy(outputs)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=tolerance * (1 + np.std(expected)))
+
+
+def _assert_equals_peer(layer: keras.layers.Layer, peer: torch.nn.Module, x: np.ndarray) -> None:
+    """Give both the same random weights and compare their outputs and training statistics."""
+    layer.build(x.shape)
+    state_dict = draw_state_dict(
+        {
+            name: tuple(value.shape)
+            for name, value in peer.state_dict().items()
+            if "num_batches" not in name
+        }
+    )
+    variables = dict(kl.checkpoints.named_variables(layer))
+    assert variables.keys() == state_dict.keys()
+    for name, value in state_dict.items():
+        variables[name].assign(value if value.ndim < 2 else np.moveaxis(value, (0, 1), (-1, -2)))
+    peer.load_state_dict({n: torch.from_numpy(v) for n, v in state_dict.items()}, strict=False)
+    _assert_close(layer(x, training=False), _from_torch(peer.eval()(_to_torch(x))))
+
+
+@few
+@given(ranks, st.sampled_from([(3,), (1, 5), (3, 5, 7, 9), (5, 3, 1)]), st.integers(1, 3))
+def test_lms_block_equals_plain_pytorch(rank: int, kernel_sizes: tuple, width: int) -> None:
+    channels = width * len(kernel_sizes)
+    _assert_equals_peer(
+        layers.LMSBlock(kernel_sizes, activation="silu"),
+        _peer.LMSBlock(rank, channels, kernel_sizes, "silu"),
+        _inputs(rank, 5, channels),
+    )
+
+
+@few
+@given(ranks, st.integers(1, 5), st.integers(1, 8), st.sampled_from([0, 0.25, 0.75, 1]))
+def test_gms_block_equals_plain_pytorch(
+    rank: int, channels: int, filters: int, ratio: float
+) -> None:
+    _assert_equals_peer(
+        layers.GMSBlock(filters, ratio),
+        _peer.GMSBlock(rank, channels, filters, ratio),
+        _inputs(rank, 4, channels),
+    )
+
+
+@few
+@given(ranks, st.integers(1, 4), st.integers(1, 4))
+def test_fusion_block_equals_plain_pytorch(rank: int, half: int, filters: int) -> None:
+    _assert_equals_peer(
+        layers.FusionBlock(filters),
+        _peer.FusionBlock(rank, 2 * half, filters),
+        _inputs(rank, 3, 2 * half),
+    )
+
+
+@pytest.mark.parametrize("form", ["_dense", "_by_taps", "_shifted", "_blocked", "_banded"])
+@pytest.mark.parametrize("taps", [1, 3, 9])
+def test_every_form_of_depthwise_convolution_is_the_same_sum(form: str, taps: int) -> None:
+    ranks_of_form = {"_by_taps": [3], "_blocked": [2], "_banded": [3]}.get(form, [2, 3])
+    if form == "_dense" and keras.backend.backend() == "tensorflow":
+        ranks_of_form = [2]  # it has no grouped 3D convolution outside the graph
+    for rank in ranks_of_form:
+        x = _inputs(rank, 17 if rank == 2 else 5, 3)
+        kernel = np.random.default_rng(1).standard_normal((taps,) * rank + (1, 3)).astype("float32")
+        weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
+        conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
+        expected = conv(_to_torch(x), weight, padding=taps // 2, groups=3)
+        function = getattr(convolution, form)
+        _assert_close(
+            function(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)), _from_torch(expected)
+        )
+
+
+@few
+@given(ranks, st.sampled_from([1, 3, 5, 7, 11]), st.integers(1, 3), st.integers(1, 20))
+def test_depthwise_conv(rank: int, kernel_size: int, channels: int, side: int) -> None:
+    x = _inputs(rank, side if rank == 2 else min(side, 6), channels)
+    layer = layers.DepthwiseConv(kernel_size)
+    layer.build(x.shape)
+    layer.bias.assign(np.arange(channels, dtype="float32"))
+    peer = _peer.conv(rank, channels, channels, kernel_size, groups=channels)
+    kernel = np.moveaxis(ops.convert_to_numpy(layer.kernel), (-1, -2), (0, 1)).copy()
+    peer.load_state_dict({"weight": torch.from_numpy(kernel), "bias": torch.arange(channels) * 1.0})
+    _assert_close(layer(x), _from_torch(peer(_to_torch(x))))
+
+
+@few
+@given(ranks, st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.sampled_from([1, 3]))
+def test_grouped_conv(rank: int, groups: int, inside: int, outside: int, kernel_size: int) -> None:
+    x = _inputs(rank, 4, groups * inside)
+    layer = layers.GroupedConv(groups * outside, kernel_size, groups=groups, use_bias=False)
+    outputs = layer(x)
+    peer = _peer.conv(
+        rank, groups * inside, groups * outside, kernel_size, groups=groups, bias=False
+    )
+    kernel = np.moveaxis(ops.convert_to_numpy(layer.kernel), (-1, -2), (0, 1)).copy()
+    peer.load_state_dict({"weight": torch.from_numpy(kernel)})
+    _assert_close(outputs, _from_torch(peer(_to_torch(x))))
+
+
+@few
+@given(ranks, st.integers(1, 5), st.integers(1, 3))
+def test_upsampling_is_pytorchs_in_every_form(rank: int, side: int, channels: int) -> None:
+    x = _inputs(rank, side, channels)
+    mode = "bilinear" if rank == 2 else "trilinear"
+    expected = _from_torch(
+        torch.nn.functional.interpolate(_to_torch(x), scale_factor=2, mode=mode)
+    )
+    _assert_close(layers.LinearUpsampling(2)(x), expected)
+    for form in (resampling._double_by_axis, resampling._double_by_resize):
+        _assert_close(form(ops.convert_to_tensor(x)), expected)
+
+
+@few
+@given(ranks, st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
+def test_unfold_gathers_positions_and_fold_puts_them_back(
+    rank: int, half: int, channels: int, batch: int
+) -> None:
+    x = _inputs(rank, 2 * half, channels, batch)
+    sequences = layers.PatchUnfold()(x)
+    expected = _peer.unfold_patches(_to_torch(x)).numpy()  # batch, position, token, channel
+    expected = np.moveaxis(expected, 1, 0).reshape(-1, *expected.shape[2:])
+    np.testing.assert_array_equal(ops.convert_to_numpy(sequences), expected)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layers.PatchFold()(sequences, x)), x)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_max_pooling(rank: int) -> None:
+    x = _inputs(rank, 4, 2)
+    pool = torch.nn.functional.max_pool2d if rank == 2 else torch.nn.functional.max_pool3d
+    outputs = ops.convert_to_numpy(layers.MaxPooling()(x))
+    np.testing.assert_array_equal(outputs, _from_torch(pool(_to_torch(x), 2)))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6, -1])
+def test_group_normalization(groups: int) -> None:
+    x = 5 + 3 * _inputs(3, 4, 6)
+    norm = torch.nn.GroupNorm(6 if groups == -1 else groups, 6)
+    expected = _from_torch(norm(_to_torch(x)))
+    _assert_close(layers.GroupNormalization(groups)(x), expected)
+    _assert_close(layers.GroupNormalization(groups, affine=False)(x), expected)
+
+
+def test_group_normalization_of_large_float16_images_does_not_overflow() -> None:
+    x = 100 * np.ones((1, 256, 256, 4), "float16")
+    x[:, :128] *= -1
+    outputs = ops.convert_to_numpy(layers.GroupNormalization(2, dtype="float16")(x))
+    np.testing.assert_array_equal(outputs, np.sign(x))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("rank", [2, 3])
+def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
+    x = _inputs(rank, 4, 4)
+    for layer in (
+        layers.LMSBlock((3, 5), dtype=policy),
+        layers.GMSBlock(4, dtype=policy),
+        layers.FusionBlock(4, dtype=policy),
+    ):
+        outputs = layer(x)
+        assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
+        assert np.isfinite(ops.convert_to_numpy(ops.cast(outputs, "float32"))).all()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.ConvNormActivation(4, 3, "relu", use_bias=True, normalization="instance"),
+        layers.DepthwiseConv(5, use_bias=False),
+        layers.DepthwiseResidual(),
+        layers.FusionBlock(4, normalization="batch"),
+        layers.GMSBlock(4, transformer_ratio=0.5),
+        layers.GroupedConv(4, 3, groups=2),
+        layers.GroupNormalization(2, affine=False),
+        layers.LMSBlock((3, 5), activation="silu"),
+        layers.LinearUpsampling(2),
+        layers.MaxPooling(),
+        layers.SparseTransformer(8),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_config_round_trip_and_output_shape(layer: keras.layers.Layer) -> None:
+    for rank in (2, 3):
+        x = _inputs(rank, 4, 4)
+        copy = type(layer).from_config(layer.get_config())
+        assert copy.get_config() == layer.get_config()
+        outputs = copy(x)
+        assert tuple(outputs.shape) == copy.compute_output_shape(x.shape)
+        twin = type(layer).from_config(layer.get_config())
+        twin.build(x.shape)
+        twin.set_weights(copy.get_weights())
+        _assert_close(twin(x), ops.convert_to_numpy(outputs), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: layers.LMSBlock((3, 4)), "must be odd.*kernel_sizes=4"),
+        (lambda: layers.LMSBlock(()), "at least one size"),
+        (lambda: layers.LMSBlock((3, 5)).build((1, 8, 8, 5)), "divisible by the 2 kernel sizes"),
+        (lambda: layers.GMSBlock(0), "positive integer.*filters=0"),
+        (lambda: layers.GMSBlock(8, 1.5), "from 0 to 1.*transformer_ratio=1.5"),
+        (lambda: layers.GMSBlock(8).build((1, 7, 8, 4)), "all must be even"),
+        (lambda: layers.GMSBlock(8, normalization="layer"), "'batch', 'instance' or None"),
+        (lambda: layers.FusionBlock(8).build((1, 8, 8, 3)), "divisible by groups"),
+        (lambda: layers.FusionBlock(8, normalization="x"), "normalization='x'"),
+        (lambda: layers.GroupedConv(3, 3, groups=2), "filters=3, groups=2"),
+        (lambda: layers.GroupedConv(4, 3, groups=2).build((1, 8, 8, 3)), "groups must divide"),
+        (lambda: layers.GroupNormalization(3).build((1, 8, 8, 4)), "groups must divide"),
+        (lambda: layers.DepthwiseConv(2), "must be odd"),
+        (lambda: layers.DepthwiseConv(3).build((8, 8, 4)), "image batch"),
+        (lambda: layers.DepthwiseConv(3).build((1, 8, 8, None)), "static number of channels"),
+        (lambda: layers.LinearUpsampling(3), "doubles.*factor=3"),
+        (lambda: layers.MaxPooling().build((1, 8, 9, 4)), "all must be even"),
+    ],
+)
+def test_bad_arguments_and_shapes_are_refused(build, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_channels_first_is_refused() -> None:
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match="channels-last.*'channels_first'"):
+            layers.LMSBlock()
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def test_a_seed_gives_the_same_kernel_everywhere() -> None:
+    keras.utils.set_random_seed(7)
+    first = layers.GroupedConv(2, 1)
+    first.build((1, 2, 2, 2))
+    kernel = ops.convert_to_numpy(first.kernel).ravel()
+    np.testing.assert_allclose(kernel, SEED_7_KERNEL, atol=1e-7)
+
+
+SEED_7_KERNEL = [0.0, 0.0, 0.0, 0.0]
