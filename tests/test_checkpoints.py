@@ -33,9 +33,7 @@ def test_weights_survive_the_round_trip(model: keras.Model, peer: torch.nn.Modul
 
 
 @pytest.mark.parametrize("suffix", ["pth", "pt", "safetensors"])
-def test_files_are_read(
-    model: keras.Model, peer: torch.nn.Module, tmp_path, suffix: str
-) -> None:
+def test_files_are_read(model: keras.Model, peer: torch.nn.Module, tmp_path, suffix: str) -> None:
     path = tmp_path / f"checkpoint.{suffix}"
     if suffix == "safetensors":
         save_file({name: value.numpy() for name, value in peer.state_dict().items()}, path)
@@ -74,7 +72,7 @@ def test_bad_files_are_refused(model: keras.Model, tmp_path, capsys) -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoint file"):
         kl.checkpoints.load_torch_checkpoint(model, tmp_path / "absent.pth")
     (tmp_path / "weights.h5").touch()
-    with pytest.raises(ValueError, match="ends in .pth, .pt or .safetensors"):
+    with pytest.raises(ValueError, match=r"ends in \.pth, \.pt or \.safetensors"):
         kl.checkpoints.load_torch_checkpoint(model, tmp_path / "weights.h5")
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"not a checkpoint")

@@ -1,0 +1,154 @@
+"""The networks: the published numbers, their interface, their files."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_lgmsnet as kl
+from tests import reference
+
+SMALL = {"dims": (4, 4, 8, 8, 8), "kernel_sizes": (3, 5)}
+NETWORKS = {2: kl.LGMSNet2D, 3: kl.LGMSNet3D}
+# The fixture has the published program's names for the stages.
+STAGES = {
+    **{stage: stage for stage in ("stem", *(f"encoder{level}" for level in range(1, 6)))},
+    **{f"Up{level}": f"up{level}" for level in range(2, 6)},
+    **{f"Up_conv{level}": f"decoder{level}" for level in range(2, 6)},
+    "Conv_1x1": "logits",
+}
+
+
+def _reference_network(rank: int) -> keras.Model:
+    shape = reference.IMAGE_SHAPES[rank][1:]
+    model = NETWORKS[rank](shape, num_classes=reference.NUM_CLASSES[rank])
+    kl.checkpoints.load_torch_state_dict(model, reference.reference_state_dict(rank))
+    return model
+
+
+def _small(rank: int, **kwargs) -> keras.Model:
+    shape = (32,) * rank + (3 if rank == 2 else 1,)
+    return NETWORKS[rank](shape, num_classes=1 if rank == 2 else 3, **(SMALL | kwargs))
+
+
+def _batch(rank: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    images = generator.random((2,) + (32,) * rank + (3 if rank == 2 else 1,)).astype("float32")
+    labels = generator.integers(0, rank, (2,) + (32,) * rank + (1,)).astype("float32")
+    return images, labels
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_every_stage_has_the_frozen_numbers(rank: int) -> None:
+    model = _reference_network(rank)
+    parameters = {2: 2_321_393, 3: 6_193_742}[rank]
+    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == parameters
+    expected = reference.load()[f"{rank}d"]["stages"]
+    assert expected.keys() == STAGES.keys()
+    stages = keras.Model(
+        model.input, {name: model.get_layer(layer).output for name, layer in STAGES.items()}
+    )
+    outputs = stages.predict(reference.reference_images(rank), verbose=0)
+    for name, stage in expected.items():
+        received = reference.summarise(np.asarray(outputs[name]))
+        assert received["shape"] == stage["shape"]
+        tolerance = 1e-4 * stage["std"] + 1e-5
+        np.testing.assert_allclose(
+            received["samples"], stage["samples"], rtol=0, atol=tolerance, err_msg=name
+        )
+
+
+def test_training_has_the_frozen_losses() -> None:
+    model = _reference_network(2)
+    training = reference.TRAINING
+    schedule = kl.optimizers.PolynomialDecay(training["learning_rate"], training["total_steps"])
+    model.compile(
+        optimizer=kl.optimizers.SGD(schedule, training["momentum"], training["weight_decay"]),
+        loss=kl.losses.BCEDiceLoss(),
+    )
+    images, masks = reference.reference_images(2), reference.reference_segmentation_masks()
+    losses = [float(model.train_on_batch(images, masks)) for _ in range(training["steps"])]
+    expected = reference.load()["training_2d"]["losses"]
+    np.testing.assert_allclose(losses[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(losses, expected, rtol=5e-4)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_files_and_configs_round_trip(rank: int, tmp_path) -> None:
+    model = _small(rank, transformer_ratio=0.5, activation="silu")
+    images, labels = _batch(rank)
+    model.train_on_batch(images, labels)  # so that every weight has left its initial value
+    expected = model.predict(images, verbose=0)
+
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = keras.saving.load_model(path)
+    assert type(loaded) is type(model)
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, atol=1e-6)
+    assert int(loaded.optimizer.iterations) == 1
+
+    assert type(model).from_config(model.get_config()).get_config() == model.get_config()
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_allclose(clone.predict(images, verbose=0), expected, atol=1e-6)
+
+
+def test_an_untrained_model_loads_without_a_warning(tmp_path) -> None:
+    _small(2).save(tmp_path / "model.keras")
+    keras.saving.load_model(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_unknown_sides_compute_what_known_ones_do(rank: int) -> None:
+    known = _small(rank)
+    channels = known.input_shape[-1]
+    free = NETWORKS[rank]((None,) * rank + (channels,), num_classes=known.num_classes, **SMALL)
+    free.set_weights(known.get_weights())
+    images, _ = _batch(rank)
+    expected = known.predict(images, verbose=0)
+    np.testing.assert_allclose(free.predict(images, verbose=0), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("rank", [2, 3])
+def test_mixed_precision_trains(rank: int, policy: str) -> None:
+    model = _small(rank, dtype=policy)
+    assert model.output.dtype == "float32"
+    assert model.get_layer("encoder1").output.dtype == policy.removeprefix("mixed_")
+    images, labels = _batch(rank)
+    history = model.fit(images, labels, batch_size=2, verbose=0)
+    assert all(np.isfinite(values).all() for values in history.history.values())
+    for variable in model.trainable_variables:
+        assert np.isfinite(ops.convert_to_numpy(variable)).all(), variable.path
+
+
+def test_float16_survives_the_sums_of_a_256_pixel_image() -> None:
+    model = kl.LGMSNet2D((256, 256, 3), dtype="mixed_float16", dims=(4,) * 5, kernel_sizes=(3, 3))
+    images = np.full((1, 256, 256, 3), 2.5, "float32")
+    assert np.isfinite(model.predict(images, verbose=0)).all()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: kl.LGMSNet2D((100, 96, 3)), r"pad or resize to \(128, 96\)"),
+        (lambda: kl.LGMSNet2D((96, 96)), "height, width, channels"),
+        (lambda: kl.LGMSNet3D((96, 96, 3)), "depth, height, width, channels"),
+        (lambda: kl.LGMSNet2D((96, 96, None)), "channels last and static"),
+        (lambda: kl.LGMSNet2D(num_classes=0), "positive integer.*num_classes=0"),
+        (lambda: kl.LGMSNet2D(dims=(16, 32)), r"five encoder stages.*\(16, 32\)"),
+        (lambda: kl.LGMSNet2D(dims=(6,) * 5), "divisible by the 4 kernel sizes"),
+        (lambda: kl.LGMSNet2D(kernel_sizes=(2,)), "must be odd"),
+        (lambda: kl.LGMSNet2D(transformer_ratio=2), "from 0 to 1"),
+        (lambda: kl.LGMSNet2D(normalization="none"), "'batch', 'instance' or None"),
+    ],
+)
+def test_bad_arguments_are_refused(build, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_an_image_of_unsupported_sides_is_refused_when_it_comes() -> None:
+    model = kl.LGMSNet2D((None, None, 3), **SMALL)
+    with pytest.raises(ValueError, match=r"pad or resize to \(64, 32\)"):
+        model(np.zeros((1, 40, 32, 3), "float32"))

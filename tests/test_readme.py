@@ -1,0 +1,42 @@
+"""What the README shows runs as printed."""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def _python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_python_use_runs() -> None:
+    three_lines = _python_blocks()[0].replace("256, 256, 3", "32, 32, 3")
+    images, masks = np.zeros((1, 32, 32, 3)), np.zeros((1, 32, 32, 1))
+    namespace = {"dataset": _OneBatch(images, masks)}
+    exec(three_lines, namespace)
+    assert namespace["model"].optimizer.iterations == 1
+
+
+def test_the_u_net_trains() -> None:
+    namespace: dict = {}
+    exec(_python_blocks()[1], namespace)
+    network = namespace["network"]
+    images, masks = np.zeros((2, 64, 64, 3)), np.ones((2, 64, 64, 1))
+    losses = network.fit(images, masks, epochs=3, batch_size=2, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+class _OneBatch(keras.utils.PyDataset):
+    def __init__(self, images: np.ndarray, masks: np.ndarray) -> None:
+        super().__init__()
+        self.batch = images, masks
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.batch
