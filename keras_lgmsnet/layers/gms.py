@@ -231,6 +231,8 @@ class DepthwiseResidual(SpatialLayer):
 
 def _attention(query: Any, key: Any, value: Any) -> Any:
     """softmax(QKᵀ/√d)V of `(batch, length, heads, features)`, the softmax in float32."""
+    if query.shape[1] == 1:
+        return value  # a token alone attends to itself; Keras would warn of the softmax
     query = ops.transpose(query * HEAD_DIM**-0.5, (0, 2, 1, 3))
     key = ops.transpose(key, (0, 2, 3, 1))
     value = ops.transpose(value, (0, 2, 1, 3))
