@@ -1,0 +1,17 @@
+"""Generated ultrasound-like images: the whole way from training to a report, in minutes.
+
+    lgms-train recipes/quickstart.py
+
+Hardware: 2 CPU cores.
+Time:
+Expected:
+
+The published learning rate is meant for tens of thousands of steps; these few hundred want more.
+"""
+
+from keras_lgmsnet.recipe import Data, Recipe, Training
+
+recipe = Recipe(
+    data=Data(source="synthetic", num_images=160, image_size=(96, 96)),
+    training=Training(epochs=16, batch_size=4, learning_rate=0.05),
+)
