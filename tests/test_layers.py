@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_lgmsnet as kl
 from keras_lgmsnet import _peer, layers
-from keras_lgmsnet.layers import convolution, initializers, resampling
+from keras_lgmsnet.layers import convolution, initializers, normalization, resampling
 from tests.reference import draw_state_dict
 
 # JAX compiles each shape anew, so a few examples on every backend go further than many on one.
@@ -173,6 +173,19 @@ def test_group_normalization(groups: int) -> None:
     expected = _from_torch(norm(_to_torch(x)))
     _assert_close(layers.GroupNormalization(groups)(x), expected)
     _assert_close(layers.GroupNormalization(groups, affine=False)(x), expected)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_batch_normalization_trains_as_pytorchs_does(rank: int) -> None:
+    x = 3 + 2 * _inputs(rank, 4, 3)
+    peer = (torch.nn.BatchNorm2d if rank == 2 else torch.nn.BatchNorm3d)(3)
+    expected = _from_torch(peer.train()(_to_torch(x)))
+    layer = normalization.BatchNormalization()
+    _assert_close(layer(x, training=True), expected)
+    _assert_close(layer.moving_mean, peer.running_mean.numpy())
+    pixels = x.size // 3  # PyTorch corrects the variance it keeps
+    kept = 0.9 + (peer.running_var.numpy() - 0.9) * (pixels - 1) / pixels
+    _assert_close(layer.moving_variance, kept)
 
 
 def test_group_normalization_of_large_float16_images_does_not_overflow() -> None:

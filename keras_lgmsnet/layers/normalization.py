@@ -99,6 +99,50 @@ class GroupNormalization(SpatialLayer):
         }
 
 
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch normalization, with TensorFlow's fused kernel where that trains.
+
+    On two cores a training step of the layer takes 2.6 times as long by Keras's own operations.
+    The moving variance is the batch's own (not Bessel-corrected), as on every backend.
+
+    Args:
+        **kwargs: As for `keras.layers.BatchNormalization`, whose `epsilon` and `momentum` are by
+            default 1e-5 and 0.9 (PyTorch's 0.1) here, as published.
+
+    Example:
+    >>> BatchNormalization()(keras.ops.ones((1, 32, 32, 16))).shape
+    (1, 32, 32, 16)
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**({"momentum": MOMENTUM, "epsilon": EPSILON} | kwargs))
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalize by the batch's statistics in training, else by the moving ones."""
+        if not (training and self.trainable) or keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        shape = ops.shape(inputs)
+        # The kernel takes images only; the statistics do not mind how pixels are arranged.
+        images = ops.reshape(ops.cast(inputs, "float32"), (shape[0], -1, 1, shape[-1]))
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=images,
+            scale=ops.cast(self.gamma, "float32"),
+            offset=ops.cast(self.beta, "float32"),
+            mean=tf.zeros(0),
+            variance=tf.zeros(0),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        pixels = ops.cast(tf.size(images) // shape[-1], "float32")
+        variance = variance * (ops.maximum(pixels - 1, 1) / pixels)
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+        return ops.cast(ops.reshape(outputs, shape), self.compute_dtype)
+
+
 def normalization_layer(kind: str | None, rank: int, **kwargs: Any) -> keras.layers.Layer:
     """Return the published normalization for a rank, or the one named.
 
@@ -114,7 +158,7 @@ def normalization_layer(kind: str | None, rank: int, **kwargs: Any) -> keras.lay
     if kind is None:
         kind = "batch" if rank == 2 else "instance"
     if kind == "batch":
-        return keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, **kwargs)
+        return BatchNormalization(**kwargs)
     if kind == "instance":
         return GroupNormalization(-1, affine=False, **kwargs)
     raise ValueError(
