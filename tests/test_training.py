@@ -176,7 +176,6 @@ def test_resumed_run_equals_the_uninterrupted(
         ("state.json", 1),
         ("model.keras", 1),
         ("checkpoint-0002.keras", 1),
-        ("per_image.csv", 1),
     ],
 )
 def test_full_disk(name, time, uninterrupted: Path, tmp_path: Path, monkeypatch) -> None:
