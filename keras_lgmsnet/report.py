@@ -52,7 +52,9 @@ def render_report(
             "image": _overlay(images[index], segmentation_masks[index], predictions[index]),
         }
 
-    groups = _best_median_worst(ious)
+    # A picture without outlines shows nothing, however right it is.
+    outlined = np.logical_or(segmentation_masks, predictions).any(axis=(1, 2, 3))
+    groups = _best_median_worst(ious, np.flatnonzero(outlined))
     environment_ = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = resources.files("keras_lgmsnet").joinpath("report.html.jinja").read_text("utf-8")
     return environment_.from_string(template).render(
@@ -61,6 +63,7 @@ def render_report(
         curves=_curves(history, metrics["best_epoch"]),
         distribution=_distribution(ious),
         groups={name: [case(index) for index in indices] for name, indices in groups.items()},
+        num_hidden=int(np.count_nonzero(~outlined)),
         recipe=recipe,
         environment=environment,
         truth_color=TRUTH_COLOR,
@@ -68,9 +71,9 @@ def render_report(
     )
 
 
-def _best_median_worst(ious: np.ndarray) -> dict[str, list[int]]:
-    """Return up to three indices each, best first, without repeating an image where possible."""
-    order = np.argsort(-ious, kind="stable").tolist()
+def _best_median_worst(ious: np.ndarray, candidates: np.ndarray) -> dict[str, list[int]]:
+    """Return up to three candidates each, best first, without repeating one where possible."""
+    order = candidates[np.argsort(-ious[candidates], kind="stable")].tolist()
     count = max(1, min(3, len(order) // 3))
     middle = (len(order) - count) // 2
     return {

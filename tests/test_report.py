@@ -126,14 +126,28 @@ def test_few_images(count) -> None:
     assert len(set(cases)) == min(count, 3)
 
 
-def test_images_without_lesion_say_so() -> None:
-    masks = np.stack([square(8, 24), square(0, 0), square(8, 24)])
-    text = render(3, segmentation_masks=masks).text
+def test_images_without_lesion() -> None:
+    """A false alarm is shown and says so; an image with nothing to outline is only counted."""
+    nothing, lesion = square(0, 0), square(8, 24)
+    text = render(
+        4,
+        segmentation_masks=np.stack([nothing, lesion, lesion, nothing]),
+        predictions=np.stack([lesion, nothing, lesion, nothing]),
+    ).text
     assert re.findall(r"(case \d)IoU [\d.]+(, no lesion)?", text) == [
         ("case 2", ""),
-        ("case 1", ", no lesion"),
-        ("case 0", ""),
+        ("case 1", ""),
+        ("case 0", ", no lesion"),
     ]
+    assert "Not shown: images without lesion where none was predicted, 1 of 4." in text
+    assert "Not shown" not in render().text
+
+
+def test_nothing_to_outline_at_all() -> None:
+    masks = np.stack([square(0, 0)] * 2)
+    page = render(2, segmentation_masks=masks, predictions=masks)
+    assert "2 of 2" in page.text
+    assert not re.search(r"case \d", page.text)
 
 
 def test_one_epoch() -> None:
