@@ -1,10 +1,12 @@
 """Times the networks beside plain PyTorch: `lgms-benchmark`, `python -m keras_lgmsnet.benchmark`.
 
 Keras takes one backend a process, so every backend has a process of its own, and so has the
-peer, the plain-PyTorch network. They take turns, one step each, so that whatever else slows the
-machine meets them alike, and the medians are compared. A forward pass is what
-`model.predict_on_batch` does, a training step what `model.train_on_batch` does with a network as
-it arrives, from NumPy arrays to NumPy results; the peer runs eagerly and does the same.
+peer, the plain-PyTorch network. One backend after the other takes turns with its reference, one
+step each, so that whatever else slows the machine meets both alike, and the medians are compared.
+No more than these two processes live at a time: all four would not fit into the memory of a small
+machine. A forward pass is what `model.predict_on_batch` does, a training step what
+`model.train_on_batch` does with a network as it arrives, from NumPy arrays to NumPy results; the
+peer runs eagerly and does the same.
 """
 
 import functools
@@ -16,8 +18,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,15 +131,13 @@ def benchmark(
             f"threads cannot be limited on {platform.system()}: leave it out. "
             f"Received: threads={threads}"
         )
-    with ExitStack() as stack:
-        workers = {
-            name: stack.enter_context(_start_worker(name, threads)) for name in (*backends, PEER)
-        }
-        progress = stack.enter_context(tqdm(total=len(cases) * (repeats + 1), unit="round"))
-        rows = []
+    rows = []
+    with tqdm(total=len(cases) * len(backends) * (repeats + 1), unit="round") as progress:
         for name, case in cases.items():
-            progress.set_description(name)
-            rows += _time_case(name, case, backends, workers, repeats, progress)
+            for backend in backends:
+                progress.set_description(f"{name}, {backend}")
+                with _start_worker(backend, threads) as ours, _start_worker(PEER, threads) as peer:
+                    rows.append(_time_case(name, case, backend, ours, peer, repeats, progress))
     return rows
 
 
@@ -191,50 +190,44 @@ def describe_machine(threads: int | None = None) -> str:
 def _time_case(
     name: str,
     case: Case,
-    backends: Sequence[str],
-    workers: Mapping[str, ProcessPoolExecutor],
+    backend: str,
+    ours: Executor,
+    peer: Executor,
     repeats: int,
     progress: tqdm,
-) -> list[Row]:
-    """Let the contestants, each named by its process and its subject, take turns."""
-
-    def run(worker: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        return workers[worker].submit(function, *arguments).result()
-
+) -> Row:
+    """Let a backend and its reference take turns."""
     if case.depthwise is None:
-        pairs = {backend: ((backend, "network"), (PEER, PEER)) for backend in backends}
-        reference = "PyTorch peer"
+        subject, reference, its_process, its_subject = "network", "PyTorch peer", peer, PEER
     else:
-        pairs = {backend: ((backend, "layer"), (backend, "native")) for backend in backends}
         reference = f"Conv3D(groups={case.input_shape[-1]})"
-    seconds = {contestant: [] for pair in pairs.values() for contestant in pair}
+        subject, its_process, its_subject = "layer", ours, "native"
+    contestants = ((ours, subject), (its_process, its_subject))
 
     try:
-        parameters, multiply_adds = run(backends[0], _complexity, case)
+        parameters, multiply_adds = ours.submit(_complexity, case).result()
     except ValueError as error:
         raise ValueError(f"Case {name} cannot be built. {error}") from error
-    for worker, subject in seconds:
-        run(worker, _warm_up, case, subject)
+    for process, contestant in contestants:
+        process.submit(_warm_up, case, contestant).result()
     progress.update()
+    rounds = []
     for _ in range(repeats):
-        for (worker, subject), times in seconds.items():
-            times.append(run(worker, _time_step, case, subject))
+        rounds.append([p.submit(_time_step, case, c).result() for p, c in contestants])
         progress.update()
 
-    return [
-        Row(
-            case=name,
-            backend=backend,
-            device=run(backend, _device, backend),
-            parameters=parameters,
-            multiply_adds=multiply_adds,
-            batch_size=case.batch_size,
-            seconds=statistics.median(seconds[ours]),
-            reference=reference,
-            reference_seconds=statistics.median(seconds[theirs]),
-        )
-        for backend, (ours, theirs) in pairs.items()
-    ]
+    seconds, reference_seconds = map(statistics.median, zip(*rounds, strict=True))
+    return Row(
+        case=name,
+        backend=backend,
+        device=ours.submit(_device, backend).result(),
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        batch_size=case.batch_size,
+        seconds=seconds,
+        reference=reference,
+        reference_seconds=reference_seconds,
+    )
 
 
 def _require_backends(backends: Sequence[str]) -> None:
@@ -256,7 +249,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 # What follows runs in the workers. They import Keras only once their backend is chosen, and keep
-# their latest two steps between calls: a case's subject, and for a layer its reference.
+# two steps between calls: a case's subject, and for a layer its reference.
 
 
 def _start_worker(name: str, threads: int | None) -> ProcessPoolExecutor:

@@ -238,8 +238,7 @@ def benchmark(
         raise click.ClickException(
             f"The cases are {', '.join(timing.CASES)}. Received: {', '.join(sorted(unknown))}"
         )
-    names = names or tuple(name for name in timing.CASES if name != "training-3d")
-    cases = {name: timing.CASES[name] for name in names}
+    cases = {name: timing.CASES[name] for name in names} or timing.DEFAULT_CASES
     if input_shape:
         cases = {
             "yours": timing.Case(
@@ -251,5 +250,5 @@ def benchmark(
             )
         }
     rows = timing.benchmark(backends or _installed_backends(), cases, repeats, threads)
-    click.echo(timing.describe_machine())
+    click.echo(timing.describe_machine(threads))
     click.echo(timing.format_table(rows))

@@ -76,7 +76,7 @@ def test_missing_backend_names_the_extra(monkeypatch):
 def test_a_network_that_cannot_be_built_names_its_case():
     backend = keras.backend.backend()
     with ThreadPoolExecutor(1) as worker, pytest.raises(ValueError, match=r"odd sides.*30, 30, 3"):
-        benchmark._time_case("odd sides", Case((30, 30, 3)), [backend], {backend: worker}, 1, None)
+        benchmark._time_case("odd sides", Case((30, 30, 3)), backend, worker, worker, 1, None)
 
 
 @pytest.mark.no_backend

@@ -89,11 +89,11 @@ def test_fusion_block_equals_plain_pytorch(rank: int, half: int, filters: int) -
     )
 
 
-@pytest.mark.parametrize("form", ["_dense", "_by_taps", "_shifted", "_blocked", "_banded"])
+@pytest.mark.parametrize("form", ["_native", "_by_taps", "_shifted", "_blocked", "_banded"])
 @pytest.mark.parametrize("taps", [1, 3, 9])
 def test_every_form_of_depthwise_convolution_is_the_same_sum(form: str, taps: int) -> None:
     ranks_of_form = {"_by_taps": [3], "_blocked": [2], "_banded": [3]}.get(form, [2, 3])
-    if form == "_dense" and keras.backend.backend() == "tensorflow":
+    if form == "_native" and keras.backend.backend() == "tensorflow":
         ranks_of_form = [2]  # it has no grouped 3D convolution outside the graph
     for rank in ranks_of_form:
         x = _inputs(rank, 17 if rank == 2 else 5, 3)
@@ -132,6 +132,30 @@ def test_grouped_conv(rank: int, groups: int, inside: int, outside: int, kernel_
     kernel = np.moveaxis(ops.convert_to_numpy(layer.kernel), (-1, -2), (0, 1)).copy()
     peer.load_state_dict({"weight": torch.from_numpy(kernel)})
     _assert_close(outputs, _from_torch(peer(_to_torch(x))))
+
+
+@pytest.mark.parametrize("form", ["_native", "_stacked", "_in_float32"])
+def test_every_form_of_3d_convolution_is_the_same_sum(form: str) -> None:
+    x = _inputs(3, 2, 3)
+    kernel = np.random.default_rng(1).standard_normal((3, 3, 3, 3, 4)).astype("float32")
+    weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
+    expected = torch.nn.functional.conv3d(_to_torch(x), weight, padding=1)
+    function = getattr(convolution, form)
+    _assert_close(
+        function(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)), _from_torch(expected)
+    )
+
+
+def test_volumes_shallower_than_the_kernel_train_in_bfloat16() -> None:
+    # TensorFlow's own gradient of this is NaN every second time.
+    model = keras.Sequential(
+        [keras.Input((2, 2, 2, 16)), layers.GroupedConv(16, 3, dtype="mixed_bfloat16")]
+    )
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    x = np.random.default_rng(0).standard_normal((2, 2, 2, 2, 16))
+    for _ in range(20):
+        model.train_on_batch(x, x)
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
 @few

@@ -3,10 +3,15 @@
 import keras
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import ops
 
 import keras_lgmsnet as kl
+from keras_lgmsnet import _peer
 from tests import reference
+from tests.fixtures import generate
 
 SMALL = {"dims": (4, 4, 8, 8, 8), "kernel_sizes": (3, 5)}
 NETWORKS = {2: kl.LGMSNet2D, 3: kl.LGMSNet3D}
@@ -74,6 +79,56 @@ def test_training_has_the_frozen_losses() -> None:
     expected = reference.load()["training_2d"]["losses"]
     np.testing.assert_allclose(losses[0], expected[0], rtol=1e-6)
     np.testing.assert_allclose(losses, expected, rtol=5e-4)
+
+
+def test_first_step_has_the_frozen_gradients() -> None:
+    model = _reference_network(2)
+    # One step of plain descent moves each weight by its gradient, this many times.
+    rate = 1000
+    model.compile(optimizer=keras.optimizers.SGD(rate), loss=kl.losses.BCEDiceLoss())
+    before = kl.checkpoints.torch_state_dict(model)
+    model.train_on_batch(reference.reference_images(2), reference.reference_segmentation_masks())
+    after = kl.checkpoints.torch_state_dict(model)
+    for name, norm in reference.load()["training_2d"]["gradient_norms"].items():
+        received = np.linalg.norm(before[name].astype("float64") - after[name]) / rate
+        np.testing.assert_allclose(received, norm, rtol=0.05, atol=1e-5, err_msg=name)
+
+
+@st.composite
+def _configurations(draw) -> dict:
+    kernel_sizes = draw(st.sampled_from([(3,), (5, 3), (3, 5, 7, 9)]))
+    widths = st.integers(1, 2).map(lambda width: 4 * width)
+    return {
+        "rank": (rank := draw(st.sampled_from([2, 3]))),
+        "sides": draw(st.tuples(*[st.sampled_from([32, 64])] * 2)) + (32,) * (rank - 2),
+        "channels": draw(st.integers(1, 4)),
+        "num_classes": draw(st.integers(1, 3)),
+        # A layer norm over one or two channels would amplify round-off three hundredfold.
+        "dims": (*draw(st.tuples(widths, widths, widths)), 8, 8),
+        "kernel_sizes": kernel_sizes,
+        "transformer_ratio": draw(st.sampled_from([0, 0.5, 1])),
+        "activation": draw(st.sampled_from(["gelu", "silu"])),
+    }
+
+
+@settings(deadline=None, max_examples=6, derandomize=True)
+@given(_configurations())
+def test_any_configuration_equals_plain_pytorch(configuration: dict) -> None:
+    if keras.backend.backend() == "jax":
+        return  # it compiles each network for a quarter of a minute; its layers are tested alone
+    rank, sides = configuration.pop("rank"), configuration.pop("sides")
+    channels, num_classes = configuration.pop("channels"), configuration.pop("num_classes")
+    peer = _peer.LGMSNet(rank, channels, num_classes, **configuration).eval()
+    weights = reference.draw_state_dict(generate.shapes(peer))
+    peer.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=False)
+    model = NETWORKS[rank]((*sides, channels), num_classes, **configuration)
+    kl.checkpoints.load_torch_state_dict(model, weights)
+    images = np.random.default_rng(0).random((1, *sides, channels)).astype("float32")
+    with torch.inference_mode():
+        expected = peer(torch.from_numpy(np.moveaxis(images, -1, 1).copy()))
+    logits = ops.convert_to_numpy(model(images, training=False))
+    tolerance = 1e-4 * expected.std().item() + 1e-5
+    np.testing.assert_allclose(logits, np.moveaxis(expected.numpy(), 1, -1), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("rank", [2, 3])

@@ -3,8 +3,9 @@
 A depthwise or grouped convolution is the same sum however it is arranged, but no backend is fast
 at all of its own arrangements on a CPU. Each layer here keeps one kernel, `(*kernel_size,
 channels_in / groups, channels_out)`, and picks the arrangement when it is called. Measured on two
-cores (gradient of a depthwise kernel 9, milliseconds): 2D, 8 × 256² × 4, JAX native 847, banded
-91; 3D, 96³ × 4, PyTorch native 2197, banded 384, TensorFlow banded 398, by taps 1296.
+cores (milliseconds for the gradients): depthwise kernel 9, 2D, 8 × 256² × 4, JAX native 847, banded
+91; 3D, 96³ × 4, PyTorch native 2197, banded 384, TensorFlow banded 398, by taps 1296; dense kernel
+3, 3D, 96³, 32 → 16 channels, JAX native 3724, stacked 1420.
 """
 
 from typing import Any
@@ -97,17 +98,18 @@ class GroupedConv(_Convolution):
                 f"Received: groups={self.groups}, input_shape={tuple(input_shape)}"
             )
         self._add_weights(channels // self.groups, self.filters)
+        self._form = _fastest_dense(self.rank, self.kernel_size, input_shape[1], self.compute_dtype)
 
     def call(self, inputs: Any) -> Any:
         """Convolve the input."""
-        if self.kernel_size == 1 and self.groups == 1:
-            return self._add_bias(_pointwise(inputs, self.kernel))
         # PyTorch groups well; TensorFlow and JAX take up to 20 times as long as for the dense
         # convolutions that the groups are.
-        if self.groups == 1 or keras.backend.backend() == "torch":
-            return self._add_bias(_dense(inputs, self.kernel))
+        if self.groups == 1:
+            return self._add_bias(self._form(inputs, ops.convert_to_tensor(self.kernel)))
+        if keras.backend.backend() == "torch":
+            return self._add_bias(_native(inputs, self.kernel))
         outputs = [
-            _dense(group, kernel)
+            self._form(group, kernel)
             for group, kernel in zip(
                 ops.split(inputs, self.groups, axis=-1),
                 ops.split(ops.convert_to_tensor(self.kernel), self.groups, axis=-1),
@@ -227,13 +229,26 @@ class ConvNormActivation(SpatialLayer):
         }
 
 
+def _fastest_dense(rank: int, kernel_size: int, first_side: int | None, dtype: str) -> Any:
+    """Return the fastest form of an ungrouped convolution for the backend, by measurement."""
+    backend = keras.backend.backend()
+    if kernel_size == 1:
+        return _native if backend == "tensorflow" else _pointwise
+    if rank == 3 and backend == "jax":
+        return _stacked
+    shallow = rank == 3 and (first_side is None or first_side < kernel_size)
+    if shallow and backend == "tensorflow" and dtype == "bfloat16":
+        return _in_float32
+    return _native
+
+
 def _fastest_depthwise(rank: int, kernel_size: int, channels: int) -> Any:
     """Return the fastest form of a depthwise convolution for the backend, by measurement."""
     backend = keras.backend.backend()
     if kernel_size == 1:
         return _scaled
     if backend == "torch":
-        return _banded if rank == 3 and kernel_size >= 7 else _dense
+        return _banded if rank == 3 and kernel_size >= 7 else _native
     if backend == "tensorflow":
         if rank == 2:
             return _native_2d
@@ -245,19 +260,40 @@ def _fastest_depthwise(rank: int, kernel_size: int, channels: int) -> Any:
     return _shifted if kernel_size == 3 and channels > 8 else _banded
 
 
-# Every form takes the input (batch, *sides, channels) and the kernel (*kernel_size, 1, channels).
+# Every form takes the input (batch, *sides, channels) and the kernel (*kernel_size, channels_in /
+# groups, channels_out).
 
 
-def _dense(inputs: Any, kernel: Any) -> Any:
+def _native(inputs: Any, kernel: Any) -> Any:
     """The backend's own convolution; the kernel's shape implies the groups."""
     return ops.conv(inputs, kernel, padding="same", data_format="channels_last")
 
 
 def _pointwise(inputs: Any, kernel: Any) -> Any:
     """A dense kernel of one tap is a matrix product, up to twice as fast but on TensorFlow."""
-    if keras.backend.backend() == "tensorflow":
-        return _dense(inputs, kernel)
     return ops.matmul(inputs, ops.reshape(kernel, kernel.shape[-2:]))
+
+
+def _stacked(inputs: Any, kernel: Any) -> Any:
+    """Dense 3D as one 2D convolution of every slice, its neighbours stacked on the channels."""
+    _, depth, height, width, channels = ops.shape(inputs)
+    taps, filters = kernel.shape[0], kernel.shape[-1]
+    padded = _pad_axis(inputs, 1, taps // 2, taps // 2)
+    slices = ops.concatenate([padded[:, tap : tap + depth] for tap in range(taps)], axis=-1)
+    slices = ops.reshape(slices, (-1, height, width, taps * channels))
+    kernel = ops.reshape(
+        ops.transpose(kernel, (1, 2, 0, 3, 4)), (taps, taps, taps * channels, filters)
+    )
+    return ops.reshape(_native(slices, kernel), (-1, depth, height, width, filters))
+
+
+def _in_float32(inputs: Any, kernel: Any) -> Any:
+    """The native form for volumes shallower than the kernel, on TensorFlow in bfloat16.
+
+    Its CPU kernel for the gradient leaves some of that unwritten, and so now and then NaN.
+    """
+    outputs = _native(ops.cast(inputs, "float32"), ops.cast(kernel, "float32"))
+    return ops.cast(outputs, inputs.dtype)
 
 
 def _scaled(inputs: Any, kernel: Any) -> Any:
@@ -334,7 +370,7 @@ def _banded(inputs: Any, kernel: Any) -> Any:
     windows = ops.transpose(windows, (0, 2, 3, 1, 4))
     band = _band(block, taps, kernel.dtype)
     kernels = ops.einsum("tio,thwc->hwioc", band, kernel[:, :, :, 0])
-    outputs = [_dense(windows[..., channel], kernels[..., channel]) for channel in range(channels)]
+    outputs = [_native(windows[..., channel], kernels[..., channel]) for channel in range(channels)]
     outputs = ops.transpose(ops.stack(outputs, axis=-1), (0, 3, 1, 2, 4))
     outputs = ops.reshape(outputs, (batch, number * block, height, width, channels))
     return outputs[:, :depth]
