@@ -13,36 +13,59 @@ model.fit(dataset)
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_lgmsnet import checkpoints, layers, losses, metrics, optimizers
+    from keras_lgmsnet import (
+        benchmark,
+        checkpoints,
+        complexity,
+        export,
+        layers,
+        losses,
+        metrics,
+        models,
+        optimizers,
+        recipe,
+        training,
+    )
     from keras_lgmsnet.models import LGMSNet2D, LGMSNet3D
 
 __version__ = "0.1.0"
 
-_MODULES = ("checkpoints", "layers", "losses", "metrics", "optimizers")
 _MODELS = ("LGMSNet2D", "LGMSNet3D")
 
 __all__ = [
     "LGMSNet2D",
     "LGMSNet3D",
     "__version__",
+    "benchmark",
     "checkpoints",
+    "complexity",
+    "export",
     "layers",
     "losses",
     "metrics",
+    "models",
     "optimizers",
+    "recipe",
+    "training",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"keras_lgmsnet.{name}")
     if name in _MODELS:
         return getattr(importlib.import_module("keras_lgmsnet.models"), name)
+    if name in __all__:
+        return importlib.import_module(f"keras_lgmsnet.{name}")
     raise AttributeError(f"module 'keras_lgmsnet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if "keras" in sys.modules:
+    # The backend is chosen: register the networks, so that `keras.saving.load_model` knows them.
+    importlib.import_module("keras_lgmsnet.models")

@@ -16,10 +16,9 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-import keras_lgmsnet
+import keras_lgmsnet.models  # which registers them, to be loaded
 from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.data.synthetic import generate
-from keras_lgmsnet.models import LGMSNet2D
 from keras_lgmsnet.recipe import Data
 from keras_lgmsnet.run_directory import read_recipe, write_json
 
@@ -33,9 +32,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 def write_formats(run_directory: Path, output_directory: Path, formats: list[str]) -> None:
     """Write the formats and `export.json`, which tells how far each is from the Keras network."""
     data = read_recipe(run_directory).data
-    network = keras.saving.load_model(
-        run_directory / "model.keras", custom_objects={"LGMSNet2D": LGMSNet2D}, compile=False
-    )
+    network = keras.saving.load_model(run_directory / "model.keras", compile=False)
     images = preprocess(generate(NUM_IMAGES, data.image_size).images, data.preprocessing)
     logits = _predict_each(lambda image: network(image, training=False).numpy(), images)
 

@@ -22,7 +22,9 @@ def one_hot_labels(labels: Any, logits: Any) -> Any:
 
     Args:
         labels: Class numbers `0 … num_classes - 1` of shape `(batch, *sides)` or
-            `(batch, *sides, 1)`, or already one-hot, `(batch, *sides, num_classes)`.
+            `(batch, *sides, 1)`, or already one-hot, `(batch, *sides, num_classes)`. Values are
+            not checked, since they are unknown while a graph is traced: a number out of range
+            counts for no class on TensorFlow and JAX, and is an error on PyTorch.
         logits: Tensor of shape `(batch, *sides, num_classes)`.
 
     Raises:

@@ -33,21 +33,23 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, Any]) -> 
     """
     if isinstance(state_dict.get("state_dict"), Mapping):
         state_dict = state_dict["state_dict"]
-    given = {
-        name.removeprefix("module."): value
-        for name, value in state_dict.items()
-        if not name.endswith("num_batches_tracked")
-    }
+    given, problems = {}, []
+    for full_name, value in state_dict.items():
+        name = full_name.removeprefix("module.")
+        if name.endswith("num_batches_tracked"):
+            continue
+        if name in given:
+            problems.append(f"{name} twice, with and without the prefix 'module.'")
+        given[name] = _to_array(value)
     wanted = dict(named_variables(model))
-    problems = [f"missing {name}" for name in wanted if name not in given]
+    problems += [f"missing {name}" for name in wanted if name not in given]
     problems += [f"unknown {name}" for name in given if name not in wanted]
     values = {}
     for name in wanted.keys() & given.keys():
-        values[name] = _to_keras(np.asarray(_to_array(given[name])))
+        values[name] = _to_keras(given[name])
         if values[name].shape != tuple(wanted[name].shape):
             expected = _to_torch(np.empty(wanted[name].shape)).shape
-            received = tuple(np.shape(_to_array(given[name])))
-            problems.append(f"{name} of shape {received} instead of {expected}")
+            problems.append(f"{name} of shape {given[name].shape} instead of {expected}")
     if problems:
         raise ValueError(
             f"The state dictionary does not fit {model.name}, which is unchanged: "
@@ -237,9 +239,11 @@ def _to_torch(array: np.ndarray) -> np.ndarray:
     return array if array.ndim < 2 else np.moveaxis(array, (-1, -2), (0, 1))
 
 
-def _to_array(value: Any) -> Any:
-    # A torch tensor may require gradients or lie on a GPU; NumPy takes neither.
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+def _to_array(value: Any) -> np.ndarray:
+    # A torch tensor may require gradients, lie on a GPU or be bfloat16; NumPy takes none of these.
+    if hasattr(value, "detach"):
+        return value.detach().cpu().float().numpy()
+    return np.asarray(value).astype("float32")
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

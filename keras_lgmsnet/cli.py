@@ -70,10 +70,14 @@ def _choose_backend(asked: str | None) -> None:
         )
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes are not for our users
-    click.echo(f"Keras backend: {backend}")
-
     import keras
 
+    if keras.backend.backend() != backend:
+        raise click.ClickException(
+            f"Keras was imported on {keras.backend.backend()} before the backend was chosen: a "
+            f"recipe must not import Keras. Asked for: {backend}."
+        )
+    click.echo(f"Keras backend: {backend}")
     # Keras cuts its own frames out of tracebacks, which would make its errors look like ours.
     keras.config.disable_traceback_filtering()
 

@@ -5,8 +5,24 @@ from typing import NamedTuple
 
 import keras
 
-from keras_lgmsnet.layers import GroupNormalization, LinearUpsampling, SparseTransformer
+from keras_lgmsnet.layers import (
+    DepthwiseConv,
+    GroupedConv,
+    GroupNormalization,
+    LinearUpsampling,
+    SparseTransformer,
+)
 from keras_lgmsnet.layers.gms import NUM_HEADS
+
+# Layers that apply every weight of their kernel once at every output position.
+_KERNEL_LAYERS = (
+    DepthwiseConv,
+    GroupedConv,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Dense,
+    keras.layers.DepthwiseConv2D,
+)
 
 
 class Complexity(NamedTuple):
@@ -34,7 +50,8 @@ def count(model: keras.layers.Layer) -> Complexity:
         Trainable parameters and multiply-adds.
 
     Raises:
-        ValueError: When the model's sides are not static.
+        ValueError: When the model's sides are not static, or it has a layer with weights that the
+            rule does not know.
 
     Example:
     ```python
@@ -53,7 +70,7 @@ def _multiply_adds(layer: keras.layers.Layer, batch_size: int) -> int:
         batch_size *= 2**layer.rank
         tokens = math.prod(_input_shape(layer)[1:-1]) // 2**layer.rank
         total += batch_size * NUM_HEADS * tokens * (3 * tokens - 1)
-    elif hasattr(layer, "kernel"):
+    elif isinstance(layer, _KERNEL_LAYERS):
         positions = layer.compute_output_shape(_input_shape(layer))[1:-1]
         total += batch_size * math.prod(positions) * math.prod(layer.kernel.shape)
     elif isinstance(layer, keras.layers.BatchNormalization | keras.layers.LayerNormalization):
@@ -62,6 +79,11 @@ def _multiply_adds(layer: keras.layers.Layer, batch_size: int) -> int:
         total += 2 * batch_size * math.prod(_input_shape(layer)[1:])
     elif isinstance(layer, LinearUpsampling) and layer.rank == 2:
         total += 11 * math.prod(layer.compute_output_shape(_input_shape(layer))[1:])
+    elif layer._trainable_variables and not isinstance(layer, GroupNormalization):
+        raise ValueError(
+            "The multiply-adds of this layer have no rule here. "
+            f"Received: {layer.name}, a {type(layer).__name__}"
+        )
     sublayers = layer._flatten_layers(include_self=False, recursive=False)
     return total + sum(_multiply_adds(sublayer, batch_size) for sublayer in sublayers)
 

@@ -118,6 +118,8 @@ def _write_formats(run_directory: Path, output_directory: Path, formats: Sequenc
     module = "keras_lgmsnet._export_on_tensorflow"
     child = subprocess.run(
         [sys.executable, "-m", module, str(run_directory), str(output_directory), *formats],
+        # Python looks for modules here first: not in a folder of the user's, whatever it holds.
+        cwd=Path(__file__).parents[1],
         # Without a GPU, whose products may be of reduced precision.
         env=os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,

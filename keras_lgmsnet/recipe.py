@@ -269,7 +269,7 @@ def _parse(text: str, annotation: Any) -> Any:
         return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return {"true": True, "false": False}.get(text.lower(), text)
 
 

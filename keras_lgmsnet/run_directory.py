@@ -2,9 +2,10 @@
 
 - `recipe.json`: the resolved recipe, the backend and the versions of the packages.
 - `splits.json`: the ids trained on and validated on.
-- `state.json`: the finished epochs; it names the checkpoints, and replacing it is what commits an
-  epoch. Whatever follows from it is rewritten on resume.
-- `checkpoint-NNNN.keras`: the networks after the last and the best epoch, with optimizer state.
+- `state.json`: the history of the finished epochs; replacing it is what commits an epoch. Whatever
+  follows from it is rewritten on resume.
+- `checkpoint-NNNN.keras`: the network after that many epochs, the last finished one, with its
+  optimizer's state.
 - `model.keras`: the best network, in float32.
 - `history.csv`, `metrics.json`, `per_image.csv`, `report.html`: the outcome.
 """
@@ -27,11 +28,11 @@ def read_recipe(run_directory: Path) -> Recipe:
         FileNotFoundError: If the directory is no run directory.
         ValueError: If its `recipe.json` is damaged.
     """
-    return Recipe.from_dict(read_json(run_directory, "recipe.json").get("recipe"))
+    return Recipe.from_dict(read_json(run_directory, "recipe.json", "recipe")["recipe"])
 
 
-def read_json(run_directory: Path, name: str) -> dict[str, Any]:
-    """Return the object in one of a run directory's JSON files.
+def read_json(run_directory: Path, name: str, *keys: str) -> dict[str, Any]:
+    """Return the object in one of a run directory's JSON files, which must have the given keys.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -46,6 +47,8 @@ def read_json(run_directory: Path, name: str) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} is damaged: it must hold a JSON object.")
+    if missing := [key for key in keys if key not in values]:
+        raise ValueError(f"{path} is damaged: it has no {', '.join(missing)}.")
     return values
 
 

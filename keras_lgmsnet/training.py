@@ -71,7 +71,7 @@ def train(
     # A network that cannot be built should not wait for the data to be read.
     model = _build_network(recipe, recipe.training.precision)
     training, validation = _read_and_split(recipe, manual_dir, data_dir)
-    _begin(run_directory, recipe, {"train": training.ids, "validation": validation.ids})
+    _begin(run_directory, recipe, {"train": training.ids, "validation": validation.ids}, resume)
 
     batches = ImageBatches(
         training,
@@ -84,17 +84,14 @@ def train(
     validation_batches = ImageBatches(
         validation, recipe.training.batch_size, preprocessing=recipe.data.preprocessing
     )
-    schedule = PolynomialDecay(
-        recipe.training.learning_rate, total_steps=recipe.training.epochs * len(batches)
-    )
-    model.compile(
-        optimizer=SGD(schedule, recipe.training.momentum, recipe.training.weight_decay),
-        loss=BCEDiceLoss(),
-        metrics=[ImageIoU(), ImageF1()],
-    )
-    finished = _FinishedEpochs(run_directory, recipe)
+    total_steps = recipe.training.epochs * len(batches)
+    _compile(model, recipe, total_steps)
+    # A network saved under mixed precision would load as mixed wherever it is used.
+    float32_network = _build_network(recipe, "float32")
+    _compile(float32_network, recipe, total_steps)
+    finished = _FinishedEpochs(run_directory, float32_network)
     if finished.history:
-        _load_checkpoint(model, finished.checkpoint)
+        _load_weights(model, finished.checkpoint)
     model.fit(
         batches,
         validation_data=validation_batches,
@@ -115,13 +112,13 @@ class _FinishedEpochs(keras.callbacks.Callback):
     follows from it is touched: a run killed at any moment resumes from a whole epoch.
     """
 
-    def __init__(self, run_directory: Path, recipe: Recipe) -> None:
+    def __init__(self, run_directory: Path, float32_network: keras.Model) -> None:
         super().__init__()
         self.run_directory = run_directory
-        self.float32_network = _build_network(recipe, "float32")
+        self.float32_network = float32_network
         self.history: list[dict[str, float]] = []
         if (run_directory / "state.json").exists():
-            self.history = read_json(run_directory, "state.json")["history"]
+            self.history = read_json(run_directory, "state.json", "history")["history"]
 
     @property
     def best_epoch(self) -> int:
@@ -147,13 +144,7 @@ class _FinishedEpochs(keras.callbacks.Callback):
         self.history[-1]["learning_rate"] = float(self.model.optimizer.learning_rate)
         with atomic_write(self.checkpoint) as path:
             self.model.save(path)
-        state = {
-            "epoch": len(self.history),
-            "best_epoch": self.best_epoch,
-            "checkpoint": self.checkpoint.name,
-            "history": self.history,
-        }
-        write_json(self.run_directory / "state.json", state)
+        write_json(self.run_directory / "state.json", {"history": self.history})
         self._derive()
 
     def _derive(self) -> None:
@@ -162,7 +153,6 @@ class _FinishedEpochs(keras.callbacks.Callback):
             if path != self.checkpoint:
                 path.unlink()
         if self.best_epoch == len(self.history):
-            # A network saved under mixed precision would load as mixed wherever it is used.
             self.float32_network.set_weights(self.model.get_weights())
             with atomic_write(self.run_directory / "model.keras") as path:
                 self.float32_network.save(path)
@@ -180,18 +170,11 @@ class _FinishedEpochs(keras.callbacks.Callback):
 
 def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse, before any work, a directory that this run must not or cannot write to."""
-    if (
-        not resume
-        and run_directory.exists()
-        and (not run_directory.is_dir() or any(run_directory.iterdir()))
-    ):
-        raise FileExistsError(
-            f"{run_directory} is in use: choose another run directory, or continue the run in "
-            "it with --resume (resume=True)."
-        )
+    if not resume:
+        _require_unused(run_directory)
     require_writable(run_directory)
     if resume:
-        begun = read_json(run_directory, "recipe.json")
+        begun = read_json(run_directory, "recipe.json", "backend")
         if begun["backend"] != keras.backend.backend():
             raise ValueError(
                 f"A run must be resumed on the backend it began on, {begun['backend']}. "
@@ -210,12 +193,30 @@ def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
             )
 
 
+def _require_unused(run_directory: Path) -> None:
+    if run_directory.exists() and (not run_directory.is_dir() or any(run_directory.iterdir())):
+        raise FileExistsError(
+            f"{run_directory} is in use: choose another run directory, or continue the run in "
+            "it with --resume (resume=True)."
+        )
+
+
 def _build_network(recipe: Recipe, precision: str) -> keras.Model:
     return LGMSNet2D(
         input_shape=(*recipe.data.image_size, 3),
         **dataclasses.asdict(recipe.model),
         dtype=precision,
     )
+
+
+def _compile(network: keras.Model, recipe: Recipe, total_steps: int) -> None:
+    schedule = PolynomialDecay(recipe.training.learning_rate, total_steps=total_steps)
+    network.compile(
+        optimizer=SGD(schedule, recipe.training.momentum, recipe.training.weight_decay),
+        loss=BCEDiceLoss(),
+        metrics=[ImageIoU(), ImageF1()],
+    )
+    network.optimizer.build(network.trainable_variables)
 
 
 def _read_and_split(
@@ -239,8 +240,10 @@ def _read_and_split(
     return examples.subset(train_ids), examples.subset(validation_ids)
 
 
-def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]]) -> None:
+def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]], resume: bool) -> None:
     """Write what a run knows beforehand; where it is resumed, check that it still holds."""
+    if not resume:
+        _require_unused(run_directory)  # another run may have begun while the data were read
     run_directory.mkdir(parents=True, exist_ok=True)
     if not (run_directory / "recipe.json").exists():
         backend = keras.backend.backend()
@@ -264,19 +267,18 @@ def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]]) ->
         )
 
 
-def _load_checkpoint(model: keras.Model, path: Path) -> None:
+def _load_weights(model: keras.Model, path: Path) -> None:
     """Load weights and optimizer state."""
-    model.optimizer.build(model.trainable_variables)
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"The checkpoint {path} is damaged or missing: {error}") from error
+        raise ValueError(f"{path} is damaged or missing: {error}") from error
 
 
 def _evaluate(finished: _FinishedEpochs, recipe: Recipe, batches: ImageBatches) -> None:
     """Score the best network on every validation image and write the report."""
     run_directory, network = finished.run_directory, finished.float32_network
-    network.load_weights(run_directory / "model.keras")
+    _load_weights(network, run_directory / "model.keras")
     scores, predictions = [], []
     for images, segmentation_masks in tqdm(
         (batches[index] for index in range(len(batches))),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 
 import keras_lgmsnet as kl
 from keras_lgmsnet import _peer
@@ -45,6 +46,19 @@ def test_files_are_read(model: keras.Model, peer: torch.nn.Module, tmp_path, suf
     np.testing.assert_array_equal(kernel[0, 0].T, peer.Conv_1x1.weight.detach().numpy()[:, :, 0, 0])
 
 
+@pytest.mark.parametrize(
+    ("save", "name"), [(torch.save, "a.pth"), (save_torch_file, "a.safetensors")]
+)
+def test_bfloat16_tensors_are_read(
+    save, name: str, model: keras.Model, peer: torch.nn.Module, tmp_path
+) -> None:
+    halves = {name: value.bfloat16() for name, value in peer.state_dict().items()}
+    save(halves, tmp_path / name)
+    kl.checkpoints.load_torch_checkpoint(model, tmp_path / name)
+    kernel = kl.checkpoints.torch_state_dict(model)["Conv_1x1.weight"]
+    np.testing.assert_array_equal(kernel, halves["Conv_1x1.weight"].float().numpy())
+
+
 def test_every_misfit_is_listed_and_nothing_is_loaded(
     model: keras.Model, peer: torch.nn.Module
 ) -> None:
@@ -52,12 +66,14 @@ def test_every_misfit_is_listed_and_nothing_is_loaded(
     del state_dict["stem.conv.0.weight"]
     state_dict["head.weight"] = torch.zeros(1)
     state_dict["Conv_1x1.bias"] = torch.zeros(2)
+    state_dict["module.stem.conv.0.bias"] = torch.zeros(4)
     before = model.get_weights()
     with pytest.raises(ValueError) as error:
         kl.checkpoints.load_torch_state_dict(model, state_dict)
     message = str(error.value)
     assert "missing stem.conv.0.weight" in message
     assert "unknown head.weight" in message
+    assert "stem.conv.0.bias twice, with and without" in message
     assert "Conv_1x1.bias of shape (2,) instead of (1,)" in message
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -13,6 +13,7 @@ import pytest
 
 from keras_lgmsnet import cli
 from keras_lgmsnet.run_directory import read_json, read_recipe
+from tfds_builders.isic2018_task1 import isic2018_task1_dataset_builder_test as isic
 
 TINY = [
     "--set=data.num_images=8",
@@ -102,7 +103,9 @@ def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
         (["no_such_recipe"], ["no recipe file no_such_recipe", "isic, quickstart"]),
         (["isic", "--set", "training.epoch=5"], ["'training.epoch'", "training.epochs"]),
         (["isic", "--set", "training.epochs=x"], ["must be an integer. Received: 'x'"]),
+        (["isic", "--set", "training.epochs={[]:1}"], ["must be an integer"]),
         (["isic", "--set", "model.dims=16"], ["model.dims must be integers"]),
+        (["isic", "--set", "model.activation=gelo", "-o", "run"], ["such as 'gelu'", "'gelo'"]),
         (["isic", "--set", "data.image_size=100,100", "-o", "run"], ["divisible by 32", "100"]),
         (["isic", "-o", "file/run"], ["file/run cannot be written to: Not a directory."]),
         (["isic", "-o", "."], [". is in use"]),
@@ -119,6 +122,24 @@ def test_mistakes_in_train(arguments, words, tmp_path: Path, monkeypatch) -> Non
     assert_one_sentence(run(cli.train, *arguments), *words)
     left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
     assert all("data" in path.parts for path in left)  # TensorFlow Datasets' own
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (isic.truncate_image, ["ISIC_0000001.jpg is not a readable image"]),
+        (isic.enlarge_mask, ["ISIC_0000001_segmentation.png must be", "(10, 12)"]),
+    ],
+)
+def test_damaged_data_in_train(damage, words, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(isic.Builder, "NUM_EXAMPLES", len(isic.IDS))
+    isic.write_archive(tmp_path / "manual")
+    damage(tmp_path / "manual")
+    folders = ("--manual-dir", tmp_path / "manual", "--data-dir", tmp_path / "data")
+    result = run(cli.train, "isic", *TINY[1:], "-o", tmp_path / "run", *folders)
+    assert_one_sentence(result, *words)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.no_backend
@@ -233,6 +254,7 @@ class TestBackend:
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name: object() if name in names else None
         )
+        monkeypatch.setattr(keras.backend, "backend", lambda: os.environ["KERAS_BACKEND"])
         return names
 
     def test_the_option_goes_first(self, installed, monkeypatch) -> None:
@@ -250,6 +272,11 @@ class TestBackend:
         installed.remove("tensorflow")
         cli._choose_backend(None)
         assert os.environ["KERAS_BACKEND"] == "jax"
+
+    def test_a_recipe_that_imported_keras_is_refused(self, installed, monkeypatch) -> None:
+        monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+        result = run(cli.train, "isic", "--backend", "jax")
+        assert_one_sentence(result, "on torch before", "must not import Keras", "jax")
 
     def test_absent_backend(self, installed) -> None:
         installed.remove("jax")

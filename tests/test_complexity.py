@@ -18,6 +18,7 @@ def built(layer, *input_shape):
         # thop on the plain-PyTorch network with its softmax as a module; the paper: 2.32 M, 4.89 G
         (LGMSNet2D, (256, 256, 3), 1, (2_321_393, 4_892_515_328)),
         (LGMSNet3D, (32, 32, 32, 1), 14, (6_193_742, 2_499_813_952)),
+        (LGMSNet3D, (96, 96, 96, 1), 14, (6_193_742, 67_779_707_904)),
     ],
 )
 def test_networks(model, input_shape, num_classes, expected):
@@ -48,6 +49,11 @@ def test_transformer():
     norms = 2 * 4 * 5  # two layer norms, 4 operations for each of 5 features
     softmax = 4 * 4 * (4 * 3 - 1)  # 4 sequences, 4 heads: rows of 4 tokens in 3 operations each
     assert count(transformer).multiply_adds == 16 * (weights + norms) + 4 * softmax
+
+
+def test_layers_without_a_rule_are_refused():
+    with pytest.raises(ValueError, match=r"no rule here. Received: .*Conv2DTranspose"):
+        count(built(keras.layers.Conv2DTranspose(4, 3, strides=2), 8, 8, 3))
 
 
 def test_unknown_sides_are_refused():

@@ -10,7 +10,8 @@ from keras import ops
 
 import keras_lgmsnet as kl
 from keras_lgmsnet import _peer, layers
-from keras_lgmsnet.layers import convolution, initializers, normalization, resampling
+from keras_lgmsnet.layers import convolution, gms, initializers, normalization, resampling
+from tests.gradients import gradients
 from tests.reference import draw_state_dict
 
 # JAX compiles each shape anew, so a few examples on every backend go further than many on one.
@@ -38,7 +39,7 @@ def _assert_close(outputs, expected: np.ndarray, tolerance: float = 2e-5) -> Non
 
 
 def _assert_equals_peer(layer: keras.layers.Layer, peer: torch.nn.Module, x: np.ndarray) -> None:
-    """Give both the same random weights and compare their outputs and training statistics."""
+    """Give both the same random weights and compare outputs, and the input's gradient."""
     layer.build(x.shape)
     state_dict = draw_state_dict(
         {
@@ -52,7 +53,12 @@ def _assert_equals_peer(layer: keras.layers.Layer, peer: torch.nn.Module, x: np.
     for name, value in state_dict.items():
         variables[name].assign(value if value.ndim < 2 else np.moveaxis(value, (0, 1), (-1, -2)))
     peer.load_state_dict({n: torch.from_numpy(v) for n, v in state_dict.items()}, strict=False)
-    _assert_close(layer(x, training=False), _from_torch(peer.eval()(_to_torch(x))))
+    images = _to_torch(x).requires_grad_()
+    expected = peer.eval()(images)
+    _assert_close(layer(x, training=False), _from_torch(expected))
+    expected.square().sum().backward()
+    (gradient,) = gradients(lambda images: layer(images, training=False), x)
+    _assert_close(gradient, _from_torch(images.grad))
 
 
 @few
@@ -98,13 +104,7 @@ def test_every_form_of_depthwise_convolution_is_the_same_sum(form: str, taps: in
     for rank in ranks_of_form:
         x = _inputs(rank, 17 if rank == 2 else 5, 3)
         kernel = np.random.default_rng(1).standard_normal((taps,) * rank + (1, 3)).astype("float32")
-        weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
-        conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
-        expected = conv(_to_torch(x), weight, padding=taps // 2, groups=3)
-        function = getattr(convolution, form)
-        _assert_close(
-            function(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)), _from_torch(expected)
-        )
+        _assert_is_convolution(getattr(convolution, form), x, kernel, groups=3)
 
 
 @few
@@ -134,20 +134,46 @@ def test_grouped_conv(rank: int, groups: int, inside: int, outside: int, kernel_
     _assert_close(outputs, _from_torch(peer(_to_torch(x))))
 
 
-@pytest.mark.parametrize("form", ["_native", "_stacked", "_in_float32"])
+@pytest.mark.parametrize("form", ["_native", "_stacked", "_native_where_deep"])
 def test_every_form_of_3d_convolution_is_the_same_sum(form: str) -> None:
     x = _inputs(3, 2, 3)
     kernel = np.random.default_rng(1).standard_normal((3, 3, 3, 3, 4)).astype("float32")
-    weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
-    expected = torch.nn.functional.conv3d(_to_torch(x), weight, padding=1)
-    function = getattr(convolution, form)
-    _assert_close(
-        function(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)), _from_torch(expected)
-    )
+    _assert_is_convolution(getattr(convolution, form), x, kernel, groups=1)
+
+
+def _assert_is_convolution(form, x: np.ndarray, kernel: np.ndarray, groups: int) -> None:
+    """Compare the outputs and both gradients with PyTorch's."""
+    images = _to_torch(x).requires_grad_()
+    weight = np.moveaxis(kernel, (-1, -2), (0, 1)).copy()
+    weight = torch.from_numpy(weight).requires_grad_()
+    conv = torch.nn.functional.conv2d if x.ndim == 4 else torch.nn.functional.conv3d
+    expected = conv(images, weight, padding=kernel.shape[0] // 2, groups=groups)
+    outputs = form(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel))
+    _assert_close(outputs, _from_torch(expected))
+    expected.square().sum().backward()
+    for_images, for_kernel = gradients(form, x, kernel)
+    _assert_close(for_images, _from_torch(images.grad), 1e-4)
+    _assert_close(for_kernel, np.moveaxis(weight.grad.numpy(), (0, 1), (-1, -2)), 1e-4)
+
+
+def test_attention_is_pytorchs() -> None:
+    parts = np.random.default_rng(0).standard_normal((3, 2, 5, 4, 8)).astype("float32")
+    leaves = [torch.from_numpy(part).requires_grad_() for part in parts]
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        *(leaf.transpose(1, 2) for leaf in leaves)
+    ).transpose(1, 2)
+    expected.square().sum().backward()
+    forms = [gms._attention]
+    if keras.backend.backend() == "jax":
+        forms.append(gms._attention_in_jax)
+    for form in forms:
+        _assert_close(form(*map(ops.convert_to_tensor, parts)), expected.detach().numpy())
+        for received, leaf in zip(gradients(form, *parts), leaves, strict=True):
+            _assert_close(received, leaf.grad.numpy())
 
 
 def test_volumes_shallower_than_the_kernel_train_in_bfloat16() -> None:
-    # TensorFlow's own gradient of this is NaN every second time.
+    # TensorFlow's and PyTorch's own gradients of this are NaN every second time.
     model = keras.Sequential(
         [keras.Input((2, 2, 2, 16)), layers.GroupedConv(16, 3, dtype="mixed_bfloat16")]
     )
@@ -268,12 +294,13 @@ def test_config_round_trip_and_output_shape(layer: keras.layers.Layer) -> None:
     [
         (lambda: layers.LMSBlock((3, 4)), "must be odd.*kernel_sizes=4"),
         (lambda: layers.LMSBlock(()), "at least one size"),
+        (lambda: layers.LMSBlock(activation="gelo"), "such as 'gelu'.*activation='gelo'"),
         (lambda: layers.LMSBlock((3, 5)).build((1, 8, 8, 5)), "divisible by the 2 kernel sizes"),
         (lambda: layers.GMSBlock(0), "positive integer.*filters=0"),
         (lambda: layers.GMSBlock(8, 1.5), "from 0 to 1.*transformer_ratio=1.5"),
         (lambda: layers.GMSBlock(8).build((1, 7, 8, 4)), "all must be even"),
         (lambda: layers.GMSBlock(8, normalization="layer"), "'batch', 'instance' or None"),
-        (lambda: layers.FusionBlock(8).build((1, 8, 8, 3)), "divisible by groups"),
+        (lambda: layers.FusionBlock(8).build((1, 8, 8, 3)), "must be even.*8, 8, 3"),
         (lambda: layers.FusionBlock(8, normalization="x"), "normalization='x'"),
         (lambda: layers.GroupedConv(3, 3, groups=2), "filters=3, groups=2"),
         (lambda: layers.GroupedConv(4, 3, groups=2).build((1, 8, 8, 3)), "groups must divide"),

@@ -1,5 +1,10 @@
 """The networks: the published numbers, their interface, their files."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -85,7 +90,7 @@ def test_first_step_has_the_frozen_gradients() -> None:
     model = _reference_network(2)
     # One step of plain descent moves each weight by its gradient, this many times.
     rate = 1000
-    model.compile(optimizer=keras.optimizers.SGD(rate), loss=kl.losses.BCEDiceLoss())
+    model.compile(optimizer=keras.optimizers.SGD(float(rate)), loss=kl.losses.BCEDiceLoss())
     before = kl.checkpoints.torch_state_dict(model)
     model.train_on_batch(reference.reference_images(2), reference.reference_segmentation_masks())
     after = kl.checkpoints.torch_state_dict(model)
@@ -111,11 +116,12 @@ def _configurations(draw) -> dict:
     }
 
 
-@settings(deadline=None, max_examples=6, derandomize=True)
+# JAX compiles a whole network for a quarter of a minute: one will do, as its layers have their own.
+@settings(
+    deadline=None, max_examples=1 if keras.backend.backend() == "jax" else 6, derandomize=True
+)
 @given(_configurations())
 def test_any_configuration_equals_plain_pytorch(configuration: dict) -> None:
-    if keras.backend.backend() == "jax":
-        return  # it compiles each network for a quarter of a minute; its layers are tested alone
     rank, sides = configuration.pop("rank"), configuration.pop("sides")
     channels, num_classes = configuration.pop("channels"), configuration.pop("num_classes")
     peer = _peer.LGMSNet(rank, channels, num_classes, **configuration).eval()
@@ -125,10 +131,12 @@ def test_any_configuration_equals_plain_pytorch(configuration: dict) -> None:
     kl.checkpoints.load_torch_state_dict(model, weights)
     images = np.random.default_rng(0).random((1, *sides, channels)).astype("float32")
     with torch.inference_mode():
-        expected = peer(torch.from_numpy(np.moveaxis(images, -1, 1).copy()))
-    logits = ops.convert_to_numpy(model(images, training=False))
-    tolerance = 1e-4 * expected.std().item() + 1e-5
-    np.testing.assert_allclose(logits, np.moveaxis(expected.numpy(), 1, -1), rtol=0, atol=tolerance)
+        expected = peer.double()(torch.from_numpy(np.moveaxis(images, -1, 1).astype("float64")))
+    errors = (
+        np.moveaxis(ops.convert_to_numpy(model(images, training=False)), -1, 1) - expected.numpy()
+    )
+    # Of the whole, since a norm over the 8 voxels of the deepest stage amplifies round-off in one.
+    assert np.linalg.norm(errors) < 1e-4 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -149,6 +157,46 @@ def test_files_and_configs_round_trip(rank: int, tmp_path) -> None:
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     np.testing.assert_allclose(clone.predict(images, verbose=0), expected, atol=1e-6)
+
+
+def test_a_file_of_another_backend_gives_the_same_outputs(tmp_path) -> None:
+    backends = ("tensorflow", "jax", "torch")
+    other = backends[backends.index(keras.backend.backend()) - 1]
+    program = f"""
+import keras, numpy as np
+import keras_lgmsnet as kl
+model = kl.LGMSNet2D((32, 32, 3), dims=(4, 4, 4, 4, 4), kernel_sizes=(3, 5), transformer_ratio=0.5)
+assert keras.backend.backend() == {other!r}
+model.save("model.keras")
+np.save("logits.npy", model.predict_on_batch(np.load("images.npy")))
+"""
+    images = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
+    np.save(tmp_path / "images.npy", images)
+    environment = os.environ | {"KERAS_BACKEND": other}
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(Path(kl.__file__).parents[1])},
+        check=True,
+    )
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    logits = loaded.predict_on_batch(images)
+    np.testing.assert_allclose(logits, np.load(tmp_path / "logits.npy"), atol=1e-5)
+
+
+def test_networks_need_keras_numpy_and_a_backend_only(tmp_path) -> None:
+    """Also: importing the package is all it takes to load a saved network."""
+    _small(2).save(tmp_path / "model.keras")
+    program = """
+import sys
+for name in ("click", "cv2", "jinja2", "matplotlib", "sklearn", "tensorflow_datasets", "tqdm"):
+    sys.modules[name] = None
+import keras
+import keras_lgmsnet
+assert type(keras.saving.load_model("model.keras")) is keras_lgmsnet.LGMSNet2D
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(kl.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
 
 
 def test_an_untrained_model_loads_without_a_warning(tmp_path) -> None:
@@ -174,16 +222,23 @@ def test_mixed_precision_trains(rank: int, policy: str) -> None:
     assert model.output.dtype == "float32"
     assert model.get_layer("encoder1").output.dtype == policy.removeprefix("mixed_")
     images, labels = _batch(rank)
-    history = model.fit(images, labels, batch_size=2, verbose=0)
-    assert all(np.isfinite(values).all() for values in history.history.values())
-    for variable in model.trainable_variables:
-        assert np.isfinite(ops.convert_to_numpy(variable)).all(), variable.path
+    _assert_trains(model, images, labels)
 
 
 def test_float16_survives_the_sums_of_a_256_pixel_image() -> None:
     model = kl.LGMSNet2D((256, 256, 3), dtype="mixed_float16", dims=(4,) * 5, kernel_sizes=(3, 3))
-    images = np.full((1, 256, 256, 3), 2.5, "float32")
-    assert np.isfinite(model.predict(images, verbose=0)).all()
+    images = np.random.default_rng(0).uniform(2, 3, (1, 256, 256, 3)).astype("float32")
+    _assert_trains(model, images, np.ones((1, 256, 256, 1), "float32"))
+
+
+def _assert_trains(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
+    """One step with finite loss, metrics and gradients."""
+    results = model.train_on_batch(images, labels, return_dict=True)
+    assert all(np.isfinite(value) for value in results.values())
+    # Under float16 an optimizer skips, silently, a step whose gradients are not finite.
+    assert int(model.optimizer.iterations) == 1
+    for variable in model.trainable_variables:
+        assert np.isfinite(ops.convert_to_numpy(variable)).all(), variable.path
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -121,15 +122,11 @@ def test_run_directory(uninterrupted: Path) -> None:
 
 def test_history(uninterrupted: Path) -> None:
     state = read_json(uninterrupted, "state.json")
-    assert state["epoch"] == 2
-    assert state["checkpoint"] == "checkpoint-0002.keras"
     table = rows(uninterrupted / "history.csv")
     assert [row.pop("epoch") for row in table] == ["1", "2"]
     for name in ("loss", "iou", "f1", "val_loss", "val_iou", "val_f1", "learning_rate"):
         assert name in table[0]
     assert [{k: float(v) for k, v in row.items()} for row in table] == state["history"]
-    ious = [row["val_iou"] for row in state["history"]]
-    assert state["best_epoch"] == 1 + ious.index(max(ious))
     # Two steps an epoch, four in all; the rate that the next epoch begins with.
     rates = [0.1 * (1 - (step - 1) / 4) ** 0.9 for step in (2, 4)]
     np.testing.assert_allclose([row["learning_rate"] for row in state["history"]], rates, 1e-5)
@@ -137,8 +134,9 @@ def test_history(uninterrupted: Path) -> None:
 
 def test_metrics_are_those_of_the_best_epoch(uninterrupted: Path) -> None:
     state, metrics = (read_json(uninterrupted, f"{name}.json") for name in ("state", "metrics"))
-    best = state["history"][state["best_epoch"] - 1]
-    assert metrics["best_epoch"] == state["best_epoch"]
+    ious = [row["val_iou"] for row in state["history"]]
+    assert metrics["best_epoch"] == 1 + ious.index(max(ious))
+    best = state["history"][metrics["best_epoch"] - 1]
     assert metrics["images"] == 3
     assert metrics["means"]["iou"] == pytest.approx(best["val_iou"], abs=1e-5)
     assert metrics["means"]["f1"] == pytest.approx(best["val_f1"], abs=1e-5)
@@ -253,7 +251,7 @@ def begun(tmp_path: Path) -> Path:
     """A run directory that ends before the first epoch."""
     run = tmp_path / "run"
     run.mkdir()
-    training._begin(run, RECIPE, {"train": ["a"], "validation": ["b"]})
+    training._begin(run, RECIPE, {"train": ["a"], "validation": ["b"]}, resume=False)
     return run
 
 
@@ -288,6 +286,32 @@ def test_resume_refuses_a_damaged_checkpoint(content, uninterrupted: Path, tmp_p
     (run / "checkpoint-0002.keras").write_bytes(content)
     with pytest.raises(ValueError, match=r"checkpoint-0002.keras is damaged or missing"):
         train(RECIPE, run, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("recipe.json", b'{"recipe": {}}', r"recipe.json is damaged: it has no backend"),
+        ("state.json", b"{}", r"state.json is damaged: it has no history"),
+        ("splits.json", b"[]", r"splits.json is damaged: it must hold a JSON object"),
+        ("model.keras", b"PK\x03\x04 cut short", r"model.keras is damaged or missing"),
+    ],
+)
+def test_resume_names_the_damaged_file(
+    name, content, message, uninterrupted: Path, tmp_path: Path, monkeypatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / name).write_bytes(content)
+    # A best network of an earlier epoch is not written again.
+    monkeypatch.setattr(training._FinishedEpochs, "best_epoch", 1)
+    with pytest.raises(ValueError, match=message):
+        train(RECIPE, run, resume=True)
+
+
+def test_a_run_begun_while_the_data_were_read_is_not_joined(begun: Path) -> None:
+    with pytest.raises(FileExistsError, match=r"is in use"):
+        training._begin(begun, RECIPE, {"train": ["a"], "validation": ["b"]}, resume=False)
 
 
 def test_infinite_loss_stops_and_keeps_the_last_epoch(tmp_path: Path, monkeypatch) -> None:

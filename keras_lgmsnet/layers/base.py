@@ -56,6 +56,17 @@ def spatial_rank(input_shape: tuple[int | None, ...], name: str) -> int:
     return rank
 
 
+def get_activation(activation: Any) -> Any:
+    """Return the Keras activation of a name or config; a callable is returned as it is."""
+    try:
+        return keras.activations.get(activation)
+    except ValueError as error:
+        raise ValueError(
+            "activation must be the name of a Keras activation, such as 'gelu' or 'silu', or a "
+            f"callable. Received: activation={activation!r}"
+        ) from error
+
+
 def require_positive(**values: int) -> None:
     """Raise unless each named value is a positive integer."""
     for name, value in values.items():

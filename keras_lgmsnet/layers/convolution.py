@@ -2,7 +2,7 @@
 
 A depthwise or grouped convolution is the same sum however it is arranged, but no backend is fast
 at all of its own arrangements on a CPU. Each layer here keeps one kernel, `(*kernel_size,
-channels_in / groups, channels_out)`, and picks the arrangement when it is called. Measured on two
+channels_in / groups, channels_out)`, and picks the arrangement when it is built. Measured on two
 cores (milliseconds for the gradients): depthwise kernel 9, 2D, 8 × 256² × 4, JAX native 847, banded
 91; 3D, 96³ × 4, PyTorch native 2197, banded 384, TensorFlow banded 398, by taps 1296; dense kernel
 3, 3D, 96³, 32 → 16 channels, JAX native 3724, stacked 1420.
@@ -14,7 +14,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet.layers.base import SpatialLayer, require_odd, require_positive
+from keras_lgmsnet.layers.base import (
+    SpatialLayer,
+    get_activation,
+    require_odd,
+    require_positive,
+)
 from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import normalization_layer
 
@@ -98,21 +103,20 @@ class GroupedConv(_Convolution):
                 f"Received: groups={self.groups}, input_shape={tuple(input_shape)}"
             )
         self._add_weights(channels // self.groups, self.filters)
-        self._form = _fastest_dense(self.rank, self.kernel_size, input_shape[1], self.compute_dtype)
+        self._form = _fastest_dense(self.rank, self.kernel_size, self.groups, self.compute_dtype)
 
     def call(self, inputs: Any) -> Any:
         """Convolve the input."""
+        kernel = ops.convert_to_tensor(self.kernel)
         # PyTorch groups well; TensorFlow and JAX take up to 20 times as long as for the dense
         # convolutions that the groups are.
-        if self.groups == 1:
-            return self._add_bias(self._form(inputs, ops.convert_to_tensor(self.kernel)))
-        if keras.backend.backend() == "torch":
-            return self._add_bias(_native(inputs, self.kernel))
+        if self.groups == 1 or keras.backend.backend() == "torch":
+            return self._add_bias(self._form(inputs, kernel))
         outputs = [
-            self._form(group, kernel)
-            for group, kernel in zip(
+            self._form(group, its_kernel)
+            for group, its_kernel in zip(
                 ops.split(inputs, self.groups, axis=-1),
-                ops.split(ops.convert_to_tensor(self.kernel), self.groups, axis=-1),
+                ops.split(kernel, self.groups, axis=-1),
                 strict=True,
             )
         ]
@@ -196,7 +200,7 @@ class ConvNormActivation(SpatialLayer):
         self.convolution = GroupedConv(
             filters, kernel_size, use_bias=use_bias, dtype=self.dtype_policy, name="convolution"
         )
-        self.activation = keras.activations.get(activation)
+        self.activation = get_activation(activation)
         self.normalization = normalization
         normalization_layer(normalization, rank=2)  # an unknown name is refused here already
 
@@ -229,16 +233,18 @@ class ConvNormActivation(SpatialLayer):
         }
 
 
-def _fastest_dense(rank: int, kernel_size: int, first_side: int | None, dtype: str) -> Any:
-    """Return the fastest form of an ungrouped convolution for the backend, by measurement."""
+def _fastest_dense(rank: int, kernel_size: int, groups: int, dtype: str) -> Any:
+    """Return the fastest form of a convolution for the backend, by measurement.
+
+    On PyTorch the form takes all groups at once, elsewhere each alone.
+    """
     backend = keras.backend.backend()
-    if kernel_size == 1:
-        return _native if backend == "tensorflow" else _pointwise
+    if kernel_size == 1 and (backend == "jax" or (backend == "torch" and groups == 1)):
+        return _pointwise
     if rank == 3 and backend == "jax":
         return _stacked
-    shallow = rank == 3 and (first_side is None or first_side < kernel_size)
-    if shallow and backend == "tensorflow" and dtype == "bfloat16":
-        return _in_float32
+    if rank == 3 and dtype == "bfloat16":
+        return _native_where_deep
     return _native
 
 
@@ -287,11 +293,15 @@ def _stacked(inputs: Any, kernel: Any) -> Any:
     return ops.reshape(_native(slices, kernel), (-1, depth, height, width, filters))
 
 
-def _in_float32(inputs: Any, kernel: Any) -> Any:
-    """The native form for volumes shallower than the kernel, on TensorFlow in bfloat16.
+def _native_where_deep(inputs: Any, kernel: Any) -> Any:
+    """The native form, in float32 where the volume may be shallower than the kernel.
 
-    Its CPU kernel for the gradient leaves some of that unwritten, and so now and then NaN.
+    There oneDNN, the CPU kernels of TensorFlow and PyTorch, leaves some of the kernel's gradient
+    in bfloat16 unwritten, and so now and then NaN.
     """
+    depth = inputs.shape[1]
+    if depth is not None and depth >= kernel.shape[0]:
+        return _native(inputs, kernel)
     outputs = _native(ops.cast(inputs, "float32"), ops.cast(kernel, "float32"))
     return ops.cast(outputs, inputs.dtype)
 

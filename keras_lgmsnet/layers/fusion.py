@@ -41,6 +41,12 @@ class FusionBlock(SpatialLayer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights."""
         super().build(input_shape)
+        if input_shape[-1] % 2:
+            raise ValueError(
+                f"{self.name} filters two halves of its channels apart, so their number must be "
+                "even: concatenate a skip connection and features of the same width. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
         steps = (
             ("grouped", {"filters": input_shape[-1], "kernel_size": 3, "groups": 2}),
             ("widen", {"filters": 4 * self.filters, "kernel_size": 1}),

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lgmsnet.layers.base import SpatialLayer, require_odd
+from keras_lgmsnet.layers.base import SpatialLayer, get_activation, require_odd
 from keras_lgmsnet.layers.convolution import ConvNormActivation, DepthwiseConv
 from keras_lgmsnet.layers.normalization import GroupNormalization
 
@@ -51,7 +51,7 @@ class LMSBlock(SpatialLayer):
             raise ValueError("kernel_sizes needs at least one size. Received: kernel_sizes=()")
         for kernel_size in self.kernel_sizes:
             require_odd(kernel_sizes=kernel_size)
-        self.activation = keras.activations.get(activation)
+        self.activation = get_activation(activation)
         self.normalization = normalization
         self.depthwise = [
             DepthwiseConv(kernel_size, dtype=self.dtype_policy, name=f"depthwise_{number}")

@@ -120,7 +120,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalize by the batch's statistics in training, else by the moving ones."""
-        if not (training and self.trainable) or keras.backend.backend() != "tensorflow":
+        fused = (
+            keras.backend.backend() == "tensorflow"
+            and training
+            and self.trainable
+            and self.axis in (-1, len(inputs.shape) - 1)
+            and self.center
+            and self.scale
+            and not (self.synchronized or self.renorm or mask is not None)
+        )
+        if not fused:
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 

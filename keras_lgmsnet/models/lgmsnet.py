@@ -15,7 +15,7 @@ from keras_lgmsnet.layers import (
     LMSBlock,
     MaxPooling,
 )
-from keras_lgmsnet.layers.base import require_channels_last, require_positive
+from keras_lgmsnet.layers.base import get_activation, require_channels_last, require_positive
 
 # Four poolings, and 2-wide patches in the deepest transformer.
 SIDE_DIVISOR = 32
@@ -106,7 +106,7 @@ class _LGMSNet(keras.Model):
         self.dims = dims
         self.kernel_sizes = kernel_sizes
         self.transformer_ratio = transformer_ratio
-        self.activation = keras.activations.get(activation)
+        self.activation = get_activation(activation)
         self.normalization = normalization
         self.dtype_policy = dtype
         self.compile(**self._published_training())
@@ -132,6 +132,12 @@ class _LGMSNet(keras.Model):
             "activation": keras.activations.serialize(self.activation),
             "normalization": self.normalization,
         }
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return what `compile` was given, for a file."""
+        config = super().get_compile_config()
+        # JAX always compiles; on PyTorch that would be `torch.compile`, which needs a C compiler.
+        return config | {"jit_compile": "auto"} if config else config
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "_LGMSNet":
@@ -216,15 +222,10 @@ class LGMSNet2D(_LGMSNet):
         super().__init__(input_shape, num_classes, **kwargs)
 
     def _published_training(self) -> dict[str, Any]:
-        return {
-            "optimizer": optimizers.SGD(
-                optimizers.PolynomialDecay(0.02, total_steps=57_000),
-                momentum=0.9,
-                weight_decay=1e-4,
-            ),
-            "loss": losses.BCEDiceLoss(),
-            "metrics": [metrics.ImageIoU(), metrics.ImageF1()],
-        }
+        optimizer = optimizers.SGD(
+            optimizers.PolynomialDecay(0.02, total_steps=57_000), momentum=0.9, weight_decay=1e-4
+        )
+        return {"optimizer": optimizer, **_mask_objective()}
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -236,11 +237,12 @@ class LGMSNet3D(_LGMSNet):
 
     It arrives compiled with the published training: AdamW at 1e-3 with warm-up and cosine decay
     over the 120,000 steps of the BTCV run (`compile` with your own number of steps),
-    `losses.DiceCELoss`, and the mean Dice over the foreground classes.
+    `losses.DiceCELoss`, and the mean Dice over the foreground classes. With one class, which has
+    no background to exclude, loss and metrics are those of `LGMSNet2D`.
 
     Args:
         input_shape: `(depth, height, width, channels)`; the sides divisible by 32, or `None`.
-        num_classes: Number of exclusive classes, the background included.
+        num_classes: Number of exclusive classes, the background included; or 1 for one mask.
         dims: Widths of the five encoder stages.
         kernel_sizes: Odd kernel sizes of the LMS blocks, one per group of channels.
         transformer_ratio: Share of the GMS blocks' channels that the transformer has, 0 to 1.
@@ -270,8 +272,16 @@ class LGMSNet3D(_LGMSNet):
         super().__init__(input_shape, num_classes, **kwargs)
 
     def _published_training(self) -> dict[str, Any]:
+        optimizer = optimizers.adamw_warmup_cosine(warmup_steps=1_200, total_steps=120_000)
+        if self.num_classes == 1:
+            return {"optimizer": optimizer, **_mask_objective()}
         return {
-            "optimizer": optimizers.adamw_warmup_cosine(warmup_steps=1_200, total_steps=120_000),
+            "optimizer": optimizer,
             "loss": losses.DiceCELoss(),
             "metrics": [metrics.ClassDice(self.num_classes)],
         }
+
+
+def _mask_objective() -> dict[str, Any]:
+    """Loss and metrics of independent masks."""
+    return {"loss": losses.BCEDiceLoss(), "metrics": [metrics.ImageIoU(), metrics.ImageF1()]}
