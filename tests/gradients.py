@@ -26,7 +26,7 @@ def gradients(function: Callable[..., Any], *arrays: np.ndarray) -> list[np.ndar
         case "jax":
             import jax
 
-            results = jax.grad(loss, argnums=tuple(range(len(tensors))))(*tensors)
+            results = jax.jit(jax.grad(loss, argnums=tuple(range(len(tensors)))))(*tensors)
         case "torch":
             import torch
 

@@ -1,5 +1,7 @@
 """Every layer against plain PyTorch, on tiny widths."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from tests.gradients import gradients
 from tests.reference import draw_state_dict
 
 # JAX compiles each shape anew, so a few examples on every backend go further than many on one.
-few = settings(deadline=None, max_examples=8, derandomize=True)
+few = settings(
+    deadline=None, max_examples=4 if keras.backend.backend() == "jax" else 8, derandomize=True
+)
 ranks = st.sampled_from([2, 3])
 
 
@@ -95,8 +99,13 @@ def test_fusion_block_equals_plain_pytorch(rank: int, half: int, filters: int) -
     )
 
 
-@pytest.mark.parametrize("form", ["_native", "_by_taps", "_shifted", "_blocked", "_banded"])
-@pytest.mark.parametrize("taps", [1, 3, 9])
+@pytest.mark.parametrize(
+    ("form", "taps"),
+    [
+        *itertools.product(["_native", "_by_taps", "_blocked", "_banded"], [1, 3, 9]),
+        *itertools.product(["_shifted"], [1, 3]),  # one operation a tap
+    ],
+)
 def test_every_form_of_depthwise_convolution_is_the_same_sum(form: str, taps: int) -> None:
     ranks_of_form = {"_by_taps": [3], "_blocked": [2], "_banded": [3]}.get(form, [2, 3])
     if form == "_native" and keras.backend.backend() == "tensorflow":
