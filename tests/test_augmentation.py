@@ -1,9 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_lgmsnet.data.augmentation import Augmentation
+from keras_lgmsnet.data.augmentation import KVASIR, Augmentation
 
 pytestmark = pytest.mark.no_backend
 
@@ -75,3 +76,99 @@ def test_an_oblong_is_turned_by_180_degrees_only() -> None:
     image, _ = image_and_mask(2, 3)
     expected = {image.tobytes(), image[::-1, ::-1].tobytes()}
     assert outcomes(Augmentation(flip=False), 2, 3).keys() == expected
+
+
+def photograph(height: int = 40, width: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth coloured image, and an ellipse in two exclusive classes."""
+    rows, columns = np.mgrid[:height, :width]
+    image = np.stack([4 * rows, 3 * columns, 100 + rows], axis=-1).astype("uint8")
+    ellipse = ((rows - 18) / 10) ** 2 + ((columns - 30) / 14) ** 2 < 1
+    mask = np.stack([ellipse, ~ellipse], axis=-1).astype("uint8")
+    image[ellipse] = (200, 40, 90)
+    return image, mask
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["color_jitter", "affine", "elastic"]),
+    st.integers(1, 50),
+    st.integers(1, 50),
+    st.integers(0, 2**32),
+)
+def test_every_change_keeps_shapes_types_and_labels(name, height, width, seed) -> None:
+    augment = Augmentation(rotate=False, flip=False, **{name: 1.0})
+    image, mask = photograph(height, width)
+    kept = image.copy(), mask.copy()
+    changed, changed_mask = augment(image, mask, np.random.default_rng(seed))
+    assert (changed.shape, changed.dtype) == (image.shape, np.uint8)
+    assert (changed_mask.shape, changed_mask.dtype) == (mask.shape, np.uint8)
+    assert set(np.unique(changed_mask)) <= {0, 1}
+    assert changed_mask.sum(axis=-1).max() <= 1  # exclusive classes stay exclusive
+    np.testing.assert_array_equal(image, kept[0])
+    np.testing.assert_array_equal(mask, kept[1])
+    again = augment(image, mask, np.random.default_rng(seed))
+    np.testing.assert_array_equal(changed, again[0])
+    np.testing.assert_array_equal(changed_mask, again[1])
+
+
+@pytest.mark.parametrize("name", ["affine", "elastic"])
+def test_masks_move_with_their_image(name: str) -> None:
+    """The red of the ellipse is where the mask of the ellipse is, but for its blurred border."""
+    image, mask = photograph()
+    augment = Augmentation(rotate=False, flip=False, **{name: 1.0})
+    moved = 0
+    for seed in range(20):
+        changed, changed_mask = augment(image, mask, np.random.default_rng(seed))
+        red = (np.abs(changed.astype(int) - (200, 40, 90)).max(axis=-1) < 3).astype("uint8")
+        ellipse = changed_mask[..., 0]
+        kernel = np.ones((5, 5), np.uint8)
+        # Next to the border, black is blended in.
+        assert not (cv2.erode(ellipse, kernel, borderValue=0) & (1 - red)).any()
+        assert not (cv2.erode(red, kernel, borderValue=0) & (1 - ellipse)).any()
+        moved += (ellipse != mask[..., 0]).any()
+    assert moved >= 8
+
+
+def test_color_jitter_changes_colors_only() -> None:
+    image, mask = photograph()
+    augment = Augmentation(rotate=False, flip=False, color_jitter=1.0)
+    brightness = []
+    for seed in range(50):
+        changed, changed_mask = augment(image, mask, np.random.default_rng(seed))
+        np.testing.assert_array_equal(changed_mask, mask)
+        brightness.append(changed.mean() / image.mean())
+    assert 0.5 < min(brightness) < 0.75
+    assert 1.25 < max(brightness) < 1.7
+
+
+def test_an_affine_change_of_a_large_image_is_within_the_documented_range() -> None:
+    mask = np.zeros((200, 200, 1), "uint8")
+    mask[80:120, 80:120] = 1
+    areas, centers = [], []
+    for seed in range(100):
+        augment = Augmentation(rotate=False, flip=False, affine=1.0)
+        _, moved = augment(np.zeros((200, 200, 3), "uint8"), mask, np.random.default_rng(seed))
+        areas.append(np.sqrt(moved.sum() / mask.sum()))
+        centers.append(np.argwhere(moved[..., 0]).mean(axis=0) - 99.5)
+    assert 0.48 < min(areas) < 0.6
+    assert 1.4 < max(areas) < 1.52
+    assert 20 < np.abs(centers).max() < 26
+
+
+def test_probabilities_are_kept() -> None:
+    image, mask = photograph(8, 8)
+    rng = np.random.default_rng(0)
+    augment = Augmentation(rotate=False, flip=False, color_jitter=0.5)
+    changed = sum((augment(image, mask, rng)[0] != image).any() for _ in range(400))
+    assert 160 < changed < 240
+
+
+@pytest.mark.parametrize("name", ["color_jitter", "affine", "elastic"])
+@pytest.mark.parametrize("probability", [-0.1, 1.5, float("nan")])
+def test_probabilities_out_of_range_are_refused(name: str, probability: float) -> None:
+    with pytest.raises(ValueError, match=f"from 0 to 1. Received: {name}={probability}"):
+        Augmentation(**{name: probability})
+
+
+def test_kvasir_has_them_all_but_rotations_by_right_angles() -> None:
+    assert Augmentation(False, True, 0.5, 0.5, 0.5) == KVASIR
