@@ -131,6 +131,12 @@ class _Integers(click.ParamType):
     type=click.Path(path_type=Path),
     help="Folder of prepared datasets; by default ~/tensorflow_datasets.",
 )
+@click.option(
+    "--split-seeds",
+    metavar="SEEDS",
+    type=_Integers(),
+    help="Train on each of these splits, such as 41,64,1337, and summarise.",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in the run directory.")
 @_mistakes_in_one_sentence
 def train(
@@ -140,6 +146,7 @@ def train(
     backend: str | None,
     manual_dir: Path | None,
     data_dir: Path | None,
+    split_seeds: tuple[int, ...] | None,
     resume: bool,
 ) -> None:
     """Train by RECIPE, the path of a recipe file or the name of a bundled recipe.
@@ -152,7 +159,17 @@ def train(
     from keras_lgmsnet import training
     from keras_lgmsnet.run_directory import read_json
 
-    training.train(resolved, run_directory, manual_dir=manual_dir, data_dir=data_dir, resume=resume)
+    options = {"manual_dir": manual_dir, "data_dir": data_dir, "resume": resume}
+    if split_seeds:
+        training.train_splits(resolved, run_directory, split_seeds, **options)
+        summary = read_json(run_directory, "summary.json")
+        scores = (
+            f"{label} {summary['mean'][name]:.4f} ± {summary['standard_deviation'][name]:.4f}"
+            for name, label in (("iou", "IoU"), ("f1", "F1"))
+        )
+        click.echo(f"Validation {', '.join(scores)} over {len(split_seeds)} splits.")
+        return
+    training.train(resolved, run_directory, **options)
     metrics = read_json(run_directory, "metrics.json")
     click.echo(
         f"Validation IoU {metrics['means']['iou']:.4f}, F1 {metrics['means']['f1']:.4f} "

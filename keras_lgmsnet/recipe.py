@@ -27,20 +27,33 @@ class Data:
             ultrasound-like images.
         image_size: `(height, width)` in pixels that images and masks are resized to; both
             divisible by 32.
-        validation_fraction: Share of the images held out for validation, between 0 and 1.
+        interpolation: How images are resized, `"linear"` or `"lanczos"`; masks always to the
+            nearest pixel.
+        validation_fraction: Share of the images held out for validation, between 0 and 1. Where
+            the dataset tells patients, videos or cases, this and the following go by those.
+        test_fraction: Share of the images set aside beforehand, neither trained on nor validated
+            on, from 0 to below 1.
         split_seed: Seed of the random split; the paper's splits 1, 2 and 3 are 41, 64 and 1337.
+        num_folds: Number of folds of a cross-validation, whose share replaces
+            `validation_fraction`; `None` for a random split.
+        fold: Which fold to validate on, from 0 to `num_folds - 1`.
         preprocessing: `"imagenet"` normalises RGB once with ImageNet's mean and deviation;
             `"published"` is the published program's literal arithmetic, for reproduction.
-        augmentation: `"rotate_flip"` (random rotations by multiples of 90° and flips), or `None`.
+        augmentation: `"rotate_flip"` (random rotations by multiples of 90° and flips),
+            `"kvasir"` (flips, colour jitter, affine and elastic changes), or `None`.
         num_images: How many images to generate; only for `source="synthetic"`.
     """
 
     source: str
     image_size: tuple[int, int] = (256, 256)
+    interpolation: Literal["linear", "lanczos"] = "linear"
     validation_fraction: float = 0.3
+    test_fraction: float = 0.0
     split_seed: int = 41
+    num_folds: int | None = None
+    fold: int = 0
     preprocessing: Literal["imagenet", "published"] = "imagenet"
-    augmentation: Literal["rotate_flip"] | None = "rotate_flip"
+    augmentation: Literal["rotate_flip", "kvasir"] | None = "rotate_flip"
     num_images: int | None = None
 
     def __post_init__(self) -> None:
@@ -50,7 +63,10 @@ class Data:
         _require(
             self, "validation_fraction", 0 < self.validation_fraction < 1, "lie between 0 and 1"
         )
+        _require(self, "test_fraction", 0 <= self.test_fraction < 1, "lie in [0, 1)")
         _require(self, "split_seed", self.split_seed >= 0, "not be negative")
+        _require(self, "num_folds", self.num_folds is None or self.num_folds >= 2, "be at least 2")
+        _require(self, "fold", 0 <= self.fold < (self.num_folds or 1), "lie below data.num_folds")
         if self.source == "synthetic":
             _require(
                 self,

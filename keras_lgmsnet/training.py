@@ -6,8 +6,10 @@ import importlib
 import io
 import math
 import platform
+import statistics
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,9 @@ from tqdm.auto import tqdm
 
 import keras_lgmsnet
 from keras_lgmsnet.data import synthetic
-from keras_lgmsnet.data.augmentation import Augmentation
+from keras_lgmsnet.data.augmentation import AUGMENTATIONS
 from keras_lgmsnet.data.images import Examples, ImageBatches, load_examples
-from keras_lgmsnet.data.splits import train_validation_split
+from keras_lgmsnet.data.splits import require_separate_groups, split_ids
 from keras_lgmsnet.losses import BCEDiceLoss
 from keras_lgmsnet.metrics import ImageF1, ImageIoU, image_scores
 from keras_lgmsnet.models import LGMSNet2D
@@ -70,14 +72,14 @@ def train(
     keras.utils.set_random_seed(recipe.training.seed)
     # A network that cannot be built should not wait for the data to be read.
     model = _build_network(recipe, recipe.training.precision)
-    training, validation = _read_and_split(recipe, manual_dir, data_dir)
-    _begin(run_directory, recipe, {"train": training.ids, "validation": validation.ids}, resume)
+    training, validation, splits = _read_and_split(recipe, manual_dir, data_dir)
+    _begin(run_directory, recipe, splits, resume)
 
     batches = ImageBatches(
         training,
         recipe.training.batch_size,
         preprocessing=recipe.data.preprocessing,
-        augmentation=Augmentation() if recipe.data.augmentation == "rotate_flip" else None,
+        augmentation=AUGMENTATIONS[recipe.data.augmentation],
         shuffle=True,
         seed=recipe.training.seed,
     )
@@ -103,6 +105,66 @@ def train(
     )
     _evaluate(finished, recipe, validation_batches)
     return run_directory
+
+
+def train_splits(
+    recipe: Recipe,
+    directory: str | Path,
+    seeds: Sequence[int],
+    *,
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train on several random splits and summarise their scores, as the paper's tables do.
+
+    Args:
+        recipe: What to train; its `split_seed` gives way to each of `seeds`.
+        directory: Where to write: a run directory `split-SEED` for each seed, and
+            `summary.json` with mean and sample standard deviation of each score over them.
+        seeds: Two seeds or more, each once; 41, 64 and 1337 are the paper's.
+        manual_dir: As for `train`.
+        data_dir: As for `train`.
+        resume: Whether to keep the finished runs in `directory`, continue the one that was
+            interrupted, and begin those that were not.
+
+    Returns:
+        `directory`.
+
+    Raises:
+        ValueError: If there are fewer than two seeds, or one twice; or as `train` raises.
+        OSError: As `train` raises.
+
+    Example:
+    ```python
+    train_splits(load_recipe("busi"), "runs/busi", (41, 64, 1337), manual_dir="downloads")
+    ```
+    """
+    directory = Path(directory)
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"A mean over splits needs two seeds or more, each once. Received: {tuple(seeds)}"
+        )
+    if not resume:
+        _require_unused(directory)
+    means = []
+    for seed in seeds:
+        run = directory / f"split-{seed}"
+        of_split = dataclasses.replace(
+            recipe, data=dataclasses.replace(recipe.data, split_seed=seed)
+        )
+        begun = resume and (run / "recipe.json").exists()
+        train(of_split, run, manual_dir=manual_dir, data_dir=data_dir, resume=begun)
+        means.append(read_json(run, "metrics.json", "means")["means"])
+    scores = {name: [of_run[name] for of_run in means] for name in means[0]}
+    summary = {
+        "seeds": list(seeds),
+        "mean": {name: statistics.mean(values) for name, values in scores.items()},
+        "standard_deviation": {name: statistics.stdev(values) for name, values in scores.items()},
+        "runs": scores,
+    }
+    write_json(directory / "summary.json", summary)
+    return directory
 
 
 class _FinishedEpochs(keras.callbacks.Callback):
@@ -221,23 +283,37 @@ def _compile(network: keras.Model, recipe: Recipe, total_steps: int) -> None:
 
 def _read_and_split(
     recipe: Recipe, manual_dir: str | Path | None, data_dir: str | Path | None
-) -> tuple[Examples, Examples]:
+) -> tuple[Examples, Examples, dict[str, list[str]]]:
+    """Return the examples to train and to validate on, and the ids of every part."""
     data = recipe.data
     if data.source == "synthetic":
         examples = synthetic.generate(data.num_images, data.image_size)
     else:
         examples = load_examples(
-            data.source, data.image_size, manual_dir, data_dir, progress=sys.stderr.isatty()
+            data.source,
+            data.image_size,
+            manual_dir,
+            data_dir,
+            interpolation=data.interpolation,
+            progress=sys.stderr.isatty(),
         )
     if examples.segmentation_masks.shape[-1] != recipe.model.num_classes:
         raise ValueError(
             f"model.num_classes must be the {examples.segmentation_masks.shape[-1]} of "
             f"{data.source}. Received: {recipe.model.num_classes}"
         )
-    train_ids, validation_ids = train_validation_split(
-        examples.ids, data.validation_fraction, data.split_seed
+    groups = dict(zip(examples.ids, examples.groups, strict=True))
+    splits = split_ids(
+        examples.ids,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        seed=data.split_seed,
+        num_folds=data.num_folds,
+        fold=data.fold,
+        groups=groups,
     )
-    return examples.subset(train_ids), examples.subset(validation_ids)
+    require_separate_groups(splits, groups)
+    return examples.subset(splits["train"]), examples.subset(splits["validation"]), splits
 
 
 def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]], resume: bool) -> None:

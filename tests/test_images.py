@@ -18,7 +18,8 @@ def make_examples(count: int, size: int = 8) -> Examples:
     images += np.arange(count, dtype=np.uint8)[:, None, None, None]
     images[:, 0, 1] = 200
     segmentation_masks = (images[..., :1] == 200).astype(np.uint8)
-    return Examples([f"id{n}" for n in range(count)], images, segmentation_masks)
+    ids = [f"id{n}" for n in range(count)]
+    return Examples(ids, [f"group of {id_}" for id_ in ids], images, segmentation_masks)
 
 
 class Recorder(ImageBatches):
@@ -53,6 +54,7 @@ def test_subset_follows_the_order_of_the_ids() -> None:
     examples = make_examples(4)
     subset = examples.subset(["id2", "id0"])
     assert subset.ids == ["id2", "id0"]
+    assert subset.groups == ["group of id2", "group of id0"]
     np.testing.assert_array_equal(subset.images, examples.images[[2, 0]])
     np.testing.assert_array_equal(subset.segmentation_masks, examples.segmentation_masks[[2, 0]])
 

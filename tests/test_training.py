@@ -16,7 +16,7 @@ import pytest
 from keras_lgmsnet import run_directory as run_directory_module
 from keras_lgmsnet import training
 from keras_lgmsnet.data import synthetic
-from keras_lgmsnet.data.splits import train_validation_split
+from keras_lgmsnet.data.splits import split_ids
 from keras_lgmsnet.recipe import Data, Model, Recipe, Training
 from keras_lgmsnet.run_directory import read_json, read_recipe, write_json
 from keras_lgmsnet.training import train
@@ -115,8 +115,7 @@ def test_run_directory(uninterrupted: Path) -> None:
     begun = read_json(uninterrupted, "recipe.json")
     assert begun["backend"] == keras.backend.backend()
     assert begun["versions"]["keras"] == keras.__version__
-    train_ids, validation_ids = train_validation_split(synthetic.generate(10, (32, 32)).ids)
-    splits = {"train": train_ids, "validation": validation_ids}
+    splits = split_ids(synthetic.generate(10, (32, 32)).ids)
     assert read_json(uninterrupted, "splits.json") == splits
 
 
@@ -194,6 +193,47 @@ def test_full_disk(name, time, uninterrupted: Path, tmp_path: Path, monkeypatch)
     # Without recipe.json there is nothing to resume, and nothing in the way of a new run.
     train(RECIPE, run, resume=name != "recipe.json")
     assert_same_run(run, uninterrupted)
+
+
+def test_splits_are_trained_one_by_one_and_summarised(tmp_path: Path, monkeypatch) -> None:
+    recipe = changed("training", epochs=1)
+    directory = tmp_path / "runs"
+    with monkeypatch.context() as context:
+        interrupt(context, epoch=1)
+        with pytest.raises(KeyboardInterrupt):
+            training.train_splits(recipe, directory, (41, 64))
+    with pytest.raises(FileExistsError, match=r"is in use"):
+        training.train_splits(recipe, directory, (41, 64))
+    training.train_splits(recipe, directory, (41, 64), resume=True)
+    summary = read_json(directory, "summary.json")
+    ious = []
+    for seed in (41, 64):
+        assert read_recipe(directory / f"split-{seed}").data.split_seed == seed
+        ious.append(read_json(directory / f"split-{seed}", "metrics.json")["means"]["iou"])
+    assert summary["seeds"] == [41, 64]
+    assert summary["runs"]["iou"] == ious
+    assert summary["mean"]["iou"] == pytest.approx(sum(ious) / 2)
+    assert summary["standard_deviation"]["iou"] == pytest.approx(abs(ious[0] - ious[1]) / 2**0.5)
+
+
+@pytest.mark.parametrize("seeds", [(), (41,), (41, 64, 41)])
+def test_seeds_that_give_no_deviation_are_refused(seeds, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"two seeds or more, each once"):
+        training.train_splits(RECIPE, tmp_path / "runs", seeds)
+
+
+def test_test_images_are_neither_trained_nor_validated_on(tmp_path: Path) -> None:
+    run = train(
+        changed("data", test_fraction=0.2, num_folds=2, fold=1, augmentation="kvasir"),
+        tmp_path / "run",
+    )
+    splits = read_json(run, "splits.json")
+    assert {part: len(ids) for part, ids in splits.items()} == {
+        "train": 4,
+        "validation": 4,
+        "test": 2,
+    }
+    assert [row["id"] for row in rows(run / "per_image.csv")] == splits["validation"]
 
 
 def test_finished_run_is_resumed_in_place(uninterrupted: Path) -> None:

@@ -84,6 +84,9 @@ class Augmentation:
 
 KVASIR = Augmentation(rotate=False, color_jitter=0.5, affine=0.5, elastic=0.5)
 
+# By the name that a recipe gives.
+AUGMENTATIONS = {"rotate_flip": Augmentation(), "kvasir": KVASIR, None: None}
+
 
 def _jitter_color(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     pixels = image.astype("float32") / 255 * np.float32(rng.uniform(0.6, 1.6))

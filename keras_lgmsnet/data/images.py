@@ -18,6 +18,7 @@ import tfds_builders
 from keras_lgmsnet.data.augmentation import Augmentation
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype="float32")
+_INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "lanczos": cv2.INTER_LANCZOS4}
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype="float32")
 
 
@@ -27,11 +28,13 @@ class Examples:
 
     Args:
         ids: One unique name an example.
+        groups: The patient, video or case of every example; its id where the source tells none.
         images: RGB, `uint8`, shape `(examples, height, width, 3)`.
         segmentation_masks: 0 or 1, `uint8`, shape `(examples, height, width, 1)`.
     """
 
     ids: list[str]
+    groups: list[str]
     images: np.ndarray
     segmentation_masks: np.ndarray
 
@@ -49,7 +52,8 @@ class Examples:
                 f"Ids must be among the {len(self.ids)} loaded examples. Received: {unknown[0]!r}"
             )
         chosen = [positions[id_] for id_ in ids]
-        return Examples(ids, self.images[chosen], self.segmentation_masks[chosen])
+        groups = [self.groups[position] for position in chosen]
+        return Examples(ids, groups, self.images[chosen], self.segmentation_masks[chosen])
 
 
 def load_examples(
@@ -57,12 +61,13 @@ def load_examples(
     image_size: tuple[int, int],
     manual_dir: Path | None = None,
     data_dir: Path | None = None,
+    *,
+    interpolation: str = "linear",
     progress: bool = True,
 ) -> Examples:
     """Reads a dataset into memory, preparing it with TensorFlow Datasets on first use.
 
-    Images are resized linearly and masks to the nearest pixel, as in the published program.
-    TensorFlow is not needed.
+    Masks are resized to the nearest pixel. TensorFlow is not needed.
 
     Args:
         builder: Name of a dataset in the `tfds_builders` package, such as `"isic2018_task1"`.
@@ -71,6 +76,8 @@ def load_examples(
             exists. Defaults to `downloads/manual` in `data_dir`.
         data_dir: Folder of prepared datasets. Defaults to TensorFlow Datasets' own,
             `~/tensorflow_datasets`.
+        interpolation: How images are resized: `"linear"`, as the published program does for all
+            datasets but Kvasir-SEG, where it is `"lanczos"`.
         progress: Whether to show progress bars.
 
     Returns:
@@ -90,17 +97,19 @@ def load_examples(
     images = np.empty((len(source), height, width, 3), dtype="uint8")
     segmentation_masks = np.empty((len(source), height, width, 1), dtype="uint8")
 
-    def read(index: int) -> str:
+    def read(index: int) -> tuple[str, str]:
         example = source[index]
         size = (width, height)
-        images[index] = cv2.resize(example["image"], size, interpolation=cv2.INTER_LINEAR)
+        images[index] = cv2.resize(
+            example["image"], size, interpolation=_INTERPOLATIONS[interpolation]
+        )
         segmentation_masks[index, ..., 0] = cv2.resize(
             example["segmentation_mask"], size, interpolation=cv2.INTER_NEAREST
         )
-        return example["id"].decode()
+        return example["id"].decode(), example["group"].decode()
 
     with ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter's lock
-        ids = list(
+        names = list(
             tqdm(
                 pool.map(read, range(len(source))),
                 desc=f"Reading {builder}",
@@ -109,7 +118,8 @@ def load_examples(
                 disable=not progress,
             )
         )
-    return Examples(ids, images, segmentation_masks)
+    ids, groups = map(list, zip(*names, strict=True))
+    return Examples(ids, groups, images, segmentation_masks)
 
 
 def preprocess(images: np.ndarray, preprocessing: str = "imagenet") -> np.ndarray:
