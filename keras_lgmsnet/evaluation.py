@@ -141,7 +141,7 @@ def evaluate(
             f"{tolerance:g} pixels. A lesion none of whose pixels is predicted is missed. "
             "Intervals are 95 % bootstrap intervals, of images taken as independent."
         ),
-        "caution": CAUTION if dataset is None else None,
+        "caution": " ".join(_cautions(runs, dataset)) or None,
     }
     if against is not None:
         evaluation["against"] = str(against)
@@ -179,8 +179,8 @@ def compare(per_image: str | Path, other: str | Path) -> dict[str, dict[str, Any
     table, other_table = _read_table(Path(per_image)), _read_table(Path(other))
     if unpaired := sorted(table.keys() ^ other_table.keys()):
         raise ValueError(
-            f"Tables can be compared on the same images only; {unpaired[0]!r} and "
-            f"{len(unpaired) - 1} others are in one of them only. Received: {per_image}, {other}"
+            f"Tables can be compared on the same images only; {len(unpaired)} ids, such as "
+            f"{unpaired[0]!r}, are in one of them only. Received: {per_image}, {other}"
         )
     compared = _compare(table, other_table)
     if not compared:
@@ -211,8 +211,9 @@ def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
     if "comparison" in evaluation:
         title = f"{evaluation['run']} against {evaluation['against']} on {images}."
         notes = (
-            "Differences are taken image by image. By the Wilcoxon signed-rank test, ** p < 0.01 "
-            "and * p < 0.05, not corrected for the number of scores."
+            f"Differences are {evaluation['run']} minus {evaluation['against']}, image by image; "
+            "of HD95, less is better. By the Wilcoxon signed-rank test, ** p < 0.01 and "
+            "* p < 0.05, not corrected for the number of scores."
         )
         tables.append((title, *_comparison_cells(evaluation), notes))
     if style == "latex":
@@ -293,6 +294,14 @@ def _read_images(
                 "to score its validation images."
             )
     return examples
+
+
+def _cautions(runs: Sequence[_Run], dataset: str | None) -> list[str]:
+    unfinished = [run.directory for run in runs if not (run.directory / "metrics.json").is_file()]
+    return [
+        *([CAUTION] if dataset is None else []),
+        *(f"{run} is not finished: this is its best network so far." for run in unfinished),
+    ]
 
 
 def _size(run: _Run) -> str:
@@ -418,7 +427,7 @@ def _group_cells(groups: dict[str, dict[str, Any]]) -> tuple[list[str], list[lis
 
 
 def _comparison_cells(evaluation: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    header = ["", evaluation["run"], evaluation["against"], "difference", "Wilcoxon", "t-test"]
+    header = ["", evaluation["run"], evaluation["against"], "difference", "Wilcoxon p", "t-test p"]
     rows = [
         [
             SCORES[name],

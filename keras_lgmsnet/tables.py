@@ -14,6 +14,7 @@ _LATEX = {
     "≥": r"$\geq$",
     "×": r"$\times$",
     "–": "--",
+    "−": "$-$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
@@ -49,6 +50,6 @@ def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: s
 
 
 def latex_text(text: str) -> str:
-    """Return the LaTeX that prints a text."""
-    escaped = "".join(_LATEX.get(character, character) for character in text)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escaped)  # a minus sign, not a hyphen
+    """Return the LaTeX that prints a text; a hyphen that begins a number prints as a minus."""
+    text = re.sub(r"(?<!\w)-(?=\d)", "−", text)
+    return "".join(_LATEX.get(character, character) for character in text)
