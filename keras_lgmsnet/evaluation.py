@@ -379,8 +379,11 @@ def _compare(table: Mapping[str, Row], other: Mapping[str, Row]) -> dict[str, di
 
 
 def _read_table(path: Path) -> dict[str, Row]:
-    with open(path, encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
+    with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a mark
+        try:
+            lines = list(csv.DictReader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     table = {}
     for number, line in enumerate(lines, start=2):
         if line.get("id") is None:

@@ -375,7 +375,7 @@ def write_table(path: Path, text: str) -> Path:
 
 def test_compare_pairs_by_id_and_ignores_other_columns(tmp_path: Path) -> None:
     first = write_table(tmp_path / "a.csv", "id,note,iou,f1\nx,good,0.5,0.6\ny,bad,0.25,0.4\n")
-    second = write_table(tmp_path / "b.csv", "iou,id\n0.5,y\n0.125,x\n")
+    second = write_table(tmp_path / "b.csv", "\ufeffid,iou\ny,0.5\nx,0.125\n")
     compared = compare(first, str(second))
     assert list(compared) == ["iou"]
     assert compared["iou"]["mean"] == 0.375
@@ -401,6 +401,12 @@ def test_tables_that_cannot_be_compared(text, message, tmp_path: Path) -> None:
     first = write_table(tmp_path / "a.csv", "id,iou\nx,0.5\ny,0.25\n")
     with pytest.raises(ValueError, match=message):
         compare(first, write_table(tmp_path / "b.csv", text))
+
+
+def test_a_table_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id,iou\n\xff,0.5\n")
+    with pytest.raises(ValueError, match=r"a.csv is not a CSV file in UTF-8"):
+        compare(tmp_path / "a.csv", tmp_path / "a.csv")
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
