@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         benchmark,
         checkpoints,
         complexity,
+        evaluation,
         export,
         layers,
         losses,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         models,
         optimizers,
         recipe,
+        surface,
         training,
     )
     from keras_lgmsnet.models import LGMSNet2D, LGMSNet3D
@@ -43,6 +45,7 @@ __all__ = [
     "benchmark",
     "checkpoints",
     "complexity",
+    "evaluation",
     "export",
     "layers",
     "losses",
@@ -50,6 +53,7 @@ __all__ = [
     "models",
     "optimizers",
     "recipe",
+    "surface",
     "training",
 ]
 

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from keras_lgmsnet.tables import markdown_table
+
 if TYPE_CHECKING:
     import keras
 
@@ -143,13 +145,11 @@ def benchmark(
 
 def format_table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
+    header = (
+        *("case", "backend", "device", "parameters", "multiply-adds"),
+        *("ms", "images/s", "reference", "its ms", "ratio"),
+    )
     lines = [
-        (
-            *("case", "backend", "device", "parameters", "multiply-adds"),
-            *("ms", "images/s", "reference", "its ms", "ratio"),
-        )
-    ]
-    lines += [
         (
             row.case,
             row.backend,
@@ -164,9 +164,7 @@ def format_table(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+    return markdown_table(header, lines)
 
 
 def describe_machine(threads: int | None = None) -> str:

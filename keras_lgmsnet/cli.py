@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_lgmsnet.recipe import load_recipe, override
+from keras_lgmsnet.tables import TABLE_STYLES
 
 try:
     import click
@@ -99,6 +100,23 @@ class _Integers(click.ParamType):
             self.fail(f"must be integers such as 256,256,3. Received: {value!r}", param, ctx)
 
 
+_backend_option = click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="Keras backend; by default KERAS_BACKEND, else the first installed.",
+)
+_manual_dir_option = click.option(
+    "--manual-dir",
+    type=click.Path(path_type=Path),
+    help="Folder with the dataset's archives, as downloaded from its publisher.",
+)
+_data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of prepared datasets; by default ~/tensorflow_datasets.",
+)
+
+
 @click.command()
 @click.argument("recipe")
 @click.option(
@@ -116,21 +134,9 @@ class _Integers(click.ParamType):
     multiple=True,
     help="Override a field of the recipe, such as training.epochs=5; may be repeated.",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    help="Keras backend; by default KERAS_BACKEND, else the first installed.",
-)
-@click.option(
-    "--manual-dir",
-    type=click.Path(path_type=Path),
-    help="Folder with the dataset's archives, as downloaded from its publisher.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Folder of prepared datasets; by default ~/tensorflow_datasets.",
-)
+@_backend_option
+@_manual_dir_option
+@_data_dir_option
 @click.option(
     "--split-seeds",
     metavar="SEEDS",
@@ -175,6 +181,72 @@ def train(
         f"Validation IoU {metrics['means']['iou']:.4f}, F1 {metrics['means']['f1']:.4f} "
         f"after epoch {metrics['best_epoch']}. Report: {run_directory / 'report.html'}"
     )
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "output_directory",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Folder to write; by default evaluation- and the dataset's name, in RUN.",
+)
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Dataset to score all images of; by default the run's own validation images.",
+)
+@click.option(
+    "--against",
+    metavar="OTHER",
+    type=click.Path(path_type=Path),
+    help="Run directory to compare with, on the same images.",
+)
+@_backend_option
+@_manual_dir_option
+@_data_dir_option
+@click.option(
+    "--tolerance",
+    default=2.0,
+    show_default=True,
+    help="Pixels within which boundaries agree, for the boundary F-score.",
+)
+@click.option(
+    "--table",
+    "style",
+    type=click.Choice(TABLE_STYLES),
+    default="markdown",
+    show_default=True,
+    help="Table to print; both are written.",
+)
+@_mistakes_in_one_sentence
+def evaluate(
+    run_directory: Path,
+    output_directory: Path | None,
+    dataset: str | None,
+    against: Path | None,
+    backend: str | None,
+    manual_dir: Path | None,
+    data_dir: Path | None,
+    tolerance: float,
+    style: str,
+) -> None:
+    """Score the best network of RUN image by image, also on a dataset it never saw."""
+    _choose_backend(backend)
+    from keras_lgmsnet import evaluation
+
+    evaluated = evaluation.evaluate(
+        run_directory,
+        output_directory,
+        dataset=dataset,
+        against=against,
+        manual_dir=manual_dir,
+        data_dir=data_dir,
+        tolerance=tolerance,
+    )
+    click.echo(evaluation.format_table(evaluated, style))
 
 
 @click.command()

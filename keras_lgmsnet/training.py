@@ -1,9 +1,7 @@
 """Training: from a recipe to a run directory."""
 
-import csv
 import dataclasses
 import importlib
-import io
 import math
 import platform
 import statistics
@@ -15,15 +13,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm.auto import tqdm
 
 import keras_lgmsnet
-from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.augmentation import AUGMENTATIONS
-from keras_lgmsnet.data.images import Examples, ImageBatches, load_examples
+from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.data.sources import read_examples
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
 from keras_lgmsnet.losses import BCEDiceLoss
-from keras_lgmsnet.metrics import ImageF1, ImageIoU, image_scores
+from keras_lgmsnet.metrics import ImageF1, ImageIoU
 from keras_lgmsnet.models import LGMSNet2D
 from keras_lgmsnet.optimizers import SGD, PolynomialDecay
 from keras_lgmsnet.recipe import Recipe
@@ -33,9 +30,11 @@ from keras_lgmsnet.run_directory import (
     read_json,
     read_recipe,
     require_writable,
+    write_csv,
     write_json,
     write_text,
 )
+from keras_lgmsnet.scoring import CAUTION, THRESHOLD, describe_convention, score_images
 
 
 def train(
@@ -219,7 +218,7 @@ class _FinishedEpochs(keras.callbacks.Callback):
             with atomic_write(self.run_directory / "model.keras") as path:
                 self.float32_network.save(path)
         rows = [{"epoch": epoch, **row} for epoch, row in enumerate(self.history, start=1)]
-        _write_csv(self.run_directory / "history.csv", rows)
+        write_csv(self.run_directory / "history.csv", rows)
 
     def _require_finite(self, loss: float, when: str) -> None:
         if not math.isfinite(loss):
@@ -286,22 +285,7 @@ def _read_and_split(
 ) -> tuple[Examples, Examples, dict[str, list[str]]]:
     """Return the examples to train and to validate on, and the ids of every part."""
     data = recipe.data
-    if data.source == "synthetic":
-        examples = synthetic.generate(data.num_images, data.image_size)
-    else:
-        examples = load_examples(
-            data.source,
-            data.image_size,
-            manual_dir,
-            data_dir,
-            interpolation=data.interpolation,
-            progress=sys.stderr.isatty(),
-        )
-    if examples.segmentation_masks.shape[-1] != recipe.model.num_classes:
-        raise ValueError(
-            f"model.num_classes must be the {examples.segmentation_masks.shape[-1]} of "
-            f"{data.source}. Received: {recipe.model.num_classes}"
-        )
+    examples = read_examples(recipe, manual_dir, data_dir)
     groups = dict(zip(examples.ids, examples.groups, strict=True))
     splits = split_ids(
         examples.ids,
@@ -355,38 +339,21 @@ def _evaluate(finished: _FinishedEpochs, recipe: Recipe, batches: ImageBatches) 
     """Score the best network on every validation image and write the report."""
     run_directory, network = finished.run_directory, finished.float32_network
     _load_weights(network, run_directory / "model.keras")
-    scores, predictions = [], []
-    for images, segmentation_masks in tqdm(
-        (batches[index] for index in range(len(batches))),
-        desc="Evaluating",
-        total=len(batches),
-        disable=None,  # shown on terminals only
-    ):
-        logits = network.predict_on_batch(images)
-        scores.append(image_scores(segmentation_masks, logits))
-        predictions.append(np.asarray(logits) > 0)
+    scores, predictions = score_images(network, batches)
     examples = batches.examples
-    columns = {name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]}
     metrics = {
-        "means": {name: float(values.mean()) for name, values in columns.items()},
+        "means": {name: float(values.mean()) for name, values in scores.items()},
         "images": len(examples.ids),
         "best_epoch": finished.best_epoch,
-        "threshold": 0.5,
-        "convention": (
-            f"Each image is scored alone at {recipe.data.image_size[0]} × "
-            f"{recipe.data.image_size[1]} pixels, and the scores are averaged; 0/0 counts 1 when "
-            "the prediction equals the mask and 0 otherwise."
-        ),
-        "caution": (
-            "Optimistic: the best epoch was picked by its IoU on these same images, as in the "
-            "paper."
-        ),
+        "threshold": THRESHOLD,
+        "convention": describe_convention(recipe.data.image_size),
+        "caution": CAUTION,
     }
     write_json(run_directory / "metrics.json", metrics)
-    _write_csv(
+    write_csv(
         run_directory / "per_image.csv",
         [
-            {"id": id_, **{name: float(values[row]) for name, values in columns.items()}}
+            {"id": id_, **{name: float(values[row]) for name, values in scores.items()}}
             for row, id_ in enumerate(examples.ids)
         ],
     )
@@ -400,17 +367,9 @@ def _evaluate(finished: _FinishedEpochs, recipe: Recipe, batches: ImageBatches) 
             ids=examples.ids,
             images=examples.images,
             segmentation_masks=examples.segmentation_masks,
-            predictions=np.concatenate(predictions),
-            ious=columns["iou"],
+            predictions=predictions,
+            ious=scores["iou"],
             recipe=recipe.to_dict(),
             environment={"backend": begun["backend"], **begun["versions"]},
         ),
     )
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -49,7 +49,7 @@ def assert_one_sentence(result: click.testing.Result, *words: str) -> None:
 
 
 def test_train_lgmsnet(tmp_path: Path) -> None:
-    """LGMSNet itself, narrow, from the command to the report."""
+    """LGMSNet itself, narrow, from the command to the report and the table."""
     output = tmp_path / "run"
     result = run(cli.train, "quickstart", "-o", output, *TINY)
     assert result.exit_code == 0, result.output
@@ -68,6 +68,15 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
 
     result = run(cli.train, "quickstart", "-o", output, *TINY)
     assert_one_sentence(result, f"{output} is in use", "--resume")
+
+    result = run(cli.evaluate, output)
+    assert result.exit_code == 0, result.output
+    table = (output / "evaluation-validation" / "table.md").read_text(encoding="utf-8")
+    assert result.stdout == f"Keras backend: {backend}\n{table}"
+    assert f"{output} on the 3 validation images of synthetic." in table
+    groups = read_json(output / "evaluation-validation", "evaluation.json")["groups"]
+    for name, mean in metrics["means"].items():
+        assert groups["all"]["scores"][name]["mean"] == pytest.approx(mean, abs=1e-6)
 
 
 def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
@@ -140,6 +149,67 @@ def test_damaged_data_in_train(damage, words, tmp_path: Path, monkeypatch) -> No
     result = run(cli.train, "isic", *TINY[1:], "-o", tmp_path / "run", *folders)
     assert_one_sentence(result, *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
+    from keras_lgmsnet import evaluation
+
+    seen = []
+
+    def record(*arguments, **options) -> dict:
+        seen.append((arguments, options))
+        return {}
+
+    monkeypatch.setattr(evaluation, "evaluate", record)
+    monkeypatch.setattr(evaluation, "format_table", lambda evaluated, style: f"in {style}")
+    result = run(
+        cli.evaluate,
+        *("a", "-o", "out", "--dataset", "ph2", "--against", "b", "--table", "latex"),
+        *("--manual-dir", "m", "--data-dir", "d", "--tolerance", "1.5"),
+    )
+    assert result.stdout.endswith("in latex\n")
+    assert run(cli.evaluate, "a").stdout.endswith("in markdown\n")
+    everything, default = seen
+    assert everything == (
+        (Path("a"), Path("out")),
+        {
+            "dataset": "ph2",
+            "against": Path("b"),
+            "manual_dir": Path("m"),
+            "data_dir": Path("d"),
+            "tolerance": 1.5,
+        },
+    )
+    options = dict.fromkeys(everything[1]) | {"tolerance": 2.0}
+    assert default == ((Path("a"), None), options)
+
+
+def test_mistakes_in_evaluate(tmp_path: Path) -> None:
+    from tests import test_evaluation
+
+    result = run(cli.evaluate, tmp_path / "none")
+    assert_one_sentence(result, "none is not a run directory: it has no recipe.json")
+    directory = test_evaluation.write_run(tmp_path / "run")
+    result = run(cli.evaluate, directory, "--against", tmp_path / "none")
+    assert_one_sentence(result, "none is not a run directory")
+    result = run(cli.evaluate, directory, "--dataset", "no_such_data")
+    assert_one_sentence(result, "must be one of", "isic2018_task1", "no_such_data")
+    result = run(
+        cli.evaluate, directory, "--dataset", "isic2018_task1", "--data-dir", tmp_path / "data"
+    )
+    assert_one_sentence(result, "isic2018_task1 is neither prepared in", "Download")
+    result = run(cli.evaluate, directory, "--dataset", "synthetic")
+    assert_one_sentence(result, "was trained on 7 of the 10 images", "leave --dataset")
+    result = run(cli.evaluate, directory, "-o", directory)
+    assert_one_sentence(result, "run is in use")
+    result = run(cli.evaluate, directory, "--tolerance", "-1")
+    assert_one_sentence(result, "tolerance must be at least 0", "-1.0")
+    other = test_evaluation.write_run(tmp_path / "other")
+    (other / "splits.json").write_text('{"train": ["b"], "validation": ["a"]}')
+    result = run(cli.evaluate, directory, "--against", other)
+    assert_one_sentence(result, "were validated on different images", "--dataset")
+    assert not list(tmp_path.rglob("evaluation*"))
+    assert run(cli.evaluate, directory, "--table", "html").exit_code == 2
 
 
 @pytest.mark.no_backend

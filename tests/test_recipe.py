@@ -22,8 +22,12 @@ def test_defaults_are_the_published_settings() -> None:
         "data": {
             "source": "isic2018_task1",
             "image_size": (256, 256),
+            "interpolation": "linear",
             "validation_fraction": 0.3,
+            "test_fraction": 0.0,
             "split_seed": 41,
+            "num_folds": None,
+            "fold": 0,
             "preprocessing": "imagenet",
             "augmentation": "rotate_flip",
             "num_images": None,

@@ -1,5 +1,6 @@
 """Run directories: whole files, clear refusals."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from keras_lgmsnet.run_directory import (
     atomic_write,
     read_json,
     read_recipe,
+    require_network,
     require_writable,
+    write_csv,
     write_json,
     write_text,
 )
@@ -27,6 +30,12 @@ def test_json_round_trip(tmp_path: Path) -> None:
 def test_text_is_written_as_given(tmp_path: Path) -> None:
     write_text(tmp_path / "a.csv", "x\r\né\n")
     assert (tmp_path / "a.csv").read_bytes() == "x\r\né\n".encode()
+
+
+def test_csv(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", [{"id": "a, b", "iou": 0.5}, {"id": "é", "iou": 1.0}])
+    expected = 'id,iou\r\n"a, b",0.5\r\né,1.0\r\n'
+    assert (tmp_path / "a.csv").read_bytes() == expected.encode()
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
@@ -62,6 +71,18 @@ def test_damaged_json(content, tmp_path: Path) -> None:
     (tmp_path / "state.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"state.json is damaged"):
         read_json(tmp_path, "state.json")
+
+
+def test_require_network(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"has no trained network yet: no model.keras"):
+        require_network(tmp_path)
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"model.keras is damaged: it is not a Keras archive"):
+        require_network(tmp_path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    assert require_network(tmp_path) == path
 
 
 def test_require_writable(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Where a recipe's images come from: a dataset builder, or the generator."""
+
+import sys
+from pathlib import Path
+
+from keras_lgmsnet.data import synthetic
+from keras_lgmsnet.data.images import Examples, load_examples
+from keras_lgmsnet.recipe import Recipe
+
+
+def read_examples(
+    recipe: Recipe,
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    *,
+    source: str | None = None,
+) -> Examples:
+    """Read a recipe's images, or another dataset's in the way the recipe reads its own.
+
+    Args:
+        recipe: Its `data.source` is read, at its `data.image_size`.
+        manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
+        data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
+        source: Name of a dataset to read instead of the recipe's.
+
+    Raises:
+        ValueError: If the dataset is unknown or damaged, or has other classes than the model.
+        FileNotFoundError: If the dataset is neither prepared nor downloaded.
+
+    Example:
+    ```python
+    examples = read_examples(load_recipe("isic"), manual_dir="Downloads", source="ph2")
+    ```
+    """
+    data = recipe.data
+    source = source or data.source
+    if source == data.source == "synthetic":
+        examples = synthetic.generate(data.num_images, data.image_size)
+    else:
+        examples = load_examples(
+            source,
+            data.image_size,
+            manual_dir,
+            data_dir,
+            interpolation=data.interpolation,
+            progress=sys.stderr.isatty(),
+        )
+    num_classes = examples.segmentation_masks.shape[-1]
+    if num_classes != recipe.model.num_classes:
+        raise ValueError(
+            f"model.num_classes must be the {num_classes} of {source}. "
+            f"Received: {recipe.model.num_classes}"
+        )
+    return examples

@@ -1,0 +1,460 @@
+"""Evaluation: a run's network scored on its validation images, or on a dataset it never saw."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.data.sources import read_examples
+from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.run_directory import (
+    read_json,
+    read_recipe,
+    require_writable,
+    write_csv,
+    write_json,
+    write_text,
+)
+from keras_lgmsnet.scoring import (
+    CAUTION,
+    THRESHOLD,
+    describe_convention,
+    load_network,
+    score_images,
+)
+from keras_lgmsnet.significance import mean_interval, paired_comparison
+from keras_lgmsnet.surface import require_tolerance, surface_distances
+from keras_lgmsnet.tables import TABLE_STYLES, latex_table, markdown_table
+
+# What tables call the scores. All but HD95 are shares, printed in percent.
+SCORES = {
+    "iou": "IoU, %",
+    "f1": "F1, %",
+    "sensitivity": "Sensitivity, %",
+    "precision": "Precision, %",
+    "specificity": "Specificity, %",
+    "accuracy": "Accuracy, %",
+    "hd95": "HD95, pixels",
+    "boundary_f_score": "Boundary F-score, %",
+}
+
+# Groups of images by the share of them that is lesion. The limits are the same for all datasets,
+# so that groups can be compared across them.
+LESION_SIZES = {
+    "none": "no lesion",
+    "small": "small (< 5 %)",
+    "medium": "medium (5–20 %)",
+    "large": "large (≥ 20 %)",
+}
+
+# A row of per_image.csv without its id: the scores, and `lesion_size`.
+Row = dict[str, float]
+
+_FILES = ("evaluation.json", "per_image.csv", "against.csv", "table.md", "table.tex")
+
+
+def evaluate(
+    run_directory: str | Path,
+    output_directory: str | Path | None = None,
+    *,
+    dataset: str | None = None,
+    against: str | Path | None = None,
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    tolerance: float = 2.0,
+) -> dict[str, Any]:
+    """Score the best network of a run image by image, and write tables.
+
+    The protocol is the paper's: images resized as the recipe says, a threshold of 0.5, each image
+    scored alone, scores averaged. Means come with 95 % bootstrap intervals, for all images and
+    by the size of the lesion.
+
+    The output directory holds
+
+    - `per_image.csv`: for each image its id, IoU, F1, sensitivity, precision, specificity,
+      accuracy, HD95 in pixels, boundary F-score, and the share of it that is lesion;
+    - `against.csv`: the same of the other run, where there is one;
+    - `table.md`, `table.tex`: what `format_table` returns;
+    - `evaluation.json`: what this returns; written last, so the others are complete if it exists.
+
+    Args:
+        run_directory: What `lgms-train` wrote, on any backend.
+        output_directory: Where to write; absent, empty, or an earlier evaluation, which is
+            replaced. By default `evaluation-` and the dataset's name, or `evaluation-validation`,
+            in the run directory.
+        dataset: Name of a dataset in `tfds_builders`, all of whose images are scored, such as one
+            that the run never saw; by default the run's own validation images.
+        against: Another run directory to score on the same images, and to compare with.
+        manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
+        data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
+        tolerance: Distance in pixels within which boundaries agree, for the boundary F-score.
+
+    Returns:
+        The contents of `evaluation.json`: under "groups" a mapping for "all" and for each size of
+        lesion that occurs, with "images", "scores" ("mean" and "interval"), and the counts
+        "missed", "with_lesion", "false_alarms" and "without_lesion"; under "comparison", where
+        there is another run, what `compare` returns.
+
+    Raises:
+        ValueError: If a file of a run is damaged, the dataset is unknown or was trained on, or
+            the two runs cannot be scored on the same images.
+        OSError: If a directory is no run, data is absent, or `output_directory` is in use or
+            cannot be written to.
+
+    Example:
+    ```python
+    evaluation = evaluate("runs/isic", dataset="ph2", manual_dir="Downloads/ph2")
+    evaluation["groups"]["all"]["scores"]["iou"]  # {"mean": 0.8575, "interval": [0.84, 0.87]}
+    ```
+    """
+    run_directory = Path(run_directory)
+    name = (dataset or "validation").replace("/", "-")
+    output_directory = Path(output_directory or run_directory / f"evaluation-{name}")
+    require_tolerance(tolerance)
+    _require_replaceable(output_directory)
+    runs = [_Run.read(Path(run)) for run in (run_directory, against) if run is not None]
+    examples = _read_images(runs, dataset, manual_dir, data_dir)
+    tables = [_score(run, examples, tolerance) for run in runs]
+
+    recipe = runs[0].recipe
+    evaluation = {
+        "run": str(run_directory),
+        "dataset": dataset or recipe.data.source,
+        "subset": "all" if dataset else "validation",
+        "images": len(examples.ids),
+        "image_size": list(recipe.data.image_size),
+        "threshold": THRESHOLD,
+        "tolerance": tolerance,
+        "backend": keras.backend.backend(),
+        "groups": _summarize(tables[0]),
+        "convention": (
+            f"{describe_convention(recipe.data.image_size)} Pixels of probability above "
+            f"{THRESHOLD} are predicted as lesion. HD95 is the image's diagonal, and the boundary "
+            "F-score 0, where only one of mask and prediction is empty; boundaries agree within "
+            f"{tolerance:g} pixels. A lesion none of whose pixels is predicted is missed. "
+            "Intervals are 95 % bootstrap intervals, of images taken as independent."
+        ),
+        "caution": " ".join(_cautions(runs, dataset)) or None,
+    }
+    if against is not None:
+        evaluation["against"] = str(against)
+        evaluation["comparison"] = _compare(*tables)
+    _write(output_directory, evaluation, tables)
+    return evaluation
+
+
+def compare(per_image: str | Path, other: str | Path) -> dict[str, dict[str, Any]]:
+    """Compare two tables of scores of the same images, paired by id.
+
+    Any program's scores can be compared: columns other than `id` and those of `SCORES` are not
+    read, nor those that only one of the tables has.
+
+    Args:
+        per_image: Path of a `per_image.csv`.
+        other: Path of another, of the same ids in any order.
+
+    Returns:
+        For each score the two means, "mean" and "other_mean"; the mean "difference", the first
+        minus the other, with its 95 % bootstrap "interval"; the p-values "wilcoxon_p" and
+        "t_test_p"; and the "mark": "**" for p < 0.01, "*" for p < 0.05 by the Wilcoxon test, not
+        corrected for the number of scores. See `significance.PairedComparison`.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is damaged, or the ids or scores are not the same.
+
+    Example:
+    ```python
+    compared = compare("runs/a/evaluation-ph2/per_image.csv", "unet/per_image.csv")
+    compared["iou"]["wilcoxon_p"]
+    ```
+    """
+    table, other_table = _read_table(Path(per_image)), _read_table(Path(other))
+    if unpaired := sorted(table.keys() ^ other_table.keys()):
+        raise ValueError(
+            f"Tables can be compared on the same images only; {len(unpaired)} ids, such as "
+            f"{unpaired[0]!r}, are in one of them only. Received: {per_image}, {other}"
+        )
+    compared = _compare(table, other_table)
+    if not compared:
+        raise ValueError(
+            f"Both tables must have one of the columns {', '.join(SCORES)}. "
+            f"Received: {per_image}, {other}"
+        )
+    return compared
+
+
+def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
+    r"""Return an evaluation as a table for a paper, with what must be said about it.
+
+    Args:
+        evaluation: What `evaluate` returned. A comparison makes a second table.
+        style: `"markdown"`, or `"latex"`, which needs `\usepackage{booktabs}`.
+
+    Raises:
+        ValueError: If the style is unknown.
+    """
+    if style not in TABLE_STYLES:
+        raise ValueError(f"Styles are {', '.join(TABLE_STYLES)}. Received: {style=}")
+    images = f"{evaluation['images']} images of {evaluation['dataset']}"
+    if evaluation["subset"] == "validation":
+        images = f"the {evaluation['images']} validation images of {evaluation['dataset']}"
+    notes = " ".join(filter(None, (evaluation["convention"], evaluation["caution"])))
+    tables = [(f"{evaluation['run']} on {images}.", *_group_cells(evaluation["groups"]), notes)]
+    if "comparison" in evaluation:
+        title = f"{evaluation['run']} against {evaluation['against']} on {images}."
+        notes = (
+            f"Differences are {evaluation['run']} minus {evaluation['against']}, image by image; "
+            "of HD95, less is better. By the Wilcoxon signed-rank test, ** p < 0.01 and "
+            "* p < 0.05, not corrected for the number of scores."
+        )
+        tables.append((title, *_comparison_cells(evaluation), notes))
+    if style == "latex":
+        return "\n\n".join(
+            latex_table(header, rows, f"{title} {notes}") for title, header, rows, notes in tables
+        )
+    return "\n\n".join(
+        f"{title}\n\n{markdown_table(header, rows)}\n\n{notes}"
+        for title, header, rows, notes in tables
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What an evaluation needs of a run directory."""
+
+    directory: Path
+    recipe: Recipe
+    train_ids: Sequence[str]
+    validation_ids: Sequence[str]
+    network: keras.Model
+
+    @classmethod
+    def read(cls, directory: Path) -> "_Run":
+        recipe = read_recipe(directory)
+        splits = read_json(directory, "splits.json", "train", "validation")
+        return cls(
+            directory, recipe, splits["train"], splits["validation"], load_network(directory)
+        )
+
+
+def _require_replaceable(output_directory: Path) -> None:
+    if output_directory.exists() and not (
+        output_directory.is_dir()
+        and all(
+            path.name.removeprefix(".unfinished-") in _FILES for path in output_directory.iterdir()
+        )
+    ):
+        raise FileExistsError(
+            f"{output_directory} is in use: choose another output directory; it must be absent, "
+            "empty or an earlier evaluation."
+        )
+    require_writable(output_directory)
+
+
+def _read_images(
+    runs: Sequence[_Run],
+    dataset: str | None,
+    manual_dir: str | Path | None,
+    data_dir: str | Path | None,
+) -> Examples:
+    """Return the images to score all runs on: never one that a run was trained on."""
+    first = runs[0]
+    for run in runs[1:]:
+        if run.recipe.data.image_size != first.recipe.data.image_size:
+            raise ValueError(
+                "Runs can be compared at one image_size only, since their masks differ otherwise. "
+                f"Received: {_size(first)} in {first.directory}, {_size(run)} in {run.directory}"
+            )
+        if dataset is None and (
+            run.recipe.data.source != first.recipe.data.source
+            or set(run.validation_ids) != set(first.validation_ids)
+        ):
+            raise ValueError(
+                f"{first.directory} and {run.directory} were validated on different images, so "
+                "they cannot be compared there; name a dataset that neither was trained on: "
+                "--dataset (dataset=)."
+            )
+    examples = read_examples(first.recipe, manual_dir, data_dir, source=dataset)
+    if dataset is None:
+        return examples.subset(first.validation_ids)
+    for run in runs:
+        trained_on = set(run.train_ids) & set(examples.ids)
+        if dataset == run.recipe.data.source and trained_on:
+            raise ValueError(
+                f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
+                f"images of {dataset}, such as {min(trained_on)}: leave --dataset (dataset=) out "
+                "to score its validation images."
+            )
+    return examples
+
+
+def _cautions(runs: Sequence[_Run], dataset: str | None) -> list[str]:
+    unfinished = [run.directory for run in runs if not (run.directory / "metrics.json").is_file()]
+    return [
+        *([CAUTION] if dataset is None else []),
+        *(f"{run} is not finished: this is its best network so far." for run in unfinished),
+    ]
+
+
+def _size(run: _Run) -> str:
+    return " × ".join(map(str, run.recipe.data.image_size))
+
+
+def _score(run: _Run, examples: Examples, tolerance: float) -> dict[str, Row]:
+    """Return the row of each image, by its id."""
+    batches = ImageBatches(
+        examples, run.recipe.training.batch_size, preprocessing=run.recipe.data.preprocessing
+    )
+    scores, predictions = score_images(run.network, batches)
+    rows = {}
+    for index, id_ in enumerate(tqdm(examples.ids, desc="Measuring boundaries", disable=None)):
+        mask = examples.segmentation_masks[index, ..., 0]
+        distances = surface_distances(mask, predictions[index, ..., 0])
+        rows[id_] = {
+            **{name: float(values[index]) for name, values in scores.items()},
+            "hd95": distances.hausdorff(95),
+            "boundary_f_score": distances.f_score(tolerance),
+            "lesion_size": float(mask.mean()),
+        }
+    return rows
+
+
+def _summarize(table: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
+    """Return the means of all images and of each group of lesion sizes that occurs."""
+    groups = {"all": list(table.values())} | {name: [] for name in LESION_SIZES}
+    for row in table.values():
+        groups[_size_group(row["lesion_size"])].append(row)
+    return {name: _summarize_group(rows) for name, rows in groups.items() if rows}
+
+
+def _size_group(lesion_size: float) -> str:
+    if lesion_size == 0:
+        return "none"
+    if lesion_size < 0.05:
+        return "small"
+    return "medium" if lesion_size < 0.2 else "large"
+
+
+def _summarize_group(rows: Sequence[Row]) -> dict[str, Any]:
+    scores = {}
+    for name in SCORES:
+        values = np.array([row[name] for row in rows])
+        scores[name] = {"mean": float(values.mean()), "interval": mean_interval(values)}
+    with_lesion = [row for row in rows if row["lesion_size"] > 0]
+    without_lesion = [row for row in rows if row["lesion_size"] == 0]
+    return {
+        "images": len(rows),
+        "scores": scores,
+        "missed": sum(row["iou"] == 0 for row in with_lesion),
+        "with_lesion": len(with_lesion),
+        "false_alarms": sum(row["iou"] < 1 for row in without_lesion),
+        "without_lesion": len(without_lesion),
+    }
+
+
+def _compare(table: Mapping[str, Row], other: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
+    compared = {}
+    for name in SCORES:
+        if not all(name in next(iter(rows.values())) for rows in (table, other)):
+            continue
+        values, other_values = (
+            np.array([rows[id_][name] for id_ in table]) for rows in (table, other)
+        )
+        paired = paired_comparison(values, other_values)
+        compared[name] = {
+            "mean": float(values.mean()),
+            "other_mean": float(other_values.mean()),
+            **asdict(paired),
+            "mark": paired.mark,
+        }
+    return compared
+
+
+def _read_table(path: Path) -> dict[str, Row]:
+    with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a mark
+        try:
+            lines = list(csv.DictReader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    table = {}
+    for number, line in enumerate(lines, start=2):
+        if line.get("id") is None:
+            raise ValueError(f"{path} must have a column named id.")
+        if line["id"] in table:
+            raise ValueError(f"{path}, line {number}: the id {line['id']!r} occurs twice.")
+        try:
+            row = {name: float(line[name]) for name in SCORES if name in line}
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: a score is not a number.") from error
+        if not all(map(math.isfinite, row.values())):
+            raise ValueError(f"{path}, line {number}: a score is not finite.")
+        table[line["id"]] = row
+    if not table:
+        raise ValueError(f"{path} holds no image.")
+    return table
+
+
+def _write(
+    output_directory: Path, evaluation: dict[str, Any], tables: Sequence[Mapping[str, Row]]
+) -> None:
+    output_directory.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:  # evaluation.json first: while it exists, the others are its own
+        (output_directory / name).unlink(missing_ok=True)
+    for name, table in zip(("per_image.csv", "against.csv"), tables, strict=False):
+        write_csv(output_directory / name, [{"id": id_, **row} for id_, row in table.items()])
+    for name, style in (("table.md", "markdown"), ("table.tex", "latex")):
+        write_text(output_directory / name, format_table(evaluation, style) + "\n")
+    write_json(output_directory / "evaluation.json", evaluation)
+
+
+def _group_cells(groups: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    rows = [["Images", *(str(group["images"]) for group in groups.values())]]
+    for name, label in SCORES.items():
+        scores = [group["scores"][name] for group in groups.values()]
+        rows.append([label, *(_cell(name, score["mean"], score["interval"]) for score in scores)])
+    for label, count, of in (
+        ("Missed", "missed", "with_lesion"),
+        ("False alarms", "false_alarms", "without_lesion"),
+    ):
+        counts = [f"{g[count]} of {g[of]}" if g[of] else "–" for g in groups.values()]
+        rows.append([label, *counts])
+    return ["", *(LESION_SIZES.get(name, name) for name in groups)], rows
+
+
+def _comparison_cells(evaluation: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    header = ["", evaluation["run"], evaluation["against"], "difference", "Wilcoxon p", "t-test p"]
+    rows = [
+        [
+            SCORES[name],
+            _cell(name, score["mean"]),
+            _cell(name, score["other_mean"]),
+            _cell(name, score["difference"], score["interval"], score["mark"]),
+            _p_cell(score["wilcoxon_p"]),
+            _p_cell(score["t_test_p"]),
+        ]
+        for name, score in evaluation["comparison"].items()
+    ]
+    return header, rows
+
+
+def _cell(name: str, value: float, interval: Sequence[float] | None = None, mark: str = "") -> str:
+    scale = 100 if SCORES[name].endswith("%") else 1
+    cell = f"{scale * value:.2f}{mark}"
+    if interval is None:
+        return cell
+    low, high = interval
+    return f"{cell} [{scale * low:.2f}, {scale * high:.2f}]"
+
+
+def _p_cell(p: float | None) -> str:
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,55 @@
+"""Tables of text, for Markdown and for LaTeX."""
+
+import re
+from collections.abc import Sequence
+
+TABLE_STYLES = ("markdown", "latex")
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "≥": r"$\geq$",
+    "×": r"$\times$",
+    "–": "--",
+    "−": "$-$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns also line up as plain text."""
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+
+
+def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    r"""Return a LaTeX table with a caption; the document needs `\usepackage{booktabs}`."""
+    head, *body = (
+        " & ".join(latex_text(cell) for cell in line) + r" \\" for line in (header, *rows)
+    )
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_text(caption)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def latex_text(text: str) -> str:
+    """Return the LaTeX that prints a text; a hyphen that begins a number prints as a minus."""
+    text = re.sub(r"(?<!\w)-(?=\d)", "−", text)
+    return "".join(_LATEX.get(character, character) for character in text)

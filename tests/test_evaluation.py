@@ -1,0 +1,414 @@
+"""Evaluation of runs: scores, groups, comparison, and what is on disk."""
+
+import csv
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lgmsnet import evaluation
+from keras_lgmsnet import run_directory as run_directory_module
+from keras_lgmsnet.data import sources, synthetic
+from keras_lgmsnet.data.images import Examples
+from keras_lgmsnet.evaluation import compare, evaluate, format_table
+from keras_lgmsnet.recipe import Data, Recipe, Training
+from keras_lgmsnet.run_directory import read_json, write_json
+
+SIZE = (32, 32)
+RECIPE = Recipe(
+    data=Data(source="synthetic", num_images=10, image_size=SIZE), training=Training(batch_size=4)
+)
+IDS = synthetic.generate(10, SIZE).ids
+VALIDATION_IDS = [IDS[7], IDS[2], IDS[9]]
+FILES = ["evaluation.json", "per_image.csv", "table.md", "table.tex"]
+
+
+def write_run(run: Path, recipe: Recipe = RECIPE, brightest: float = 0.0) -> Path:
+    """A finished run whose network finds pixels brighter than `brightest`, in ImageNet's scale."""
+    run.mkdir(parents=True)
+    image = keras.Input((*recipe.data.image_size, 3))
+    layer = keras.layers.Conv2D(1, 1)
+    network = keras.Model(image, layer(image))
+    layer.set_weights([np.full((1, 1, 3, 1), 1 / 3, "float32"), np.full(1, -brightest, "float32")])
+    network.save(run / "model.keras")
+    write_json(run / "recipe.json", {"recipe": recipe.to_dict(), "backend": "any", "versions": {}})
+    train_ids = [id_ for id_ in IDS if id_ not in VALIDATION_IDS]
+    write_json(run / "splits.json", {"train": train_ids, "validation": VALIDATION_IDS})
+    write_json(run / "metrics.json", {})
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run")
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def make_examples(*pairs: tuple[np.ndarray, np.ndarray]) -> Examples:
+    """Examples of the masks, in images where the predictions are white on black."""
+    masks, predictions = (
+        np.stack(part).astype("uint8")[..., None] for part in zip(*pairs, strict=True)
+    )
+    return Examples(
+        [f"image {index}" for index in range(len(pairs))], predictions.repeat(3, -1) * 255, masks
+    )
+
+
+def filled(rows: int, columns: int = 32) -> np.ndarray:
+    mask = np.zeros(SIZE)
+    mask[:rows, :columns] = 1
+    return mask
+
+
+@pytest.fixture
+def unseen(monkeypatch) -> Examples:
+    """A dataset called `unseen` of known scores."""
+    examples = make_examples(
+        (filled(8), filled(8)),  # a large lesion, found
+        (filled(8), filled(4)),  # half of one
+        (filled(4), filled(0)),  # a medium one, missed
+        (filled(1), np.roll(filled(1), 16, axis=0)),  # a small one, sought elsewhere
+        (filled(0), filled(0)),  # none
+        (filled(0), filled(2, 2)),  # a false alarm
+    )
+
+    def load(builder, image_size, manual_dir, data_dir, progress) -> Examples:
+        assert (builder, image_size) == ("unseen", SIZE)
+        return examples
+
+    monkeypatch.setattr(sources, "load_examples", load)
+    return examples
+
+
+def test_scores_by_hand(run: Path, unseen: Examples) -> None:
+    evaluated = evaluate(run, dataset="unseen")
+    output = run / "evaluation-unseen"
+    rows = read_rows(output / "per_image.csv")
+    assert list(rows[0]) == ["id", *evaluation.SCORES, "lesion_size"]
+    assert [row["id"] for row in rows] == unseen.ids
+    columns = {name: [float(row[name]) for row in rows] for name in rows[0] if name != "id"}
+    diagonal = 32 * math.sqrt(2)
+    expected = {
+        "iou": [1, 0.5, 0, 0, 1, 0],
+        "f1": [1, 2 / 3, 0, 0, 1, 0],
+        "sensitivity": [1, 0.5, 0, 0, 1, 0],
+        "precision": [1, 1, 0, 0, 1, 0],
+        "specificity": [1, 1, 1, 30 / 31, 1, 255 / 256],
+        "accuracy": [1, 7 / 8, 7 / 8, 15 / 16, 1, 255 / 256],
+        # Of 76 boundary pixels of 8 rows, 32 lie in a row 4 from those predicted.
+        "hd95": [0, 4, diagonal, 16, 0, diagonal],
+        "lesion_size": [1 / 4, 1 / 4, 1 / 8, 1 / 32, 0, 0],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(columns[name], values, rtol=1e-6, err_msg=name)
+    scores = columns["boundary_f_score"]
+    assert [scores[index] for index in (0, 2, 3, 4, 5)] == [1, 0, 0, 1, 0]
+    # Within 2: all 68 pixels predicted but the 30 − 2·2 of the lowest row's middle; of the mask's
+    # 76, the top 32 and both sides down to 2 below the prediction.
+    precision, recall = (68 - 26) / 68, (32 + 2 * 5) / 76
+    assert scores[1] == pytest.approx(2 * precision * recall / (precision + recall))
+
+    groups = evaluated["groups"]
+    assert {name: group["images"] for name, group in groups.items()} == {
+        "all": 6,
+        "none": 2,
+        "small": 1,
+        "medium": 1,
+        "large": 2,
+    }
+    everything = groups["all"]
+    assert (everything["missed"], everything["with_lesion"]) == (2, 4)
+    assert (everything["false_alarms"], everything["without_lesion"]) == (1, 2)
+    assert everything["scores"]["iou"]["mean"] == pytest.approx(2.5 / 6)
+    low, high = everything["scores"]["iou"]["interval"]
+    assert 0 < low < 2.5 / 6 < high < 1
+    assert groups["small"]["scores"]["hd95"] == {"mean": 16.0, "interval": None}
+    assert groups["large"]["scores"]["iou"]["mean"] == 0.75
+
+
+def test_an_unseen_dataset_needs_no_caution(run: Path, unseen: Examples) -> None:
+    evaluated = evaluate(run, dataset="unseen", tolerance=3)
+    assert (evaluated["dataset"], evaluated["subset"]) == ("unseen", "all")
+    assert evaluated["caution"] is None
+    for words in ("32 × 32 pixels", "above 0.5", "within 3 pixels", "averaged"):
+        assert words in evaluated["convention"]
+    assert "Optimistic" not in format_table(evaluated)
+
+
+def test_validation_images_by_default(run: Path) -> None:
+    evaluated = evaluate(str(run))
+    output = run / "evaluation-validation"
+    assert sorted(path.name for path in output.iterdir()) == FILES
+    assert [row["id"] for row in read_rows(output / "per_image.csv")] == VALIDATION_IDS
+    assert read_json(output, "evaluation.json") == json.loads(json.dumps(evaluated))
+    assert (evaluated["dataset"], evaluated["subset"], evaluated["images"]) == (
+        "synthetic",
+        "validation",
+        3,
+    )
+    assert "picked by its IoU on these same images" in evaluated["caution"]
+    assert "not finished" not in evaluated["caution"]
+    assert (output / "table.md").read_text(encoding="utf-8") == format_table(evaluated) + "\n"
+    assert (output / "table.tex").read_text(encoding="utf-8") == (
+        format_table(evaluated, "latex") + "\n"
+    )
+
+
+def test_the_same_evaluation_twice_is_the_same(run: Path, tmp_path: Path) -> None:
+    evaluate(run, tmp_path / "a" / "first")
+    evaluate(run, tmp_path / "second")
+    for name in FILES:
+        assert (tmp_path / "a" / "first" / name).read_bytes() == (
+            tmp_path / "second" / name
+        ).read_bytes()
+
+
+def test_preprocessing_is_the_recipes(tmp_path: Path) -> None:
+    """Divided by 255 once more, no pixel is as bright as this network asks for."""
+    data = dataclasses.replace(RECIPE.data, preprocessing="published")
+    recipe = dataclasses.replace(RECIPE, data=data)
+    missed = evaluate(write_run(tmp_path / "published", recipe, brightest=0.1))["groups"]["all"]
+    assert missed["missed"] == missed["with_lesion"] > 0
+    found = evaluate(write_run(tmp_path / "imagenet", brightest=0.1))["groups"]["all"]
+    assert found["missed"] < found["with_lesion"]
+
+
+def test_an_unfinished_run_is_called_so(run: Path, unseen: Examples) -> None:
+    (run / "metrics.json").unlink()
+    caution = evaluate(run, dataset="unseen")["caution"]
+    assert caution == f"{run} is not finished: this is its best network so far."
+
+
+def test_against_another_run(run: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", brightest=-0.5)
+    evaluated = evaluate(run, against=other)
+    output = run / "evaluation-validation"
+    assert sorted(path.name for path in output.iterdir()) == ["against.csv", *FILES]
+    assert not (other / "evaluation-validation").exists()
+    assert evaluated["against"] == str(other)
+    compared = compare(output / "per_image.csv", output / "against.csv")
+    assert evaluated["comparison"] == compared
+    alone = evaluate(other, tmp_path / "alone")
+    for name, score in compared.items():
+        assert score["mean"] == evaluated["groups"]["all"]["scores"][name]["mean"]
+        assert score["other_mean"] == alone["groups"]["all"]["scores"][name]["mean"]
+        assert score["difference"] == pytest.approx(score["mean"] - score["other_mean"])
+    assert (output / "against.csv").read_bytes() == (
+        tmp_path / "alone" / "per_image.csv"
+    ).read_bytes()
+    # Evaluated again without the other run, nothing is left of it.
+    evaluate(run)
+    assert sorted(path.name for path in output.iterdir()) == FILES
+
+
+def test_runs_of_different_images_are_not_compared(run: Path, tmp_path: Path, unseen) -> None:
+    other = write_run(tmp_path / "other")
+    splits = read_json(other, "splits.json")
+    write_json(other / "splits.json", {"train": IDS[:7], "validation": IDS[7:]})
+    with pytest.raises(ValueError, match=r"validated on different images.*--dataset"):
+        evaluate(run, against=other)
+    assert not (run / "evaluation-validation").exists()
+    evaluate(run, against=other, dataset="unseen")  # there they can be
+    write_json(other / "splits.json", {**splits, "validation": VALIDATION_IDS[::-1]})
+    evaluate(run, against=other)  # the order is no difference
+
+
+def test_runs_of_different_size_are_not_compared(run: Path, tmp_path: Path) -> None:
+    data = dataclasses.replace(RECIPE.data, image_size=(64, 32))
+    other = write_run(tmp_path / "other", dataclasses.replace(RECIPE, data=data))
+    with pytest.raises(ValueError, match=r"one image_size only.* 32 × 32 in .*64 × 32 in .*other"):
+        evaluate(run, against=other)
+
+
+def test_images_trained_on_are_not_scored(run: Path) -> None:
+    with pytest.raises(ValueError, match=r"trained on 7 of the 10 images of synthetic.*leave"):
+        evaluate(run, dataset="synthetic")
+    assert not (run / "evaluation-synthetic").exists()
+
+
+def test_unknown_dataset(run: Path) -> None:
+    with pytest.raises(ValueError, match=r"must be one of .*isic2018_task1.*builder='ph3'"):
+        evaluate(run, dataset="ph3")
+
+
+def test_changed_data_are_noticed(run: Path) -> None:
+    write_json(run / "splits.json", {"train": [], "validation": ["synthetic_00010"]})
+    with pytest.raises(ValueError, match=r"10 loaded examples. Received: 'synthetic_00010'"):
+        evaluate(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("recipe.json", None, FileNotFoundError, r"is not a run directory: it has no recipe.json"),
+        ("splits.json", b"{}", ValueError, r"splits.json is damaged: it has no train, validation"),
+        ("model.keras", None, FileNotFoundError, r"has no trained network yet: no model.keras"),
+        ("model.keras", b"PK", ValueError, r"model.keras is damaged: it is not a Keras archive"),
+        ("model.keras", b"PK\5\6" + bytes(18), ValueError, r"model.keras is damaged: .*"),
+    ],
+)
+def test_damaged_runs_are_named(name, content, error, message, run: Path) -> None:
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_bytes(content)
+    with pytest.raises(error, match=message):
+        evaluate(run)
+    assert not (run / "evaluation-validation").exists()
+
+
+def test_a_folder_in_use_is_not_written_to(run: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(FileExistsError, match=r"run is in use: choose another"):
+        evaluate(run, run)
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match=r"file is in use"):
+        evaluate(run, tmp_path / "file")
+    with pytest.raises(OSError, match=r"cannot be written to"):
+        evaluate(run, tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_full_disk_leaves_no_mixture(name, run: Path, tmp_path: Path, monkeypatch) -> None:
+    output = tmp_path / "output"
+    evaluate(run, output)
+    expected = {path.name: path.read_bytes() for path in output.iterdir()}
+    replace = run_directory_module.os.replace
+
+    def failing(source, target) -> None:
+        if target.name == name:
+            raise OSError(28, "No space left on device", str(target))
+        replace(source, target)
+
+    with monkeypatch.context() as context:
+        context.setattr(run_directory_module.os, "replace", failing)
+        with pytest.raises(OSError, match=r"No space left"):
+            evaluate(run, output, tolerance=1)
+    assert not (output / "evaluation.json").exists()  # which would vouch for the others
+    (output / ".unfinished-table.md").touch()  # of a process that was killed
+    evaluate(run, output)
+    (output / ".unfinished-table.md").unlink(missing_ok=True)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == expected
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, math.nan])
+def test_wrong_tolerance_is_refused_before_anything_is_read(tolerance, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"tolerance must be at least 0"):
+        evaluate(tmp_path / "no run", tolerance=tolerance)
+
+
+# The tables
+
+
+def test_table(run: Path, unseen: Examples, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", brightest=-100.0)  # predicts lesion everywhere
+    evaluated = evaluate(run, dataset="unseen", against=other)
+    text = format_table(evaluated)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    cells = {line[0]: line[1:] for line in lines if line}
+    assert cells["Images"] == ["6", "2", "1", "1", "2"]
+    assert cells["Missed"] == ["2 of 4", "–", "1 of 1", "1 of 1", "0 of 2"]
+    assert cells["False alarms"] == ["1 of 2", "1 of 2", "–", "–", "–"]
+    header = ["", "all", "no lesion", "small (< 5 %)", "medium (5–20 %)", "large (≥ 20 %)"]
+    assert header in lines
+    assert ["", str(run), str(other), "difference", "Wilcoxon p", "t-test p"] in lines
+    groups = next(line for line in lines if line and line[0] == "IoU, %")
+    low, high = (100 * end for end in evaluated["groups"]["all"]["scores"]["iou"]["interval"])
+    assert groups[1] == f"41.67 [{low:.2f}, {high:.2f}]"
+    assert groups[3] == "0.00"
+    compared = evaluated["comparison"]["iou"]
+    # Everywhere: 1/4, 1/4, 1/8, 1/32, 0, 0.
+    assert cells["IoU, %"][:2] == ["41.67", "10.94"]
+    assert cells["IoU, %"][2].startswith("30.73 [")
+    assert cells["IoU, %"][3:] == [
+        f"{compared['wilcoxon_p']:.3f}",
+        f"{compared['t_test_p']:.3f}",
+    ]
+    assert f"{run} minus {other}" in text
+    latex = format_table(evaluated, "latex")
+    assert latex.count(r"\begin{table}") == 2
+    assert r"IoU, \% & 41.67 & 10.94 & 30.73 [" in latex
+
+
+def test_marks_and_small_p_values_in_the_table() -> None:
+    values = {"mean": 0.9, "other_mean": 0.8, "difference": 0.1, "interval": (0.05, 0.15)}
+    text = format_table(
+        {
+            "run": "a",
+            "against": "b",
+            "dataset": "d",
+            "subset": "all",
+            "images": 1,
+            "convention": "How.",
+            "caution": None,
+            "groups": {},
+            "comparison": {
+                "iou": {**values, "wilcoxon_p": 0.0004, "t_test_p": 0.04, "mark": "**"},
+                "hd95": {**values, "wilcoxon_p": None, "t_test_p": None, "mark": ""},
+            },
+        }
+    )
+    assert "| 90.00 | 80.00 | 10.00** [5.00, 15.00] | < 0.001    | 0.040    |" in text
+    assert "| 0.90  | 0.80  | 0.10 [0.05, 0.15]     | –          | –        |" in text
+
+
+def test_unknown_style_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"markdown, latex. Received: style='html'"):
+        format_table({}, "html")
+
+
+# Comparing files
+
+
+def write_table(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_compare_pairs_by_id_and_ignores_other_columns(tmp_path: Path) -> None:
+    first = write_table(tmp_path / "a.csv", "id,note,iou,f1\nx,good,0.5,0.6\ny,bad,0.25,0.4\n")
+    second = write_table(tmp_path / "b.csv", "\ufeffid,iou\ny,0.5\nx,0.125\n")
+    compared = compare(first, str(second))
+    assert list(compared) == ["iou"]
+    assert compared["iou"]["mean"] == 0.375
+    assert compared["iou"]["difference"] == pytest.approx((0.375 - 0.25) / 2)
+    assert compared["iou"]["interval"] == (-0.25, 0.375)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,iou\nx,0.5\nz,0.5\n", r"2 ids, such as 'y', are in one of them only"),
+        ("id,iou\nx,0.5\n", r"1 ids, such as 'y'"),
+        ("id,iou\nx,0.5\nx,0.5\n", r"b.csv, line 3: the id 'x' occurs twice"),
+        ("id,iou\nx,0.5\ny,much\n", r"b.csv, line 3: a score is not a number"),
+        ("id,iou\nx\ny,0.5\n", r"b.csv, line 2: a score is not a number"),
+        ("id,iou\nx,nan\ny,0.5\n", r"b.csv, line 2: a score is not finite"),
+        ("name,iou\nx,0.5\n", r"b.csv must have a column named id"),
+        ("id,dice\nx,0.5\ny,0.5\n", r"must have one of the columns iou, f1"),
+        ("", r"b.csv holds no image"),
+    ],
+)
+def test_tables_that_cannot_be_compared(text, message, tmp_path: Path) -> None:
+    first = write_table(tmp_path / "a.csv", "id,iou\nx,0.5\ny,0.25\n")
+    with pytest.raises(ValueError, match=message):
+        compare(first, write_table(tmp_path / "b.csv", text))
+
+
+def test_a_table_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id,iou\n\xff,0.5\n")
+    with pytest.raises(ValueError, match=r"a.csv is not a CSV file in UTF-8"):
+        compare(tmp_path / "a.csv", tmp_path / "a.csv")
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none.csv"):
+        compare(tmp_path / "none.csv", tmp_path / "none.csv")
