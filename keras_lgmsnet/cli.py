@@ -196,7 +196,7 @@ def train(
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Dataset to score all images of; by default the run's own validation images.",
+    help="Dataset to score all images of; by default the run's own test or validation images.",
 )
 @click.option(
     "--against",

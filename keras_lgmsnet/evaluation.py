@@ -1,4 +1,4 @@
-"""Evaluation: a run's network scored on its validation images, or on a dataset it never saw."""
+"""Evaluation: a run's network scored on images held out, or on a dataset it never saw."""
 
 import csv
 import math
@@ -87,10 +87,11 @@ def evaluate(
     Args:
         run_directory: What `lgms-train` wrote, on any backend.
         output_directory: Where to write; absent, empty, or an earlier evaluation, which is
-            replaced. By default `evaluation-` and the dataset's name, or `evaluation-validation`,
-            in the run directory.
+            replaced. By default, in the run directory, `evaluation-` and the dataset's name, or
+            `evaluation-test` or `evaluation-validation`.
         dataset: Name of a dataset in `tfds_builders`, all of whose images are scored, such as one
-            that the run never saw; by default the run's own validation images.
+            that the run never saw; by default the run's own test images, or its validation images
+            where none were set aside for a test.
         against: Another run directory to score on the same images, and to compare with.
         manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
         data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
@@ -115,11 +116,11 @@ def evaluate(
     ```
     """
     run_directory = Path(run_directory)
-    name = (dataset or "validation").replace("/", "-")
-    output_directory = Path(output_directory or run_directory / f"evaluation-{name}")
     require_tolerance(tolerance)
-    _require_replaceable(output_directory)
     runs = [_Run.read(Path(run)) for run in (run_directory, against) if run is not None]
+    name = (dataset or runs[0].subset).replace("/", "-")
+    output_directory = Path(output_directory or run_directory / f"evaluation-{name}")
+    _require_replaceable(output_directory)
     examples = _read_images(runs, dataset, manual_dir, data_dir)
     tables = [_score(run, examples, tolerance) for run in runs]
 
@@ -127,7 +128,7 @@ def evaluate(
     evaluation = {
         "run": str(run_directory),
         "dataset": dataset or recipe.data.source,
-        "subset": "all" if dataset else "validation",
+        "subset": "all" if dataset else runs[0].subset,
         "images": len(examples.ids),
         "image_size": list(recipe.data.image_size),
         "threshold": THRESHOLD,
@@ -204,8 +205,9 @@ def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
     if style not in TABLE_STYLES:
         raise ValueError(f"Styles are {', '.join(TABLE_STYLES)}. Received: {style=}")
     images = f"{evaluation['images']} images of {evaluation['dataset']}"
-    if evaluation["subset"] == "validation":
-        images = f"the {evaluation['images']} validation images of {evaluation['dataset']}"
+    if evaluation["subset"] != "all":
+        subset = f"{evaluation['subset']} images"
+        images = f"the {evaluation['images']} {subset} of {evaluation['dataset']}"
     notes = " ".join(filter(None, (evaluation["convention"], evaluation["caution"])))
     tables = [(f"{evaluation['run']} on {images}.", *_group_cells(evaluation["groups"]), notes)]
     if "comparison" in evaluation:
@@ -233,15 +235,17 @@ class _Run:
     directory: Path
     recipe: Recipe
     train_ids: Sequence[str]
-    validation_ids: Sequence[str]
+    subset: str
+    subset_ids: Sequence[str]
     network: keras.Model
 
     @classmethod
     def read(cls, directory: Path) -> "_Run":
         recipe = read_recipe(directory)
         splits = read_json(directory, "splits.json", "train", "validation")
+        subset = "test" if "test" in splits else "validation"
         return cls(
-            directory, recipe, splits["train"], splits["validation"], load_network(directory)
+            directory, recipe, splits["train"], subset, splits[subset], load_network(directory)
         )
 
 
@@ -275,23 +279,23 @@ def _read_images(
             )
         if dataset is None and (
             run.recipe.data.source != first.recipe.data.source
-            or set(run.validation_ids) != set(first.validation_ids)
+            or set(run.subset_ids) != set(first.subset_ids)
         ):
             raise ValueError(
-                f"{first.directory} and {run.directory} were validated on different images, so "
+                f"{first.directory} and {run.directory} held out different images, so "
                 "they cannot be compared there; name a dataset that neither was trained on: "
                 "--dataset (dataset=)."
             )
     examples = read_examples(first.recipe, manual_dir, data_dir, source=dataset)
     if dataset is None:
-        return examples.subset(first.validation_ids)
+        return examples.subset(first.subset_ids)
     for run in runs:
         trained_on = set(run.train_ids) & set(examples.ids)
         if dataset == run.recipe.data.source and trained_on:
             raise ValueError(
                 f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
                 f"images of {dataset}, such as {min(trained_on)}: leave --dataset (dataset=) out "
-                "to score its validation images."
+                f"to score its {run.subset} images."
             )
     return examples
 
@@ -299,7 +303,7 @@ def _read_images(
 def _cautions(runs: Sequence[_Run], dataset: str | None) -> list[str]:
     unfinished = [run.directory for run in runs if not (run.directory / "metrics.json").is_file()]
     return [
-        *([CAUTION] if dataset is None else []),
+        *([CAUTION] if dataset is None and runs[0].subset == "validation" else []),
         *(f"{run} is not finished: this is its best network so far." for run in unfinished),
     ]
 

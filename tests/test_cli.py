@@ -207,7 +207,7 @@ def test_mistakes_in_evaluate(tmp_path: Path) -> None:
     other = test_evaluation.write_run(tmp_path / "other")
     (other / "splits.json").write_text('{"train": ["b"], "validation": ["a"]}')
     result = run(cli.evaluate, directory, "--against", other)
-    assert_one_sentence(result, "were validated on different images", "--dataset")
+    assert_one_sentence(result, "held out different images", "--dataset")
     assert not list(tmp_path.rglob("evaluation*"))
     assert run(cli.evaluate, directory, "--table", "html").exit_code == 2
 

@@ -57,9 +57,8 @@ def make_examples(*pairs: tuple[np.ndarray, np.ndarray]) -> Examples:
     masks, predictions = (
         np.stack(part).astype("uint8")[..., None] for part in zip(*pairs, strict=True)
     )
-    return Examples(
-        [f"image {index}" for index in range(len(pairs))], predictions.repeat(3, -1) * 255, masks
-    )
+    ids = [f"image {index}" for index in range(len(pairs))]
+    return Examples(ids, ids, predictions.repeat(3, -1) * 255, masks)
 
 
 def filled(rows: int, columns: int = 32) -> np.ndarray:
@@ -162,6 +161,18 @@ def test_validation_images_by_default(run: Path) -> None:
     )
 
 
+def test_test_images_where_some_were_set_aside(run: Path) -> None:
+    splits = read_json(run, "splits.json")
+    write_json(run / "splits.json", {**splits, "test": splits["train"][:1]})
+    evaluation = evaluate(run)
+    assert (evaluation["subset"], evaluation["images"]) == ("test", 1)
+    assert evaluation["caution"] is None or "Optimistic" not in evaluation["caution"]
+    assert [row["id"] for row in read_rows(run / "evaluation-test" / "per_image.csv")] == splits[
+        "train"
+    ][:1]
+    assert "on the 1 test images of synthetic" in format_table(evaluation)
+
+
 def test_the_same_evaluation_twice_is_the_same(run: Path, tmp_path: Path) -> None:
     evaluate(run, tmp_path / "a" / "first")
     evaluate(run, tmp_path / "second")
@@ -213,7 +224,7 @@ def test_runs_of_different_images_are_not_compared(run: Path, tmp_path: Path, un
     other = write_run(tmp_path / "other")
     splits = read_json(other, "splits.json")
     write_json(other / "splits.json", {"train": IDS[:7], "validation": IDS[7:]})
-    with pytest.raises(ValueError, match=r"validated on different images.*--dataset"):
+    with pytest.raises(ValueError, match=r"held out different images.*--dataset"):
         evaluate(run, against=other)
     assert not (run / "evaluation-validation").exists()
     evaluate(run, against=other, dataset="unseen")  # there they can be

@@ -21,10 +21,12 @@ def loaded(monkeypatch) -> list[tuple]:
     """What `load_examples`, which returns two empty images, was called with."""
     calls = []
 
-    def load(builder, image_size, manual_dir, data_dir, progress) -> Examples:
+    def load(builder, image_size, manual_dir, data_dir, interpolation, progress) -> Examples:
         calls.append((builder, image_size, manual_dir, data_dir))
+        assert interpolation == "linear"
         shape = (2, *image_size)
-        return Examples(["a", "b"], np.zeros((*shape, 3), "uint8"), np.zeros((*shape, 1), "uint8"))
+        ids = ["a", "b"]
+        return Examples(ids, ids, np.zeros((*shape, 3), "uint8"), np.zeros((*shape, 1), "uint8"))
 
     monkeypatch.setattr(sources, "load_examples", load)
     return calls
