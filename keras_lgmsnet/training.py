@@ -20,6 +20,7 @@ from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.augmentation import Augmentation
 from keras_lgmsnet.data.images import Examples, ImageBatches, load_examples
 from keras_lgmsnet.data.splits import train_validation_split
+from keras_lgmsnet.fingerprint import Fingerprint
 from keras_lgmsnet.losses import BCEDiceLoss
 from keras_lgmsnet.metrics import ImageF1, ImageIoU, image_scores
 from keras_lgmsnet.models import LGMSNet2D
@@ -71,7 +72,7 @@ def train(
     # A network that cannot be built should not wait for the data to be read.
     model = _build_network(recipe, recipe.training.precision)
     training, validation = _read_and_split(recipe, manual_dir, data_dir)
-    _begin(run_directory, recipe, {"train": training.ids, "validation": validation.ids}, resume)
+    _begin(run_directory, recipe, training, validation, resume)
 
     batches = ImageBatches(
         training,
@@ -240,7 +241,9 @@ def _read_and_split(
     return examples.subset(train_ids), examples.subset(validation_ids)
 
 
-def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]], resume: bool) -> None:
+def _begin(
+    run_directory: Path, recipe: Recipe, training: Examples, validation: Examples, resume: bool
+) -> None:
     """Write what a run knows beforehand; where it is resumed, check that it still holds."""
     if not resume:
         _require_unused(run_directory)  # another run may have begun while the data were read
@@ -258,6 +261,7 @@ def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]], re
             run_directory / "recipe.json",
             {"recipe": recipe.to_dict(), "backend": backend, "versions": versions},
         )
+    splits = {"train": training.ids, "validation": validation.ids}
     if not (run_directory / "splits.json").exists():
         write_json(run_directory / "splits.json", splits)
     elif read_json(run_directory, "splits.json") != splits:
@@ -265,6 +269,8 @@ def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]], re
             f"The images of {recipe.data.source} are no longer those that {run_directory} was "
             "begun with: give it the same data, or begin another run."
         )
+    if not (run_directory / "fingerprint.json").exists():
+        Fingerprint.of_images(training.images, training.original_sizes).write(run_directory)
 
 
 def _load_weights(model: keras.Model, path: Path) -> None:

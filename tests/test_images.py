@@ -55,6 +55,7 @@ def test_subset_follows_the_order_of_the_ids() -> None:
     assert subset.ids == ["id2", "id0"]
     np.testing.assert_array_equal(subset.images, examples.images[[2, 0]])
     np.testing.assert_array_equal(subset.segmentation_masks, examples.segmentation_masks[[2, 0]])
+    np.testing.assert_array_equal(subset.original_sizes, [[8, 8], [8, 8]])
 
 
 @pytest.mark.no_backend
@@ -82,6 +83,7 @@ def test_load_examples_resizes_images_linearly_and_masks_to_the_nearest(manual_d
     assert examples.images.dtype == examples.segmentation_masks.dtype == np.uint8
     assert examples.segmentation_masks.shape == (3, 16, 32, 1)
     assert set(np.unique(examples.segmentation_masks)) == {0, 1}
+    np.testing.assert_array_equal(examples.subset(IDS).original_sizes, [(8, 12), (9, 12), (10, 12)])
     first = examples.subset([IDS[0]])
     published = cv2.imread(manual_dir / IMAGES / f"{IDS[0]}.jpg")  # blue, green, red; 8 × 12
     np.testing.assert_array_equal(first.images[0, ..., ::-1], cv2.resize(published, (32, 16)))

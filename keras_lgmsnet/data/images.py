@@ -29,11 +29,19 @@ class Examples:
         ids: One unique name an example.
         images: RGB, `uint8`, shape `(examples, height, width, 3)`.
         segmentation_masks: 0 or 1, `uint8`, shape `(examples, height, width, 1)`.
+        original_sizes: Height and width of each image before it was resized, shape
+            `(examples, 2)`; by default the images' own.
     """
 
     ids: list[str]
     images: np.ndarray
     segmentation_masks: np.ndarray
+    original_sizes: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.original_sizes is None:
+            sizes = np.tile(self.images.shape[1:3], (len(self.images), 1))
+            object.__setattr__(self, "original_sizes", sizes)
 
     def subset(self, ids: Iterable[str]) -> "Examples":
         """Returns the examples of the given ids, in the order of those ids.
@@ -49,7 +57,12 @@ class Examples:
                 f"Ids must be among the {len(self.ids)} loaded examples. Received: {unknown[0]!r}"
             )
         chosen = [positions[id_] for id_ in ids]
-        return Examples(ids, self.images[chosen], self.segmentation_masks[chosen])
+        return Examples(
+            ids,
+            self.images[chosen],
+            self.segmentation_masks[chosen],
+            self.original_sizes[chosen],
+        )
 
 
 def load_examples(
@@ -89,10 +102,12 @@ def load_examples(
     height, width = image_size
     images = np.empty((len(source), height, width, 3), dtype="uint8")
     segmentation_masks = np.empty((len(source), height, width, 1), dtype="uint8")
+    original_sizes = np.empty((len(source), 2), dtype=int)
 
     def read(index: int) -> str:
         example = source[index]
         size = (width, height)
+        original_sizes[index] = example["image"].shape[:2]
         images[index] = cv2.resize(example["image"], size, interpolation=cv2.INTER_LINEAR)
         segmentation_masks[index, ..., 0] = cv2.resize(
             example["segmentation_mask"], size, interpolation=cv2.INTER_NEAREST
@@ -109,7 +124,7 @@ def load_examples(
                 disable=not progress,
             )
         )
-    return Examples(ids, images, segmentation_masks)
+    return Examples(ids, images, segmentation_masks, original_sizes)
 
 
 def preprocess(images: np.ndarray, preprocessing: str = "imagenet") -> np.ndarray:
