@@ -5,12 +5,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_lgmsnet.run_directory import read_json, read_recipe
+from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
 
 FORMATS = ("saved_model", "tflite")
 
@@ -63,7 +62,8 @@ def export(
     output_directory = Path(output_directory).absolute()
     _require_known(formats)
     _require_installed()
-    _require_trained(run_directory)
+    read_recipe(run_directory)
+    require_network(run_directory)
     if output_directory.exists() and any(output_directory.iterdir()):
         raise FileExistsError(
             f"The output directory must be absent or empty. Received: {output_directory}"
@@ -102,15 +102,6 @@ def _require_installed() -> None:
                 f"Export needs the package {package}: pip install 'keras-lgmsnet[export]'.",
                 name=package,
             )
-
-
-def _require_trained(run_directory: Path) -> None:
-    read_recipe(run_directory)
-    network = run_directory / "model.keras"
-    if not network.is_file():
-        raise FileNotFoundError(f"{run_directory} has no trained network yet: no model.keras.")
-    if not zipfile.is_zipfile(network):
-        raise ValueError(f"{network} is damaged: it is not a Keras archive.")
 
 
 def _write_formats(run_directory: Path, output_directory: Path, formats: Sequence[str]) -> None:

@@ -14,8 +14,6 @@ import numpy as np
 
 from keras_lgmsnet.run_directory import read_json, write_json
 
-FILE = "fingerprint.json"
-
 
 @dataclass(frozen=True)
 class Statistic:
@@ -107,7 +105,7 @@ class Fingerprint:
             FileNotFoundError: If there is none.
             ValueError: If it is damaged.
         """
-        values = read_json(run_directory, FILE, "num_images", "ranges")
+        values = read_json(run_directory, "fingerprint.json", "num_images", "ranges")
         try:
             ranges = {
                 name: (float(values["ranges"][name]["low"]), float(values["ranges"][name]["high"]))
@@ -117,8 +115,8 @@ class Fingerprint:
             ranges = {}
         if not ranges or not all(low <= high for low, high in ranges.values()):
             raise ValueError(
-                f"{run_directory / FILE} is damaged: its ranges must give a low and a high end of "
-                f"{', '.join(STATISTICS)}."
+                f"{run_directory / 'fingerprint.json'} is damaged: its ranges must give a low and "
+                f"a high end of {', '.join(STATISTICS)}."
             )
         return cls(values["num_images"], ranges)
 
@@ -128,7 +126,9 @@ class Fingerprint:
             name: {"low": low, "high": high, "unit": STATISTICS[name].unit}
             for name, (low, high) in self.ranges.items()
         }
-        write_json(run_directory / FILE, {"num_images": self.num_images, "ranges": ranges})
+        write_json(
+            run_directory / "fingerprint.json", {"num_images": self.num_images, "ranges": ranges}
+        )
 
     def deviations(self, statistics: dict[str, float]) -> list[str]:
         """Returns in words what lies outside the training images' range, by more than a little.

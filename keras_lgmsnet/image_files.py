@@ -69,7 +69,7 @@ def read_image(path: str | Path) -> np.ndarray:
             raise ValueError(f"{printable(path)} cannot be read as an image: {reason}.") from error
 
 
-def find_images(folder: str | Path) -> Iterator[Path]:
+def find_images(folder: str | Path, leave_out: str | None = None) -> Iterator[Path]:
     """Yields the image files in a folder and its subfolders, in the same order everywhere.
 
     Whatever has one of `SUFFIXES`, in any case, counts as an image file. Hidden files and folders
@@ -77,6 +77,7 @@ def find_images(folder: str | Path) -> Iterator[Path]:
 
     Args:
         folder: Folder to look through.
+        leave_out: Folders that hold a file of this name are left out with all that is in them.
 
     Raises:
         OSError: If a folder cannot be listed.
@@ -86,6 +87,9 @@ def find_images(folder: str | Path) -> Iterator[Path]:
         raise error
 
     for parent, folders, files in os.walk(folder, onerror=fail):
+        if leave_out in files:
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and name.lower().endswith(SUFFIXES):

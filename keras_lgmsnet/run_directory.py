@@ -11,9 +11,12 @@
 - `history.csv`, `metrics.json`, `per_image.csv`, `report.html`: the outcome.
 """
 
+import csv
+import io
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +54,30 @@ def read_json(run_directory: Path, name: str, *keys: str) -> dict[str, Any]:
     if missing := [key for key in keys if key not in values]:
         raise ValueError(f"{path} is damaged: it has no {', '.join(missing)}.")
     return values
+
+
+def require_network(run_directory: Path) -> Path:
+    """Return the path of a run's best network, which must be there and be a Keras archive.
+
+    Raises:
+        FileNotFoundError: If the run has none yet.
+        ValueError: If the file is damaged.
+    """
+    path = run_directory / "model.keras"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run_directory} has no trained network yet: no model.keras.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is damaged: it is not a Keras archive.")
+    return path
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of the same keys, which become the header, as CSV, atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -1,9 +1,7 @@
 """Training: from a recipe to a run directory."""
 
-import csv
 import dataclasses
 import importlib
-import io
 import math
 import platform
 import sys
@@ -32,6 +30,7 @@ from keras_lgmsnet.run_directory import (
     read_json,
     read_recipe,
     require_writable,
+    write_csv,
     write_json,
     write_text,
 )
@@ -158,7 +157,7 @@ class _FinishedEpochs(keras.callbacks.Callback):
             with atomic_write(self.run_directory / "model.keras") as path:
                 self.float32_network.save(path)
         rows = [{"epoch": epoch, **row} for epoch, row in enumerate(self.history, start=1)]
-        _write_csv(self.run_directory / "history.csv", rows)
+        write_csv(self.run_directory / "history.csv", rows)
 
     def _require_finite(self, loss: float, when: str) -> None:
         if not math.isfinite(loss):
@@ -313,7 +312,7 @@ def _evaluate(finished: _FinishedEpochs, recipe: Recipe, batches: ImageBatches) 
         ),
     }
     write_json(run_directory / "metrics.json", metrics)
-    _write_csv(
+    write_csv(
         run_directory / "per_image.csv",
         [
             {"id": id_, **{name: float(values[row]) for name, values in columns.items()}}
@@ -336,11 +335,3 @@ def _evaluate(finished: _FinishedEpochs, recipe: Recipe, batches: ImageBatches) 
             environment={"backend": begun["backend"], **begun["versions"]},
         ),
     )
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -341,6 +341,14 @@ def test_find_images(tmp_path: Path) -> None:
     assert found == ["in/broken.png", "in/z.tiff", "in/a/é ü.dcm", "in/b/10.JPG", "in/b/2.png"]
 
 
+def test_marked_folders_are_left_out(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png", "b/c/3.png", "b/mark"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in find_images(tmp_path, leave_out="mark")] == ["1.png"]
+    assert [path.name for path in find_images(tmp_path)] == ["1.png", "2.png", "3.png"]
+
+
 def test_folder_that_cannot_be_listed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(find_images(tmp_path / "none"))
