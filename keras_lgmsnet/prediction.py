@@ -73,7 +73,8 @@ def predict(
     - `overlays/NAME.png`: the image with the mask's outline;
     - `probabilities/NAME.png`, if asked for: 16-bit grey, 65535 for a probability of 1;
     - `results.csv`: one row a file: path, name, status (`predicted` or `failed`), lesion share,
-      flags (what is unlike the images trained on, in words) and error; also after an interruption;
+      flags (what is unlike the images trained on, in words, or `not checked`) and error; written
+      after an interruption, too;
     - `lgms-predict.json`: the run, the method, the versions.
 
     NAME is the file's own without its suffix, below its path in the folder that was given; where
@@ -161,11 +162,20 @@ class _Network:
             self.network = keras.saving.load_model(path, compile=False)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
-        shapes = self.network.input_shape, self.network.output_shape
-        if (len(shapes[0]), shapes[1][-1]) != (4, 1):
+        sides_and_channels = self.network.input_shape[1:]
+        expected = (*data.image_size, 3)
+        if (
+            len(sides_and_channels) != 3
+            or any(
+                given not in (None, side)
+                for given, side in zip(sides_and_channels, expected, strict=True)
+            )
+            or self.network.output_shape[-1] != 1
+        ):
             raise ValueError(
-                "Prediction needs a network for 2D images that segments one class. "
-                f"Received: {path}, whose shapes of input and output are {shapes}"
+                f"Prediction needs a network from images of shape {expected}, as the recipe has "
+                f"them, to one class. Received: {path}, from {self.network.input_shape} to "
+                f"{self.network.output_shape}"
             )
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
@@ -207,24 +217,20 @@ def _list_files(images: Iterable[str | Path]) -> dict[Path, str]:
     """Return the image files, each once, and a name for the outputs of each."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
-
-    def add(path: Path, relative: Path) -> None:
-        if path.absolute() not in (file.absolute() for file in names):
-            names[path] = _unique_name(relative, taken)
-
     for path in map(Path, images):
         if path.is_dir():
-            found = list(find_images(path, leave_out=MARKER))
+            found = {file: file.relative_to(path) for file in find_images(path, leave_out=MARKER)}
             if not found:
                 raise FileNotFoundError(
                     f"{printable(path)} holds no image: no file that ends in {', '.join(SUFFIXES)}."
                 )
-            for file in found:
-                add(file, file.relative_to(path))
         elif os.path.lexists(path):
-            add(path, Path(path.name))
+            found = {path: Path(path.name)}
         else:
             raise FileNotFoundError(f"There is no image {printable(path)}.")
+        for file, relative in found.items():
+            if file not in names:
+                names[file] = _unique_name(relative, taken)
     if not names:
         raise FileNotFoundError("There must be at least one image to predict. Received: none")
     return names
@@ -274,14 +280,13 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def _table_row(row: Prediction) -> dict[str, str]:
-    return {
-        "path": row.path,
-        "name": row.name,
-        "status": "failed" if row.error else "predicted",
-        "lesion_share": "" if row.error else f"{row.lesion_share:.6f}",
-        "flags": "; ".join(row.flags or ()),
-        "error": row.error or "",
-    }
+    if row.error is not None:
+        outcome = {"status": "failed", "lesion_share": "", "flags": "", "error": row.error}
+    else:
+        flags = "not checked" if row.flags is None else "; ".join(row.flags)
+        share = f"{row.lesion_share:.6f}"
+        outcome = {"status": "predicted", "lesion_share": share, "flags": flags, "error": ""}
+    return {"path": row.path, "name": row.name, **outcome}
 
 
 def _sentence(error: Exception) -> str:
