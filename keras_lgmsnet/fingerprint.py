@@ -139,12 +139,13 @@ class Fingerprint:
         found = []
         for name, (low, high) in self.ranges.items():
             allowed, value = STATISTICS[name], statistics[name]
-            for wrong, word in (
-                (value < low / allowed.factor - allowed.margin, "below"),
-                (value > high * allowed.factor + allowed.margin, "above"),
-            ):
-                if wrong:
-                    found.append(
-                        f"{name} {value:.3g} {word} the training's {low:.3g} to {high:.3g}"
-                    )
+            trained = f"the training's {_number(low)} to {_number(high)}"
+            if value < low / allowed.factor - allowed.margin:
+                found.append(f"{name} {_number(value)} below {trained}")
+            if value > high * allowed.factor + allowed.margin:
+                found.append(f"{name} {_number(value)} above {trained}")
         return found
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"

@@ -18,8 +18,9 @@ import PIL.ImageOps
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm")
 MAX_PIXELS = 100_000_000
+MAX_SIDE = 100_000  # longer ones cannot be written again
 
-TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels; crop or shrink it"
+TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side; crop or shrink it"
 SEVERAL_FRAMES = "it has several frames; extract the one that is meant"
 
 
@@ -35,9 +36,9 @@ def read_image(path: str | Path) -> np.ndarray:
       values, scaled by the bits stored; MONOCHROME1 is inverted.
 
     Args:
-        path: A file of one image, of at most `MAX_PIXELS` pixels; more are refused before they
-            are decoded. The first picture of a multi-picture JPEG, which phones write, counts;
-            other files of several frames are refused.
+        path: A file of one image, of at most `MAX_PIXELS` pixels and `MAX_SIDE` a side; more are
+            refused before they are decoded. Of a multi-picture JPEG, which phones write, the
+            first picture counts; other files of several frames are refused.
 
     Returns:
         `uint8` array of shape `(height, width, 3)`.
@@ -112,8 +113,7 @@ def _decode_picture(file: BinaryIO) -> np.ndarray:
     except PIL.Image.DecompressionBombError:
         raise ValueError(TOO_LARGE) from None
     with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(TOO_LARGE)
+        _require_moderate(image.width, image.height)
         if getattr(image, "is_animated", False) and image.format != "MPO":
             raise ValueError(SEVERAL_FRAMES)
         image = PIL.ImageOps.exif_transpose(image)
@@ -134,13 +134,16 @@ def _decode_dicom(file: BinaryIO) -> np.ndarray:
             name="pydicom",
         ) from None
 
+    # Which is decompressed as a whole, to whatever size, before a word of it can be read.
+    syntax = pydicom.filereader.read_file_meta_info(file.name).get("TransferSyntaxUID")
+    if syntax is not None and syntax.is_deflated:
+        raise ValueError("its DICOM is deflated; save it uncompressed")
     dataset = pydicom.dcmread(file)
     if "PixelData" not in dataset:
         raise ValueError("the DICOM file holds no image")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise ValueError(SEVERAL_FRAMES)
-    if dataset.Rows * dataset.Columns > MAX_PIXELS:
-        raise ValueError(TOO_LARGE)
+    _require_moderate(dataset.Columns, dataset.Rows)
     interpretation = dataset.PhotometricInterpretation
     values = dataset.pixel_array  # YBR has become RGB
     if interpretation == "PALETTE COLOR":
@@ -188,3 +191,8 @@ def _to_8_bits(values: np.ndarray, bits: int | None = None) -> np.ndarray:
 
 def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _require_moderate(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ValueError(TOO_LARGE)

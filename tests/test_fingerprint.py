@@ -49,6 +49,7 @@ def test_odd_training_images_do_not_count() -> None:
     [
         ("shorter side", 51, 49, "below"),
         ("shorter side", 399, 401, "above"),
+        ("shorter side", 100, 12345, "above"),
         ("aspect ratio", 2.4, 2.6, "above"),
         ("brightness", 0.11, 0.09, "below"),
         ("brightness", 0.69, 0.71, "above"),
@@ -68,7 +69,13 @@ def test_deviations(name, inside, outside, word) -> None:
     ordinary = {name: low for name, (low, _) in ranges.items()}
     assert fingerprint.deviations(ordinary | {name: inside}) == []
     (sentence,) = fingerprint.deviations(ordinary | {name: outside})
-    assert sentence.startswith(f"{name} {outside:.3g} {word} the training's ")
+    assert sentence.startswith(f"{name} {outside} {word} the training's ")
+
+
+def test_deviation_in_words() -> None:
+    fingerprint = Fingerprint.of_images([GREY] * 2, [(1000, 2000)] * 2)
+    (sentence,) = fingerprint.deviations(measure(GREY, (200, 400)))
+    assert sentence == "shorter side 200 below the training's 1000 to 1000"
 
 
 def test_round_trip(tmp_path: Path) -> None:

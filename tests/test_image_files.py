@@ -29,10 +29,14 @@ def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options) -> 
     return path
 
 
-def save_dicom(path: Path, values: np.ndarray, **elements) -> Path:
+def save_dicom(
+    path: Path,
+    values: np.ndarray,
+    syntax: str = pydicom.uid.ExplicitVRLittleEndian,
+    **elements,
+) -> Path:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     dataset.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
     dataset.SOPInstanceUID = "1.2.3"
     dataset.Rows, dataset.Columns = values.shape[:2]
@@ -45,20 +49,21 @@ def save_dicom(path: Path, values: np.ndarray, **elements) -> Path:
     dataset.PixelData = values.tobytes() + b"\0" * (values.nbytes % 2)
     for name, value in elements.items():
         setattr(dataset, name, value)
+    dataset.file_meta.TransferSyntaxUID = syntax
     dataset.HighBit = dataset.BitsStored - 1
     dataset.save_as(path, enforce_file_format=True)
     return path
 
 
-def huge_png(side: int = 20_000) -> bytes:
-    """A PNG that claims to be side × side pixels and holds next to nothing."""
+def huge_png(width: int, height: int) -> bytes:
+    """A PNG that claims to be of a size and holds next to nothing."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         )
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000)))
 
 
@@ -182,10 +187,11 @@ def test_several_frames_are_refused(suffix, tmp_path: Path) -> None:
         (b"Not an image at all.\n" * 20, r"its content is none of PNG, JPEG,"),
         (b"\x89PNG\r\n\x1a\n", r"a.png cannot be read as an image: "),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", r"its content is none of"),
-        (huge_png(), r"more than 100,000,000 pixels"),
-        (huge_png(12_000), r"more than 100,000,000 pixels"),
+        (huge_png(20_000, 20_000), r"more than 100,000,000 pixels"),
+        (huge_png(12_000, 12_000), r"more than 100,000,000 pixels"),
+        (huge_png(100_001, 1), r"or 100,000 a side; crop or shrink it"),
         (b"\0" * 128 + b"DICM" + b"\xff" * 50, r"a.png cannot be read as an image: "),
-        (b"\0" * 128 + b"DICM", r"the DICOM file holds no image"),
+        (b"\0" * 128 + b"DICM", r"a.png cannot be read as an image: "),
     ],
 )
 def test_refused_contents(content, message, tmp_path: Path) -> None:
@@ -312,6 +318,7 @@ class TestDicom:
         [
             ({"NumberOfFrames": 2, "PixelData": bytes(108)}, r"several frames"),
             ({"Rows": 20_000, "Columns": 20_000}, r"more than 100,000,000 pixels"),
+            ({"PixelData": None}, r"cannot be read as an image"),
             ({"PixelData": bytes(10)}, r"cannot be read as an image"),
             ({"BitsAllocated": 7}, r"cannot be read as an image"),
         ],
@@ -321,6 +328,26 @@ class TestDicom:
         with pytest.raises(ValueError, match=message) as refused:
             read_image(path)
         assert "\n" not in str(refused.value)
+
+    def test_no_image_inside(self, tmp_path: Path) -> None:
+        path = save_dicom(tmp_path / "a.dcm", GREY)
+        dataset = pydicom.dcmread(path)
+        del dataset.PixelData
+        dataset.save_as(path)
+        with pytest.raises(ValueError, match=r"the DICOM file holds no image"):
+            read_image(path)
+
+    def test_deflated(self, tmp_path: Path) -> None:
+        syntax = pydicom.uid.DeflatedExplicitVRLittleEndian
+        with pytest.raises(ValueError, match=r"its DICOM is deflated; save it uncompressed"):
+            read_image(save_dicom(tmp_path / "a.dcm", GREY, syntax))
+
+    def test_run_length_encoded(self, tmp_path: Path) -> None:
+        path = save_dicom(tmp_path / "a.dcm", GREY)
+        dataset = pydicom.dcmread(path)
+        dataset.compress(pydicom.uid.RLELossless)
+        dataset.save_as(path)
+        np.testing.assert_array_equal(read_image(path)[..., 0], GREY)
 
     def test_pydicom_is_asked_for(self, tmp_path: Path, monkeypatch) -> None:
         path = save_dicom(tmp_path / "a.dcm", GREY)
