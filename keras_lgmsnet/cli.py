@@ -282,6 +282,80 @@ def export(run_directory: Path, output_directory: Path, formats: tuple[str, ...]
 
 
 @click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument(
+    "images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "-o",
+    "--output",
+    "output_directory",
+    metavar="OUT",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to write; absent or empty.",
+)
+@click.option(
+    "--tiles",
+    is_flag=True,
+    help="Go over each image as it is, in overlapping tiles; by default it is resized as trained.",
+)
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Share of a tile's side that the next tile covers, too.",
+)
+@click.option("--probabilities", is_flag=True, help="Write 16-bit probability maps, too.")
+@_backend_option
+@_mistakes_in_one_sentence
+def predict(
+    run_directory: Path,
+    images: tuple[Path, ...],
+    output_directory: Path,
+    tiles: bool,
+    overlap: float,
+    probabilities: bool,
+    backend: str | None,
+) -> None:
+    """Segment IMAGES, files and folders, with the best network of RUN.
+
+    Files may be PNG, JPEG, BMP, TIFF, GIF, WebP and, with pydicom, DICOM. One that cannot be read
+    is named and does not stop the others; the exit code is then 1.
+    """
+    _choose_backend(backend)
+    from keras_lgmsnet import prediction
+
+    rows = prediction.predict(
+        run_directory,
+        images,
+        output_directory,
+        tiles=tiles,
+        overlap=overlap,
+        probabilities=probabilities,
+    )
+    failed = [row for row in rows if row.error]
+    for row in failed:
+        click.echo(f"Not predicted: {row.error}", err=True)
+    if any(row.flags is None for row in rows if not row.error):
+        click.echo(
+            f"{run_directory} has no fingerprint.json: whether the images are like those it was "
+            "trained on was not checked.",
+            err=True,
+        )
+    flagged = [row for row in rows if row.flags]
+    for row in flagged:
+        click.echo(f"Unlike the training images: {row.path}: {'; '.join(row.flags)}", err=True)
+    click.echo(
+        f"{len(rows) - len(failed)} of {len(rows)} images predicted, {len(flagged)} of them "
+        f"flagged: {output_directory / 'results.csv'}"
+    )
+    if failed:
+        raise SystemExit(1)
+
+
+@click.command()
 @click.option(
     "--backend",
     "backends",

@@ -71,6 +71,23 @@ def render_report(
     )
 
 
+def draw_outlines(image: np.ndarray, masks: np.ndarray, color: str, thickness: int) -> None:
+    """Draw the outlines of masks onto an image, in place.
+
+    Args:
+        image: 8-bit RGB, contiguous, shape `(height, width, 3)`.
+        masks: 0 and 1, shape `(..., num_classes)`; enlarged to the image's size.
+        color: Such as `"#ffb300"`.
+        thickness: In pixels of the image.
+    """
+    size = image.shape[1::-1]
+    rgb = tuple(bytes.fromhex(color[1:]))
+    for mask in np.moveaxis(masks, -1, 0):
+        enlarged = cv2.resize(mask.astype("uint8"), size, interpolation=cv2.INTER_NEAREST)
+        outlines, _ = cv2.findContours(enlarged, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, outlines, -1, rgb, thickness, cv2.LINE_AA)
+
+
 def _best_median_worst(ious: np.ndarray, candidates: np.ndarray) -> dict[str, list[int]]:
     """Return up to three candidates each, best first, without repeating one where possible."""
     order = candidates[np.argsort(-ious[candidates], kind="stable")].tolist()
@@ -88,18 +105,12 @@ def _overlay(image: np.ndarray, segmentation_mask: np.ndarray, prediction: np.nd
     height, width = image.shape[:2]
     scale = max(1, round(512 / max(height, width)))  # room for outlines finer than a pixel
     size = (width * scale, height * scale)
-    canvas = cv2.resize(image[..., ::-1], size, interpolation=cv2.INTER_CUBIC)  # OpenCV's BGR
+    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
     # The wide outline first, so that both show where they coincide.
-    for masks, color, thickness in (
-        (segmentation_mask, TRUTH_COLOR, 4),
-        (prediction, PREDICTION_COLOR, 2),
-    ):
-        for mask in np.moveaxis(masks, -1, 0):
-            enlarged = cv2.resize(mask.astype("uint8"), size, interpolation=cv2.INTER_NEAREST)
-            outlines, _ = cv2.findContours(enlarged, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-            bgr = tuple(bytes.fromhex(color[1:]))[::-1]
-            cv2.drawContours(canvas, outlines, -1, bgr, thickness, cv2.LINE_AA)
-    _, jpeg = cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    draw_outlines(canvas, segmentation_mask, TRUTH_COLOR, 4)
+    draw_outlines(canvas, prediction, PREDICTION_COLOR, 2)
+    bgr = cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)
+    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])
     return _data_uri("image/jpeg", jpeg.tobytes())
 
 

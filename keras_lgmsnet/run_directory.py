@@ -2,6 +2,7 @@
 
 - `recipe.json`: the resolved recipe, the backend and the versions of the packages.
 - `splits.json`: the ids trained on and validated on.
+- `fingerprint.json`: the ranges of size, brightness, contrast and colour of the images trained on.
 - `state.json`: the history of the finished epochs; replacing it is what commits an epoch. Whatever
   follows from it is rewritten on resume.
 - `checkpoint-NNNN.keras`: the network after that many epochs, the last finished one, with its

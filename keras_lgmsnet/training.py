@@ -19,6 +19,7 @@ from keras_lgmsnet.data.augmentation import AUGMENTATIONS
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.data.sources import read_examples
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
+from keras_lgmsnet.fingerprint import Fingerprint
 from keras_lgmsnet.losses import BCEDiceLoss
 from keras_lgmsnet.metrics import ImageF1, ImageIoU
 from keras_lgmsnet.models import LGMSNet2D
@@ -72,7 +73,7 @@ def train(
     # A network that cannot be built should not wait for the data to be read.
     model = _build_network(recipe, recipe.training.precision)
     training, validation, splits = _read_and_split(recipe, manual_dir, data_dir)
-    _begin(run_directory, recipe, splits, resume)
+    _begin(run_directory, recipe, training, splits, resume)
 
     batches = ImageBatches(
         training,
@@ -300,7 +301,13 @@ def _read_and_split(
     return examples.subset(splits["train"]), examples.subset(splits["validation"]), splits
 
 
-def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]], resume: bool) -> None:
+def _begin(
+    run_directory: Path,
+    recipe: Recipe,
+    training: Examples,
+    splits: dict[str, list[str]],
+    resume: bool,
+) -> None:
     """Write what a run knows beforehand; where it is resumed, check that it still holds."""
     if not resume:
         _require_unused(run_directory)  # another run may have begun while the data were read
@@ -325,6 +332,8 @@ def _begin(run_directory: Path, recipe: Recipe, splits: dict[str, list[str]], re
             f"The images of {recipe.data.source} are no longer those that {run_directory} was "
             "begun with: give it the same data, or begin another run."
         )
+    if not (run_directory / "fingerprint.json").exists():
+        Fingerprint.of_images(training.images, training.original_sizes).write(run_directory)
 
 
 def _load_weights(model: keras.Model, path: Path) -> None:

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import click.testing
+import cv2
 import keras
 import numpy as np
 import pytest
 
 from keras_lgmsnet import cli
-from keras_lgmsnet.run_directory import read_json, read_recipe
+from keras_lgmsnet.recipe import load_recipe
+from keras_lgmsnet.run_directory import read_json, read_recipe, write_json
 from tfds_builders.isic2018_task1 import isic2018_task1_dataset_builder_test as isic
 
 TINY = [
@@ -65,6 +67,13 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
     assert read_json(output, "recipe.json")["backend"] == backend
     model = keras.saving.load_model(output / "model.keras")
     assert model.predict_on_batch(np.zeros((1, 32, 32, 3), "float32")).shape == (1, 32, 32, 1)
+
+    cv2.imwrite(tmp_path / "white.png", np.full((40, 50, 3), 255, "uint8"))
+    result = run(cli.predict, output, tmp_path / "white.png", "-o", tmp_path / "predicted")
+    assert result.exit_code == 0, result.output
+    assert "white.png: brightness 1 above the training's" in result.stderr
+    mask = cv2.imread(tmp_path / "predicted" / "masks" / "white.png", cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (40, 50)
 
     result = run(cli.train, "quickstart", "-o", output, *TINY)
     assert_one_sentence(result, f"{output} is in use", "--resume")
@@ -210,6 +219,67 @@ def test_mistakes_in_evaluate(tmp_path: Path) -> None:
     assert_one_sentence(result, "held out different images", "--dataset")
     assert not list(tmp_path.rglob("evaluation*"))
     assert run(cli.evaluate, directory, "--table", "html").exit_code == 2
+
+
+def test_predict(tmp_path: Path, monkeypatch) -> None:
+    """One good file, one flagged, one unreadable: each is told, and the exit code says so."""
+    from keras_lgmsnet import prediction
+    from keras_lgmsnet.prediction import Prediction
+
+    rows = [
+        Prediction(path="a.png", name="a", lesion_share=0.5, flags=()),
+        Prediction(path="b.png", name="b", lesion_share=0.1, flags=("dark", "small")),
+        Prediction(path="c.png", name="c", error="c.png is empty."),
+    ]
+    seen = {}
+
+    def record(*arguments, **options) -> list:
+        seen.update(options, arguments=arguments)
+        return rows
+
+    monkeypatch.setattr(prediction, "predict", record)
+    result = run(cli.predict, "run", "a.png", "more", "-o", "out", "--tiles", "--probabilities")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Not predicted: c.png is empty.\nUnlike the training images: b.png: dark; small\n"
+    )
+    assert result.stdout.endswith(
+        f"2 of 3 images predicted, 1 of them flagged: {Path('out/results.csv')}\n"
+    )
+    assert seen == {
+        "arguments": (Path("run"), (Path("a.png"), Path("more")), Path("out")),
+        "tiles": True,
+        "overlap": 0.5,
+        "probabilities": True,
+    }
+    rows[:] = [Prediction(path=f"{name}.png", name=name, lesion_share=0.5) for name in "ab"]
+    result = run(cli.predict, "run", "a.png", "-o", "out", "--overlap", "0.25")
+    assert result.exit_code == 0
+    assert result.stderr.count("run has no fingerprint.json") == 1
+    assert (seen["tiles"], seen["overlap"], seen["probabilities"]) == (False, 0.25, False)
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none", "a.png"], ["none is not a run directory"]),
+        (["run", "a.png"], ["run/model.keras is damaged"]),
+        (["untrained", "a.png"], ["untrained has no trained network yet"]),
+    ],
+)
+def test_mistakes_in_predict(arguments, words, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("run", "untrained"):
+        Path(name).mkdir()
+        recipe = {"recipe": load_recipe("isic").to_dict()}
+        write_json(Path(name, "recipe.json"), recipe)
+    Path("run/model.keras").write_text("no archive")
+    Path("a.png").touch()
+    assert_one_sentence(run(cli.predict, *arguments, "-o", "out"), *words)
+    assert not Path("out").exists()
+    result = run(cli.predict, "run", "a.png", "-o", "out", "--overlap", "1")
+    assert result.exit_code == 2
 
 
 @pytest.mark.no_backend

@@ -58,7 +58,7 @@ def make_examples(*pairs: tuple[np.ndarray, np.ndarray]) -> Examples:
         np.stack(part).astype("uint8")[..., None] for part in zip(*pairs, strict=True)
     )
     ids = [f"image {index}" for index in range(len(pairs))]
-    return Examples(ids, ids, predictions.repeat(3, -1) * 255, masks)
+    return Examples(ids, predictions.repeat(3, -1) * 255, masks)
 
 
 def filled(rows: int, columns: int = 32) -> np.ndarray:

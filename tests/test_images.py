@@ -19,7 +19,8 @@ def make_examples(count: int, size: int = 8) -> Examples:
     images[:, 0, 1] = 200
     segmentation_masks = (images[..., :1] == 200).astype(np.uint8)
     ids = [f"id{n}" for n in range(count)]
-    return Examples(ids, [f"group of {id_}" for id_ in ids], images, segmentation_masks)
+    groups = [f"group of {id_}" for id_ in ids]
+    return Examples(ids, images, segmentation_masks, groups=groups)
 
 
 class Recorder(ImageBatches):
@@ -57,6 +58,7 @@ def test_subset_follows_the_order_of_the_ids() -> None:
     assert subset.groups == ["group of id2", "group of id0"]
     np.testing.assert_array_equal(subset.images, examples.images[[2, 0]])
     np.testing.assert_array_equal(subset.segmentation_masks, examples.segmentation_masks[[2, 0]])
+    np.testing.assert_array_equal(subset.original_sizes, [[8, 8], [8, 8]])
 
 
 @pytest.mark.no_backend
@@ -84,6 +86,7 @@ def test_load_examples_resizes_images_linearly_and_masks_to_the_nearest(manual_d
     assert examples.images.dtype == examples.segmentation_masks.dtype == np.uint8
     assert examples.segmentation_masks.shape == (3, 16, 32, 1)
     assert set(np.unique(examples.segmentation_masks)) == {0, 1}
+    np.testing.assert_array_equal(examples.subset(IDS).original_sizes, [(8, 12), (9, 12), (10, 12)])
     first = examples.subset([IDS[0]])
     published = cv2.imread(manual_dir / IMAGES / f"{IDS[0]}.jpg")  # blue, green, red; 8 × 12
     np.testing.assert_array_equal(first.images[0, ..., ::-1], cv2.resize(published, (32, 16)))

@@ -25,8 +25,7 @@ def loaded(monkeypatch) -> list[tuple]:
         calls.append((builder, image_size, manual_dir, data_dir))
         assert interpolation == "linear"
         shape = (2, *image_size)
-        ids = ["a", "b"]
-        return Examples(ids, ids, np.zeros((*shape, 3), "uint8"), np.zeros((*shape, 1), "uint8"))
+        return Examples(["a", "b"], np.zeros((*shape, 3), "uint8"), np.zeros((*shape, 1), "uint8"))
 
     monkeypatch.setattr(sources, "load_examples", load)
     return calls

@@ -16,7 +16,9 @@ import pytest
 from keras_lgmsnet import run_directory as run_directory_module
 from keras_lgmsnet import training
 from keras_lgmsnet.data import synthetic
+from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.data.splits import split_ids
+from keras_lgmsnet.fingerprint import Fingerprint
 from keras_lgmsnet.recipe import Data, Model, Recipe, Training
 from keras_lgmsnet.run_directory import read_json, read_recipe, write_json
 from keras_lgmsnet.training import train
@@ -102,6 +104,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 def test_run_directory(uninterrupted: Path) -> None:
     assert sorted(path.name for path in uninterrupted.iterdir()) == [
         "checkpoint-0002.keras",
+        "fingerprint.json",
         "history.csv",
         "metrics.json",
         "model.keras",
@@ -117,6 +120,9 @@ def test_run_directory(uninterrupted: Path) -> None:
     assert begun["versions"]["keras"] == keras.__version__
     splits = split_ids(synthetic.generate(10, (32, 32)).ids)
     assert read_json(uninterrupted, "splits.json") == splits
+    images = synthetic.generate(10, (32, 32)).subset(splits["train"]).images
+    fingerprint = Fingerprint.of_images(images, [(32, 32)] * 7)
+    assert Fingerprint.read(uninterrupted) == fingerprint
 
 
 def test_history(uninterrupted: Path) -> None:
@@ -170,6 +176,7 @@ def test_resumed_run_equals_the_uninterrupted(
     ("name", "time"),
     [
         ("recipe.json", 1),
+        ("fingerprint.json", 1),
         ("state.json", 1),
         ("model.keras", 1),
         ("checkpoint-0002.keras", 1),
@@ -286,12 +293,19 @@ def test_unwritable_directory_is_refused_before_any_work(tmp_path: Path, monkeyp
         train(RECIPE, tmp_path / "file" / "run")
 
 
+def two_examples() -> tuple[Examples, dict[str, list[str]]]:
+    """One to train on, and its id and another's."""
+    examples = synthetic.generate(2, (32, 32))
+    train_id, validation_id = examples.ids
+    return examples.subset([train_id]), {"train": [train_id], "validation": [validation_id]}
+
+
 @pytest.fixture
 def begun(tmp_path: Path) -> Path:
     """A run directory that ends before the first epoch."""
     run = tmp_path / "run"
     run.mkdir()
-    training._begin(run, RECIPE, {"train": ["a"], "validation": ["b"]}, resume=False)
+    training._begin(run, RECIPE, *two_examples(), resume=False)
     return run
 
 
@@ -351,7 +365,7 @@ def test_resume_names_the_damaged_file(
 
 def test_a_run_begun_while_the_data_were_read_is_not_joined(begun: Path) -> None:
     with pytest.raises(FileExistsError, match=r"is in use"):
-        training._begin(begun, RECIPE, {"train": ["a"], "validation": ["b"]}, resume=False)
+        training._begin(begun, RECIPE, *two_examples(), resume=False)
 
 
 def test_infinite_loss_stops_and_keeps_the_last_epoch(tmp_path: Path, monkeypatch) -> None:

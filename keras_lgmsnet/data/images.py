@@ -28,15 +28,25 @@ class Examples:
 
     Args:
         ids: One unique name an example.
-        groups: The patient, video or case of every example; its id where the source tells none.
         images: RGB, `uint8`, shape `(examples, height, width, 3)`.
         segmentation_masks: 0 or 1, `uint8`, shape `(examples, height, width, 1)`.
+        original_sizes: Height and width of each image before it was resized, shape
+            `(examples, 2)`; by default the images' own.
+        groups: The patient, video or case of every example; by default its id.
     """
 
     ids: list[str]
-    groups: list[str]
     images: np.ndarray
     segmentation_masks: np.ndarray
+    original_sizes: np.ndarray | None = None
+    groups: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.original_sizes is None:
+            sizes = np.tile(self.images.shape[1:3], (len(self.images), 1))
+            object.__setattr__(self, "original_sizes", sizes)
+        if self.groups is None:
+            object.__setattr__(self, "groups", self.ids)
 
     def subset(self, ids: Iterable[str]) -> "Examples":
         """Returns the examples of the given ids, in the order of those ids.
@@ -52,8 +62,13 @@ class Examples:
                 f"Ids must be among the {len(self.ids)} loaded examples. Received: {unknown[0]!r}"
             )
         chosen = [positions[id_] for id_ in ids]
-        groups = [self.groups[position] for position in chosen]
-        return Examples(ids, groups, self.images[chosen], self.segmentation_masks[chosen])
+        return Examples(
+            ids,
+            self.images[chosen],
+            self.segmentation_masks[chosen],
+            groups=[self.groups[position] for position in chosen],
+            original_sizes=self.original_sizes[chosen],
+        )
 
 
 def load_examples(
@@ -96,15 +111,14 @@ def load_examples(
     height, width = image_size
     images = np.empty((len(source), height, width, 3), dtype="uint8")
     segmentation_masks = np.empty((len(source), height, width, 1), dtype="uint8")
+    original_sizes = np.empty((len(source), 2), dtype=int)
 
     def read(index: int) -> tuple[str, str]:
         example = source[index]
-        size = (width, height)
-        images[index] = cv2.resize(
-            example["image"], size, interpolation=_INTERPOLATIONS[interpolation]
-        )
+        original_sizes[index] = example["image"].shape[:2]
+        images[index] = resize_image(example["image"], image_size, interpolation)
         segmentation_masks[index, ..., 0] = cv2.resize(
-            example["segmentation_mask"], size, interpolation=cv2.INTER_NEAREST
+            example["segmentation_mask"], (width, height), interpolation=cv2.INTER_NEAREST
         )
         return example["id"].decode(), example["group"].decode()
 
@@ -119,7 +133,24 @@ def load_examples(
             )
         )
     ids, groups = map(list, zip(*names, strict=True))
-    return Examples(ids, groups, images, segmentation_masks)
+    return Examples(ids, images, segmentation_masks, groups=groups, original_sizes=original_sizes)
+
+
+def resize_image(
+    image: np.ndarray, image_size: tuple[int, int], interpolation: str = "linear"
+) -> np.ndarray:
+    """Resizes an image as a recipe says.
+
+    Args:
+        image: Any type that OpenCV knows, shape `(height, width)` or `(height, width, channels)`.
+        image_size: Height and width to resize to.
+        interpolation: `"linear"` or `"lanczos"`.
+
+    Returns:
+        An image of the same type.
+    """
+    height, width = image_size
+    return cv2.resize(image, (width, height), interpolation=_INTERPOLATIONS[interpolation])
 
 
 def preprocess(images: np.ndarray, preprocessing: str = "imagenet") -> np.ndarray:

@@ -39,10 +39,8 @@ def generate(count: int, image_size: tuple[int, int] = (128, 128), seed: int = 0
         )
     drawn = [_draw(image_size, np.random.default_rng([seed, index])) for index in range(count)]
     images, segmentation_masks = map(np.stack, zip(*drawn, strict=True))
-    ids = [f"synthetic_{index:05d}" for index in range(count)]
     return Examples(
-        ids=ids,
-        groups=ids,
+        ids=[f"synthetic_{index:05d}" for index in range(count)],
         images=np.repeat(images[..., None], 3, axis=-1),
         segmentation_masks=segmentation_masks[..., None],
     )

@@ -1,0 +1,198 @@
+"""Image files as users have them: found in folders, read as 8-bit RGB, upright.
+
+Pillow decodes, not OpenCV: it tells the size before it decodes, refuses a file that was cut short,
+where OpenCV returns it half grey, and is confined to the formats named here.
+"""
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm")
+MAX_PIXELS = 100_000_000
+MAX_SIDE = 100_000  # longer ones cannot be written again
+
+TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side; crop or shrink it"
+SEVERAL_FRAMES = "it has several frames; extract the one that is meant"
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads an image file as 8-bit RGB. Its content tells the format, not its name.
+
+    - PNG, JPEG, BMP, TIFF, GIF and WebP, turned upright as EXIF says. Palettes and CMYK become
+      RGB, and grey becomes three equal channels. Transparency is ignored.
+    - More than 8 bits: integers that are nowhere negative are scaled by the bits in use (of an
+      image up to 4095, 4095 becomes 255); other integers and floats from their least to their
+      largest value. Of 16-bit RGB, the upper 8 bits are kept.
+    - DICOM, where pydicom is installed: the first window or, where there is none, the stored
+      values, scaled by the bits stored; MONOCHROME1 is inverted.
+
+    Args:
+        path: A file of one image, of at most `MAX_PIXELS` pixels and `MAX_SIDE` a side; more are
+            refused before they are decoded. Of a multi-picture JPEG, which phones write, the
+            first picture counts; other files of several frames are refused.
+
+    Returns:
+        `uint8` array of shape `(height, width, 3)`.
+
+    Raises:
+        ValueError: If the file holds no image, a damaged one or one that is refused.
+        OSError: If the file cannot be opened.
+        ModuleNotFoundError: If the file is DICOM and pydicom is not installed.
+
+    Example:
+    ```python
+    image = read_image("photo.jpg")
+    ```
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{printable(path)} is not a file.")
+    with open(path, "rb") as file:
+        decode = _decode_dicom if file.read(132)[128:] == b"DICM" else _decode_picture
+        file.seek(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what a decoder gets over is no obstacle here
+                return decode(file)
+        except ModuleNotFoundError:
+            raise
+        # Given damaged bytes, decoders raise errors of every kind.
+        except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise ValueError(f"{printable(path)} cannot be read as an image: {reason}.") from error
+
+
+def find_images(folder: str | Path, leave_out: str | None = None) -> Iterator[Path]:
+    """Yields the image files in a folder and its subfolders, in the same order everywhere.
+
+    Whatever has one of `SUFFIXES`, in any case, counts as an image file. Hidden files and folders
+    are left out, and links to folders are not followed.
+
+    Args:
+        folder: Folder to look through.
+        leave_out: Folders that hold a file of this name are left out with all that is in them.
+
+    Raises:
+        OSError: If a folder cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        if leave_out in files:
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+                yield Path(parent, name)
+
+
+def printable(path: str | Path) -> str:
+    """Returns a path as text, also where its bytes are none in UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _decode_picture(file: BinaryIO) -> np.ndarray:
+    if not file.read(1):
+        raise ValueError("the file is empty")
+    file.seek(0)
+    try:
+        image = PIL.Image.open(file, formats=FORMATS)
+    except PIL.UnidentifiedImageError:
+        raise ValueError(f"its content is none of {', '.join(FORMATS)} or DICOM") from None
+    except PIL.Image.DecompressionBombError:
+        raise ValueError(TOO_LARGE) from None
+    with image:
+        _require_moderate(image.width, image.height)
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            raise ValueError(SEVERAL_FRAMES)
+        image = PIL.ImageOps.exif_transpose(image)
+        if image.mode in ("I", "F") or image.mode.startswith("I;"):
+            return _grey_to_rgb(_to_8_bits(np.asarray(image)))
+        # By way of RGBA, because a transparent colour of a palette is a colour, too.
+        rgb = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        return np.ascontiguousarray(np.asarray(rgb)[..., :3])
+
+
+def _decode_dicom(file: BinaryIO) -> np.ndarray:
+    try:
+        import pydicom
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"{printable(file.name)} is DICOM, which needs pydicom: "
+            "pip install 'keras-lgmsnet[dicom]'.",
+            name="pydicom",
+        ) from None
+
+    # Which is decompressed as a whole, to whatever size, before a word of it can be read.
+    syntax = pydicom.filereader.read_file_meta_info(file.name).get("TransferSyntaxUID")
+    if syntax is not None and syntax.is_deflated:
+        raise ValueError("its DICOM is deflated; save it uncompressed")
+    dataset = pydicom.dcmread(file)
+    if "PixelData" not in dataset:
+        raise ValueError("the DICOM file holds no image")
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise ValueError(SEVERAL_FRAMES)
+    _require_moderate(dataset.Columns, dataset.Rows)
+    interpretation = dataset.PhotometricInterpretation
+    values = dataset.pixel_array  # YBR has become RGB
+    if interpretation == "PALETTE COLOR":
+        values = pydicom.pixels.apply_color_lut(values, dataset)
+    if values.ndim == 3:
+        return _to_8_bits(values)
+    center, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
+    if center is not None and width:
+        values = pydicom.pixels.apply_modality_lut(values, dataset)
+        grey = _window(values, center, width, dataset.get("VOILUTFunction"))
+    else:
+        grey = _to_8_bits(values, dataset.BitsStored)
+    return _grey_to_rgb(255 - grey if interpretation == "MONOCHROME1" else grey)
+
+
+def _first(dataset: Any, name: str) -> float | None:
+    """Returns a number of a DICOM dataset, the first of several; `None` where there is none."""
+    value = dataset.get(name)
+    return None if value is None else float(np.ravel(value)[0])
+
+
+def _window(values: np.ndarray, center: float, width: float, function: str | None) -> np.ndarray:
+    """Applies a window by the formulas of DICOM PS3.3 C.11.2.1."""
+    if function == "SIGMOID":
+        share = (1 + np.tanh(2 * (values - center) / width)) / 2
+    elif function == "LINEAR_EXACT":
+        share = (values - center) / width + 0.5
+    else:
+        share = (values - (center - 0.5)) / max(width - 1, 1e-6) + 0.5
+    return np.rint(255 * share.clip(0, 1)).astype("uint8")
+
+
+def _to_8_bits(values: np.ndarray, bits: int | None = None) -> np.ndarray:
+    """Scales values linearly; `bits` are those that non-negative integers have in use."""
+    if values.dtype == "uint8" and bits in (None, 8):
+        return values
+    if not np.isfinite(values).all():
+        raise ValueError("it has values that are not finite")
+    low, high = float(values.min()), float(values.max())
+    if np.issubdtype(values.dtype, np.integer) and low >= 0:
+        low, high = 0, 2 ** max(bits or 8, int(high).bit_length()) - 1
+    scaled = (values.astype("float32") - low) * (255 / ((high - low) or 1))
+    return np.rint(scaled).astype("uint8")
+
+
+def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _require_moderate(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ValueError(TOO_LARGE)

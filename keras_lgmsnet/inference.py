@@ -1,0 +1,179 @@
+"""A network on an image of any size: overlapping windows, averaged."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+
+def sliding_window(
+    predict: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    window_size: Sequence[int],
+    *,
+    overlap: float = 0.5,
+    weighting: Literal["gaussian", "constant"] = "gaussian",
+    batch_size: int = 1,
+    reduce: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Predicts an image or a volume window by window and averages where windows overlap.
+
+    The windows lie evenly from border to border, next to each other no further apart than the
+    overlap allows. An image that is smaller than a window is centred in one and continued by its
+    outermost pixels. The rank is read from the image.
+
+    The windows go along the first axis once, and what they have passed is averaged, reduced and
+    let go: besides image and result, memory holds one slab of the predictions, as thick as a
+    window.
+
+    Args:
+        predict: From windows, shape `(batch_size, *window_size, channels)` in the image's dtype,
+            to predictions, shape `(batch_size, *window_size, num_classes)`. Every call gets
+            `batch_size` windows, the last one filled up with repetitions, so that a compiled
+            network sees one shape only.
+        image: Shape `(*sides, channels)`.
+        window_size: One side for each of the image's.
+        overlap: Smallest share of a window's side that it has in common with the next, in [0, 1).
+        weighting: How a window's predictions weigh: `"constant"` is all alike, `"gaussian"` less
+            towards its borders, where the network sees less around them, but never 0: a standard
+            deviation of an eighth of the side, and at least 0.001 of the centre's weight.
+        batch_size: Windows in a call of `predict`.
+        reduce: From averaged predictions, shape `(rows, *sides[1:], num_classes)` and `float32`,
+            to what is kept of them, such as the largest class; the first `len(sides)` axes must
+            stay. By default they are kept as they are.
+
+    Returns:
+        The averaged predictions, `float32` of shape `(*sides, num_classes)`, or what `reduce` makes
+        of them.
+
+    Raises:
+        ValueError: If an argument is out of range, or `predict` returns another shape.
+
+    Example:
+    ```python
+    logits = sliding_window(network.predict_on_batch, volume, (96, 96, 96), batch_size=2)
+    labels = sliding_window(
+        network.predict_on_batch, volume, (96, 96, 96), reduce=lambda x: x.argmax(-1).astype("u1")
+    )
+    ```
+    """
+    window_size = tuple(window_size)
+    _check(image, window_size, overlap, batch_size)
+    margins = [
+        (max(0, window - side) // 2, (max(0, window - side) + 1) // 2)
+        for side, window in zip(image.shape, window_size, strict=False)
+    ]
+    padded = np.pad(image, [*margins, (0, 0)], mode="edge") if np.any(margins) else image
+    starts = list(
+        itertools.product(
+            *(
+                _starts(side, window, overlap)
+                for side, window in zip(padded.shape, window_size, strict=False)
+            )
+        )
+    )
+    slab = _Slab(padded.shape[:-1], _weights(window_size, weighting), reduce)
+    for first in range(0, len(starts), batch_size):
+        batch = starts[first : first + batch_size]
+        filled = batch + batch[-1:] * (batch_size - len(batch))
+        windows = np.stack([padded[_region(start, window_size)] for start in filled])
+        predictions = np.asarray(predict(windows))
+        if predictions.shape[:-1] != windows.shape[:-1]:
+            raise ValueError(
+                f"The predictions' shape must be {windows.shape[:-1]} and classes. "
+                f"Received: {predictions.shape}"
+            )
+        for start, prediction in zip(batch, predictions, strict=False):
+            slab.add(start, prediction)
+    return slab.result()[
+        tuple(
+            slice(before, before + side)
+            for (before, _), side in zip(margins, image.shape, strict=False)
+        )
+    ]
+
+
+class _Slab:
+    """Weighted sums of the predictions in the rows that the windows have not yet passed."""
+
+    def __init__(
+        self,
+        sides: tuple[int, ...],
+        weights: np.ndarray,
+        reduce: Callable[[np.ndarray], np.ndarray] | None,
+    ) -> None:
+        self.sides = sides
+        self.weights = weights[..., None]
+        self.reduce = reduce or (lambda predictions: predictions)
+        self.top = 0  # the row of the image that the buffers begin with
+        self.sums: np.ndarray | None = None  # allocated once the number of classes is known
+        self.totals = np.zeros((len(weights), *sides[1:], 1), "float32")
+        self.kept: np.ndarray | None = None
+
+    def add(self, start: tuple[int, ...], prediction: np.ndarray) -> None:
+        """Add a window's prediction; windows come in the order of their first row."""
+        if self.sums is None:
+            self.sums = np.zeros((*self.totals.shape[:-1], prediction.shape[-1]), "float32")
+        if start[0] > self.top:
+            self._keep(start[0] - self.top)
+        region = (slice(None), *_region(start[1:], self.weights.shape[1:-1]))
+        self.sums[region] += self.weights * prediction
+        self.totals[region] += self.weights
+
+    def result(self) -> np.ndarray:
+        """Keep the rest and return everything that was kept."""
+        self._keep(self.sides[0] - self.top)
+        return self.kept
+
+    def _keep(self, rows: int) -> None:
+        """Reduce the first rows of the buffers, which no further window touches, and move on."""
+        self.sums[:rows] /= self.totals[:rows]
+        reduced = self.reduce(self.sums[:rows])
+        if self.kept is None:
+            self.kept = np.empty((self.sides[0], *reduced.shape[1:]), reduced.dtype)
+        self.kept[self.top : self.top + rows] = reduced
+        self.top += rows
+        for buffer in (self.sums, self.totals):
+            buffer[: len(buffer) - rows] = buffer[rows:]
+            buffer[len(buffer) - rows :] = 0
+
+
+def _check(
+    image: np.ndarray, window_size: tuple[int, ...], overlap: float, batch_size: int
+) -> None:
+    if len(window_size) != image.ndim - 1 or min(window_size) < 1:
+        raise ValueError(
+            "The window size must have one side of at least 1 for each of the image's, "
+            f"(*sides, channels). Received: {window_size=}, image.shape={image.shape}"
+        )
+    if image.size == 0:
+        raise ValueError(f"The image must not be empty. Received: image.shape={image.shape}")
+    if not 0 <= overlap < 1:
+        raise ValueError(f"The overlap must lie in [0, 1). Received: {overlap=}")
+    if batch_size < 1:
+        raise ValueError(f"The batch size must be at least 1. Received: {batch_size=}")
+
+
+def _starts(side: int, window: int, overlap: float) -> list[int]:
+    """Returns where windows begin along an axis that is at least as long as one."""
+    stride = max(1, int(window * (1 - overlap)))
+    count = 1 + math.ceil((side - window) / stride)
+    return np.linspace(0, side - window, count).round().astype(int).tolist()
+
+
+def _weights(window_size: tuple[int, ...], weighting: str) -> np.ndarray:
+    if weighting == "constant":
+        return np.ones(window_size, "float32")
+    if weighting != "gaussian":
+        raise ValueError(f"The weighting must be 'gaussian' or 'constant'. Received: {weighting=}")
+    weights = np.ones(())
+    for side in window_size:
+        distance = (np.arange(side) - (side - 1) / 2) / (side / 8)
+        weights = weights[..., None] * np.exp(-(distance**2) / 2)
+    return np.maximum(weights / weights.max(), 1e-3).astype("float32")
+
+
+def _region(start: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(first, first + side) for first, side in zip(start, size, strict=True))

@@ -1,0 +1,288 @@
+"""Prediction: from a run directory and image files to masks, overlays and a table."""
+
+import itertools
+import os
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+import keras_lgmsnet
+from keras_lgmsnet.data.images import preprocess, resize_image
+from keras_lgmsnet.fingerprint import Fingerprint, measure
+from keras_lgmsnet.image_files import SUFFIXES, find_images, printable, read_image
+from keras_lgmsnet.inference import sliding_window
+from keras_lgmsnet.recipe import Data
+from keras_lgmsnet.report import PREDICTION_COLOR, draw_outlines
+from keras_lgmsnet.run_directory import (
+    atomic_write,
+    read_recipe,
+    require_network,
+    require_writable,
+    write_csv,
+    write_json,
+)
+from keras_lgmsnet.scoring import THRESHOLD, load_network
+
+TILES_PER_STEP = 4
+
+# Marks an output directory, so that its pictures are not taken for images when its parent is read.
+MARKER = "lgms-predict.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What became of one image file; a row of `results.csv`.
+
+    Args:
+        path: The image file.
+        name: Its pictures are `masks/NAME.png`, `overlays/NAME.png` and `probabilities/NAME.png`.
+        lesion_share: Predicted pixels in all pixels, 0 to 1; `None` if the file was not read.
+        flags: In what the image differs from those trained on; `None` if that is not known.
+        error: Why the file was not read, in one sentence; `None` if it was.
+    """
+
+    path: str
+    name: str
+    lesion_share: float | None = None
+    flags: tuple[str, ...] | None = None
+    error: str | None = None
+
+
+def predict(
+    run_directory: str | Path,
+    images: str | Path | Iterable[str | Path],
+    output_directory: str | Path,
+    *,
+    tiles: bool = False,
+    overlap: float = 0.5,
+    probabilities: bool = False,
+) -> list[Prediction]:
+    """Segment image files with the best network of a run.
+
+    Every output has the size of its image, upright. A file that cannot be read is noted and does
+    not stop the others. The output directory holds
+
+    - `masks/NAME.png`: 255 where the probability is above 0.5, else 0;
+    - `overlays/NAME.png`: the image with the mask's outline;
+    - `probabilities/NAME.png`, if asked for: 16-bit grey, 65535 for a probability of 1;
+    - `results.csv`: one row a file: path, name, status (`predicted` or `failed`), lesion share,
+      flags (what is unlike the images trained on, in words, or `not checked`) and error; written
+      after an interruption, too;
+    - `lgms-predict.json`: the run, the method, the versions.
+
+    NAME is the file's own without its suffix, below its path in the folder that was given; where
+    that is taken already, `-2`, `-3` and so on are added.
+
+    Args:
+        run_directory: What `lgms-train` wrote; only `recipe.json`, `model.keras` and
+            `fingerprint.json` are read.
+        images: Image files, see `keras_lgmsnet.image_files.read_image`, and folders, which are
+            looked through as by `find_images`, earlier outputs left out.
+        output_directory: Where to write; absent or empty.
+        tiles: By default an image is resized to the size trained on and its probabilities are
+            resized back, both linearly. With `tiles`, tiles of the size trained on go over the
+            image as it is, for images with more detail than the network saw at a time.
+        overlap: Smallest share of its side that a tile has in common with the next, in [0, 1).
+        probabilities: Whether to write the probabilities.
+
+    Returns:
+        The rows of `results.csv`, in the order of the images.
+
+    Raises:
+        ValueError: If a file of the run is damaged, or the network is none for 2D images of one
+            class or returns numbers that are not finite.
+        OSError: If `run_directory` is no trained run, an image or folder does not exist, a folder
+            holds no image, or `output_directory` is in use or cannot be written to.
+
+    Example:
+    ```python
+    for row in predict("runs/isic", ["scans", "photo.jpg"], "predicted"):
+        print(row.path, row.lesion_share, row.flags, row.error)
+    ```
+    """
+    run_directory, output_directory = Path(run_directory), Path(output_directory)
+    data = read_recipe(run_directory).data
+    network_path = require_network(run_directory)
+    fingerprint = (
+        Fingerprint.read(run_directory) if (run_directory / "fingerprint.json").exists() else None
+    )
+    files = _list_files([images] if isinstance(images, str | Path) else images)
+    _require_unused(output_directory)
+    require_writable(output_directory)
+    network = _Network(network_path, data, overlap if tiles else None)
+
+    output_directory.mkdir(parents=True, exist_ok=True)
+    _describe(output_directory / MARKER, run_directory, data, network.overlap)
+    rows: list[Prediction] = []
+    try:
+        for path, name in tqdm(files.items(), desc="Predicting", unit="image", disable=None):
+            try:
+                image = read_image(path)
+            except (OSError, ValueError, ModuleNotFoundError) as error:
+                rows.append(Prediction(path=printable(path), name=name, error=_sentence(error)))
+                continue
+            probability = network.probabilities(image)
+            mask = probability > THRESHOLD
+            _write_png(output_directory / "masks" / f"{name}.png", 255 * mask.astype("uint8"))
+            overlay = _overlay(image, mask)[..., ::-1]  # OpenCV's BGR
+            _write_png(output_directory / "overlays" / f"{name}.png", overlay)
+            if probabilities:
+                values = np.rint(65535 * probability).astype("uint16")
+                _write_png(output_directory / "probabilities" / f"{name}.png", values)
+            flags = None
+            if fingerprint is not None:
+                statistics = measure(_resize(image, data.image_size), image.shape[:2])
+                flags = tuple(fingerprint.deviations(statistics))
+            rows.append(
+                Prediction(
+                    path=printable(path), name=name, lesion_share=float(mask.mean()), flags=flags
+                )
+            )
+    finally:
+        if rows:
+            write_csv(output_directory / "results.csv", [_table_row(row) for row in rows])
+    return rows
+
+
+class _Network:
+    """A run's network, for images of any size; `overlap` is that of tiles, `None` without tiles."""
+
+    def __init__(self, path: Path, data: Data, overlap: float | None) -> None:
+        self.path = path
+        self.data = data
+        self.overlap = overlap
+        self.network = load_network(path.parent)
+        sides_and_channels = self.network.input_shape[1:]
+        expected = (*data.image_size, 3)
+        if (
+            len(sides_and_channels) != 3
+            or any(
+                given not in (None, side)
+                for given, side in zip(sides_and_channels, expected, strict=True)
+            )
+            or self.network.output_shape[-1] != 1
+        ):
+            raise ValueError(
+                f"Prediction needs a network from images of shape {expected}, as the recipe has "
+                f"them, to one class. Received: {path}, from {self.network.input_shape} to "
+                f"{self.network.output_shape}"
+            )
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """Return the probability of every pixel, float32 of the image's height and width."""
+        if self.overlap is None:
+            resized = resize_image(image, self.data.image_size, self.data.interpolation)
+            probability = self._predict(resized[None])[0, ..., 0]
+            probability = resize_image(probability, image.shape[:2])
+        else:
+            probability = sliding_window(
+                self._predict,
+                image,
+                self.data.image_size,
+                overlap=self.overlap,
+                batch_size=TILES_PER_STEP,
+            )[..., 0]
+        if not np.isfinite(probability).all():
+            raise ValueError(
+                f"The network {self.path} returns numbers that are not finite: train it again."
+            )
+        return probability
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        logits = self.network.predict_on_batch(preprocess(images, self.data.preprocessing))
+        return (1 + np.tanh(np.asarray(logits) / 2)) / 2  # the sigmoid, without overflow
+
+
+def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    overlay = image.copy()
+    thickness = max(1, round(max(mask.shape) / 400))
+    draw_outlines(overlay, mask[..., None], PREDICTION_COLOR, thickness)
+    return overlay
+
+
+def _list_files(images: Iterable[str | Path]) -> dict[Path, str]:
+    """Return the image files, each once, and a name for the outputs of each."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in map(Path, images):
+        if path.is_dir():
+            found = {file: file.relative_to(path) for file in find_images(path, leave_out=MARKER)}
+            if not found:
+                raise FileNotFoundError(
+                    f"{printable(path)} holds no image: no file that ends in {', '.join(SUFFIXES)}."
+                )
+        elif os.path.lexists(path):
+            found = {path: Path(path.name)}
+        else:
+            raise FileNotFoundError(f"There is no image {printable(path)}.")
+        for file, relative in found.items():
+            if file not in names:
+                names[file] = _unique_name(relative, taken)
+    if not names:
+        raise FileNotFoundError("There must be at least one image to predict. Received: none")
+    return names
+
+
+def _unique_name(relative: Path, taken: set[str]) -> str:
+    """Return the path without its suffix, made unique also where case does not count."""
+    # Short enough for a suffix and a prefix to fit into the 255 bytes of a file name.
+    stem = printable(relative.stem).encode()[:200].decode(errors="ignore")
+    name = printable(relative.parent / stem)
+    for candidate in itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2))):
+        key = unicodedata.normalize("NFC", candidate).casefold()
+        if key not in taken:
+            taken.add(key)
+            return candidate
+
+
+def _require_unused(output_directory: Path) -> None:
+    if output_directory.exists() and (
+        not output_directory.is_dir() or any(output_directory.iterdir())
+    ):
+        raise FileExistsError(
+            f"The output directory must be absent or empty. Received: {output_directory}"
+        )
+
+
+def _describe(path: Path, run_directory: Path, data: Data, overlap: float | None) -> None:
+    tiling = {"tile_size": data.image_size, "overlap": overlap, "weighting": "gaussian"}
+    write_json(
+        path,
+        {
+            "notice": "For research use only. Not a medical device.",
+            "run_directory": printable(run_directory.absolute()),
+            "method": {"resized_to": data.image_size} if overlap is None else tiling,
+            "threshold": THRESHOLD,
+            "backend": keras.backend.backend(),
+            "versions": {"keras_lgmsnet": keras_lgmsnet.__version__, "keras": keras.__version__},
+        },
+    )
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, png = cv2.imencode(".png", pixels)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(png)
+
+
+def _table_row(row: Prediction) -> dict[str, str]:
+    if row.error is not None:
+        outcome = {"status": "failed", "lesion_share": "", "flags": "", "error": row.error}
+    else:
+        flags = "not checked" if row.flags is None else "; ".join(row.flags)
+        share = f"{row.lesion_share:.6f}"
+        outcome = {"status": "predicted", "lesion_share": share, "flags": flags, "error": ""}
+    return {"path": row.path, "name": row.name, **outcome}
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {printable(error.filename)}"
+    return " ".join(str(error).split())

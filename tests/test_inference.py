@@ -1,0 +1,148 @@
+"""Sliding windows: exact where they must be, and frugal."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from keras_lgmsnet import inference
+from keras_lgmsnet.inference import sliding_window
+
+pytestmark = pytest.mark.no_backend
+
+
+@st.composite
+def _images_and_windows(draw) -> tuple[np.ndarray, tuple[int, ...]]:
+    rank = draw(st.sampled_from([2, 3]))
+    sides = draw(st.tuples(*[st.integers(1, 13)] * rank))
+    window_size = draw(st.tuples(*[st.integers(1, 6)] * rank))
+    image = np.random.default_rng(0).normal(size=(*sides, 2)).astype("float32")
+    return image, window_size
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(
+    _images_and_windows(),
+    st.floats(0, 0.9),
+    st.sampled_from(["gaussian", "constant"]),
+    st.integers(1, 5),
+)
+def test_what_depends_on_the_pixel_alone_comes_out_exactly(
+    image_and_window, overlap, weighting, batch_size
+) -> None:
+    image, window_size = image_and_window
+
+    def predict(windows: np.ndarray) -> np.ndarray:
+        assert windows.shape == (batch_size, *window_size, 2)
+        return np.concatenate([windows, 2 * windows[..., :1]], axis=-1)
+
+    predictions = sliding_window(
+        predict, image, window_size, overlap=overlap, weighting=weighting, batch_size=batch_size
+    )
+    assert predictions.dtype == "float32"
+    expected = np.concatenate([image, 2 * image[..., :1]], axis=-1)
+    np.testing.assert_allclose(predictions, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_average_by_hand() -> None:
+    """Windows of 4 at 0, 2 and 4 on a row of 8 pixels; each predicts its number."""
+    numbers = iter([1.0, 2.0, 4.0])
+
+    def predict(windows: np.ndarray) -> np.ndarray:
+        return np.full((1, 1, 4, 1), next(numbers))
+
+    image = np.zeros((1, 8, 3), "uint8")
+    predictions = sliding_window(predict, image, (1, 4), overlap=0.5, weighting="constant")
+    np.testing.assert_array_equal(predictions[0, :, 0], [1, 1, 1.5, 1.5, 3, 3, 4, 4])
+
+
+def test_gaussian_trusts_the_centre() -> None:
+    numbers = iter([0.0, 1.0])
+
+    def predict(windows: np.ndarray) -> np.ndarray:
+        return np.full((1, 8, 1), next(numbers))
+
+    # Of windows at 0 and 4, the deviation is 1: pixel 4 is 0.5 right of the first one's centre
+    # and 3.5 left of the second one's.
+    predictions = sliding_window(predict, np.zeros((12, 1)), (8,), overlap=0.5)[:, 0]
+    first, second = np.exp([-(0.5**2) / 2, -(3.5**2) / 2]) / np.exp(-(0.5**2) / 2)
+    assert predictions[4] == pytest.approx(second / (first + second))
+    assert predictions[:4].tolist() == [0] * 4
+    assert predictions[8:].tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("window_size", [(256, 256), (96, 96, 96), (1, 64)])
+def test_weights_are_never_zero(window_size) -> None:
+    weights = inference._weights(window_size, "gaussian")
+    assert weights.min() >= np.float32(1e-3)
+    assert weights.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("side", "overlap", "expected"),
+    [(4, 0.5, [0]), (5, 0.5, [0, 1]), (8, 0.5, [0, 2, 4]), (8, 0, [0, 4]), (9, 0, [0, 2, 5])],
+)
+def test_windows_lie_evenly(side, overlap, expected) -> None:
+    assert inference._starts(side, 4, overlap) == expected
+
+
+def test_small_image_is_centred_and_continued() -> None:
+    seen = []
+
+    def predict(windows: np.ndarray) -> np.ndarray:
+        seen.append(windows[0, ..., 0])
+        return windows
+
+    image = np.array([[1, 2]], "uint8")[..., None]
+    predictions = sliding_window(predict, image, (2, 5))
+    np.testing.assert_array_equal(seen, [[[1, 1, 2, 2, 2], [1, 1, 2, 2, 2]]])
+    np.testing.assert_array_equal(predictions, image)
+    assert seen[0].dtype == "uint8"
+
+
+def test_last_batch_is_filled_up() -> None:
+    sizes = []
+
+    def predict(windows: np.ndarray) -> np.ndarray:
+        sizes.append(len(windows))
+        return windows
+
+    image = np.arange(12.0)[:, None]
+    predictions = sliding_window(predict, image, (4,), overlap=0, batch_size=2)
+    assert sizes == [2, 2]
+    np.testing.assert_array_equal(predictions, image)
+
+
+def test_predictions_are_reduced_slab_by_slab() -> None:
+    rows = []
+
+    def reduce(predictions: np.ndarray) -> np.ndarray:
+        rows.append(len(predictions))
+        assert predictions.shape[1:] == (6, 7, 3)
+        return predictions.argmax(axis=-1).astype("uint8")
+
+    volume = np.random.default_rng(0).normal(size=(40, 6, 7, 3))
+    labels = sliding_window(lambda windows: windows, volume, (8, 4, 4), reduce=reduce)
+    assert max(rows) <= 8
+    assert sum(rows) == 40
+    assert labels.dtype == "uint8"
+    np.testing.assert_array_equal(labels, volume.argmax(axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window_size": (4,)}, r"one side .* window_size=\(4,\), image.shape=\(6, 6, 1\)"),
+        ({"window_size": (4, 0)}, r"at least 1 for each"),
+        ({"image": np.zeros((0, 6, 1))}, r"must not be empty"),
+        ({"overlap": 1.0}, r"in \[0, 1\). Received: overlap=1.0"),
+        ({"overlap": float("nan")}, r"in \[0, 1\). Received: overlap=nan"),
+        ({"batch_size": 0}, r"Received: batch_size=0"),
+        ({"weighting": "linear"}, r"Received: weighting='linear'"),
+        ({"predict": lambda windows: windows[:, 1:]}, r"\(1, 4, 4\).*Received: \(1, 3, 4, 1\)"),
+    ],
+)
+def test_mistakes(changes, message) -> None:
+    arguments = {"predict": lambda x: x, "image": np.zeros((6, 6, 1)), "window_size": (4, 4)}
+    with pytest.raises(ValueError, match=message):
+        sliding_window(**(arguments | changes))
