@@ -137,7 +137,9 @@ def predict(
                 _write_png(output_directory / "probabilities" / f"{name}.png", values)
             flags = None
             if fingerprint is not None:
-                statistics = measure(_resize(image, data.image_size), image.shape[:2])
+                statistics = measure(
+                    resize_image(image, data.image_size, data.interpolation), image.shape[:2]
+                )
                 flags = tuple(fingerprint.deviations(statistics))
             rows.append(
                 Prediction(

@@ -79,7 +79,7 @@ def unseen(monkeypatch) -> Examples:
         (filled(0), filled(2, 2)),  # a false alarm
     )
 
-    def load(builder, image_size, manual_dir, data_dir, progress) -> Examples:
+    def load(builder, image_size, manual_dir, data_dir, **options) -> Examples:
         assert (builder, image_size) == ("unseen", SIZE)
         return examples
 

@@ -70,7 +70,7 @@ def test_recipes_are_frozen() -> None:
         (lambda: Data(source="x", validation_fraction=1), r"must lie between 0 and 1.*1.0"),
         (lambda: Data(source="x", split_seed=-1), r"data.split_seed must not be negative"),
         (lambda: Data(source="x", preprocessing="no"), r"'imagenet' or 'published'. .*'no'"),
-        (lambda: Data(source="x", augmentation="no"), r"'rotate_flip' or None. Received: 'no'"),
+        (lambda: Data(source="x", augmentation="no"), r"'rotate_flip' or 'kvasir' or None. Received: 'no'"),
         (lambda: Data(source="synthetic"), r"data.num_images must be at least 2"),
         (lambda: Data(source="synthetic", num_images=1), r"at least 2 .*Received: 1"),
         (lambda: Data(source="x", num_images=5), r"data.num_images must be None.*Received: 5"),
@@ -215,7 +215,7 @@ def test_bundled_recipe_names(name, tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.parametrize("name", ["nothing", "mine/isic.py", "../recipes/isic.py", ""])
 def test_absent_recipe_lists_the_bundled(name, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"bundled recipes are: isic, quickstart"):
+    with pytest.raises(FileNotFoundError, match=r"bundled recipes are: busi, isic, kvasir, quickstart, tnscui"):
         load_recipe(name)
 
 
