@@ -240,7 +240,8 @@ def _check_preprocessing(preprocessing: str) -> None:
 def _data_source(
     name: str, manual_dir: Path | None, data_dir: Path | None, progress: bool
 ) -> Sequence[dict[str, Any]]:
-    known = sorted(module.name for module in pkgutil.iter_modules(tfds_builders.__path__))
+    modules = pkgutil.iter_modules(tfds_builders.__path__)
+    known = sorted(module.name for module in modules if module.ispkg)  # a folder each
     if name not in known:
         raise ValueError(
             f"The dataset builder must be one of {', '.join(known)}. Received: builder={name!r}"

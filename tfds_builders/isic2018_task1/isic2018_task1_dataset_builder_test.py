@@ -123,7 +123,7 @@ def enlarge_mask(archive: Path) -> None:
 
 
 def color_mask(archive: Path) -> None:
-    mask = np.zeros((9, 12, 3), dtype=np.uint8)
+    mask = np.full((9, 12, 3), (0, 0, 255), dtype=np.uint8)
     cv2.imwrite(archive / SEGMENTATION_MASKS / f"{IDS[1]}_segmentation.png", mask)
 
 
