@@ -33,11 +33,18 @@ class Builder(ImageBuilder):
             raise FileNotFoundError(f"{path} does not exist. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         with _open(path) as file:
             clips = [_text(value).strip("_") for value in file["annot_id"][:]]
-            frames = [int(_text(value).strip("_")) for value in file["frame_num"][:]]
+            frames = [_text(value).strip("_") for value in file["frame_num"][:]]
         self._check_count(f"{path} must have {self.NUM_CLIPS} clips", set(clips), self.NUM_CLIPS)
+        seen = set()
         for clip, frame in zip(clips, frames, strict=True):
+            if not frame.isdecimal():
+                raise ValueError(f"{path} must number its frames in frame_num. Received: {frame!r}")
+            id_ = f"{clip}_frame{int(frame):04d}"
+            if id_ in seen:
+                raise ValueError(f"{path} must hold each frame once. Received: {id_} twice")
+            seen.add(id_)
             patient, _, _ = clip.partition("_")
-            yield Case(f"{clip}_frame{frame:04d}", (path,), (path,), group=patient)
+            yield Case(id_, (path,), (path,), group=patient)
 
     def _generate_examples(self, cases: list[Case]) -> Iterator[tuple[str, dict[str, Any]]]:
         (path,) = cases[0].images
