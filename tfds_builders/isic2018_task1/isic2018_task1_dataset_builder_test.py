@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
@@ -29,9 +30,22 @@ class TestArchive(testing.ImageTests, testing.PublishedTests, testing.ZipTests):
     zips: ClassVar = {f"{part}.zip": part for part in (IMAGES, SEGMENTATION_MASKS)}
 
 
+# What the tests of reading and of the commands start from:
+
+
 def write_archive(folder: Path) -> None:
     """Writes three images, all of different size, with a square lesion each."""
     TestArchive.write_archive(folder)
+
+
+def truncate_image(archive: Path) -> None:
+    path = archive / IMAGES / f"{IDS[1]}.jpg"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def enlarge_mask(archive: Path) -> None:
+    path = archive / SEGMENTATION_MASKS / f"{IDS[1]}_segmentation.png"
+    testing.write_png(path, np.zeros((10, 12), dtype=np.uint8))
 
 
 class Isic2018Task1Test(testing.BuilderTestCase):
