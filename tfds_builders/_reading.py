@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-GO_ON = "or set allow_incomplete=True to go on with the complete cases"
+GO_ON = "correct that, or set allow_incomplete=True to go on with the complete cases"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             parts: What each part has for an id, by the part's name.
             count: How many ids the publisher counts; `None` counts those of any part.
 
-        Yields:
+        Returns:
             Each id, sorted as a string, with what every part has for it.
 
         Raises:
@@ -191,7 +191,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             if missing and not self.allow_incomplete:
                 raise ValueError(
                     f"{part} in {folder} has {len(found)} of {counted} files and none for "
-                    f"{missing[0]}, which {other_part} has; download it again, {GO_ON}."
+                    f"{missing[0]}, which {other_part} has; {GO_ON}."
                 )
         ids = sorted(set.intersection(*(set(found) for found in parts.values())))
         self._check_count(
@@ -204,7 +204,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         short = count - len(found)
         if not found or (short and not self.allow_incomplete):
             raise ValueError(
-                f"{expectation}; download them again, {GO_ON}. "
+                f"{expectation}; {GO_ON}. "
                 f"Received: {len(found)}, {abs(short)} too {'many' if short < 0 else 'few'}"
             )
 
@@ -468,7 +468,7 @@ def binary_mask(
     Foreground is what is brighter than 127; in a mask of 0 and 1 only, what is 1.
 
     Args:
-        pixels: `uint8`, grey, or coloured with equal channels.
+        pixels: `uint8`, grey, or with three channels that are grey.
         shape: Height and width of the mask's image.
         source: What to call the mask in an error.
         two_valued: Whether to refuse a mask that holds more than two values: they might be further
@@ -481,7 +481,8 @@ def binary_mask(
         ValueError: If the mask has another size, colours, or values that leave open what is
             foreground.
     """
-    if pixels.ndim == 3 and np.all(pixels[..., :3] == pixels[..., :1]):
+    # The compression of a JPEG may tint grey a little.
+    if pixels.ndim == 3 and np.ptp(pixels[..., :3], axis=-1).max(initial=0) <= 8:
         pixels = pixels[..., 0]
     if pixels.shape != shape:
         raise ValueError(
@@ -515,7 +516,8 @@ def read_volume(path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
             finite numbers, or no usable affine.
     """
     volume, voxels = _read_nifti(path)
-    voxels = voxels.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite
+        voxels = voxels.astype(np.float32, copy=False)
     if not np.isfinite(voxels).all():
         raise ValueError(
             f"{path} must hold finite voxels only; correct them. "
@@ -543,7 +545,8 @@ def read_label_map(
     volume, voxels = _read_nifti(path)
     if voxels.ndim != 3:
         raise ValueError(f"{path} must have 3 axes. Received: shape {voxels.shape}")
-    mask = voxels.astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # what does not fit is found below
+        mask = voxels.astype(np.uint8)
     known = np.isin(mask, list(labels)) & (mask == voxels)
     if not known.all():
         raise ValueError(
@@ -575,7 +578,7 @@ def _decode(path: AnyPath) -> tuple[bytes, np.ndarray]:
     except cv2.error as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if pixels is None:
-        raise ValueError(f"{path} is not a readable image; download it again.")
+        raise ValueError(f"{path} is not a readable image; replace it by an undamaged copy.")
     if pixels.dtype != np.uint8:
         raise ValueError(f"{path} must have 8 bits a channel; convert it. Received: {pixels.dtype}")
     return encoded, pixels

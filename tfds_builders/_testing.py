@@ -133,7 +133,7 @@ class PairTests(ArchiveTests):
     def test_a_missing_file_is_named(self, archive: Path, template: str) -> None:
         self.file(archive, getattr(self, template), 1).unlink()
         name = re.escape(self.missing_name(1))
-        self.refuse(archive, f"has .* files and none for {name}, .*; download it again, or set")
+        self.refuse(archive, f"has .* files and none for {name}, .*; correct that, or set")
 
     @classmethod
     def missing_name(cls, number: int) -> str:
@@ -238,6 +238,12 @@ class ImageTests(PairTests):
         read = self.read(archive)[self.ids[1]]["segmentation_mask"]
         np.testing.assert_array_equal(read[..., 0], mask)
 
+    def test_masks_of_three_grey_channels(self, archive: Path) -> None:
+        file = self.file(archive, self.mask, 1)
+        mask = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        file.write_bytes(cv2.imencode(file.suffix, mask)[1].tobytes())
+        self.check_archive(archive)
+
     @pytest.mark.parametrize("value", [0, 255])
     def test_masks_of_one_value(self, archive: Path, value: int) -> None:
         write_png(self.file(archive, self.mask, 1), np.full((9, 12), value, dtype=np.uint8))
@@ -288,6 +294,7 @@ class VolumeTests(PairTests):
         ("volume", "options", "message"),
         [
             (np.full((5, 5, 6), np.nan), {}, "finite voxels only; .* Received: 150 that are NaN"),
+            (np.full((5, 5, 6), 1e300), {}, "finite voxels only; .* Received: 150 that are NaN"),
             (np.zeros((5, 5, 6)), {"codes": 0}, "orientation and position; .* no affine"),
             (np.zeros((5, 5, 6)), {"affine": np.diag([1, 1, 0, 1])}, "affine that can be inv"),
             (np.zeros((5, 6)), {}, r"3 axes, or 4 .* Received: shape \(5, 6\)"),
@@ -295,7 +302,7 @@ class VolumeTests(PairTests):
     )
     def test_damaged_voxels_are_refused(self, archive: Path, volume, options, message) -> None:
         file = self.file(archive, self.image, 1)
-        write_volume(file, volume.astype(np.float32), **options)
+        write_volume(file, volume, **options)
         self.refuse(archive, f"{re.escape(file.name)} must .*{message}")
 
     @pytest.mark.parametrize(
@@ -304,6 +311,7 @@ class VolumeTests(PairTests):
             (np.zeros((5, 5, 7)), {}, r"size, \(5, 5, 6\). Received: \(5, 5, 7\)"),
             (np.full((5, 5, 6), 99), {}, "hold the labels 0, 1.* only. Received: 99"),
             (np.full((5, 5, 6), 0.5), {}, "hold the labels 0, 1.* only. Received: 0.5"),
+            (np.full((5, 5, 6), np.nan), {}, "hold the labels 0, 1.* only. Received: nan"),
             (np.full((5, 5, 6), -1), {}, "hold the labels 0, 1.* only. Received: -1"),
             (np.zeros((5, 5, 6)), {"affine": AFFINE + MILLIMETRE}, "Received: 1.7 mm away"),
         ],

@@ -48,8 +48,14 @@ class Builder(FolderBuilder, VolumeBuilder):
 
     def _cases(self, folder: Path) -> Iterable[Case]:
         described = _read_description(folder)
+        count = described.get("numTraining")
+        if not isinstance(count, int | None):
+            raise ValueError(
+                f"{folder / 'dataset.json'} must count the cases in numTraining by an integer. "
+                f"Received: {count!r}"
+            )
         masks = list_files(folder / "labelsTr", *NIFTI_SUFFIXES)
-        channels = described.get("channel_names") or described.get("modality") or {"0": ""}
+        numbers = [f"{number:04d}" for number in range(_count_channels(described))]
         images: dict[str, dict[str, AnyPath]] = {}
         for name, path in list_files(folder / "imagesTr", *NIFTI_SUFFIXES).items():
             # nnU-Net has a file for each channel, case_0000 and so on; the Decathlon one a case.
@@ -59,14 +65,23 @@ class Builder(FolderBuilder, VolumeBuilder):
             else:
                 images[name] = {"": path}
         parts = {"imagesTr": images, "labelsTr": masks}
-        for id_, (files, mask) in self._pair(folder, parts, described.get("numTraining")):
-            numbers = [f"{number:04d}" for number in range(len(channels))]
+        for id_, (files, mask) in self._pair(folder, parts, count):
             if "" not in files and sorted(files) != numbers:
                 raise ValueError(
                     f"imagesTr in {folder} must have the files _{', _'.join(numbers)} for {id_}, "
                     f"one for each channel in dataset.json. Received: _{', _'.join(sorted(files))}"
                 )
             yield Case(id_, tuple(files[number] for number in sorted(files)), (mask,), group=id_)
+
+    def _example(self, case: Case) -> dict[str, Any]:
+        example = super()._example(case)
+        count = _count_channels(_read_description(Path(self.builder_config.folder)))
+        if example["image"].shape[3] != count:
+            raise ValueError(
+                f"{case.images[0]} must have as many channels as dataset.json names, {count}. "
+                f"Received: shape {example['image'].shape}"
+            )
+        return example
 
 
 def read_labels(folder: Path) -> Mapping[int, str]:
@@ -89,6 +104,10 @@ def read_labels(folder: Path) -> Mapping[int, str]:
             f"Received: {labels}"
         )
     return dict(sorted(values.items()))
+
+
+def _count_channels(described: dict[str, Any]) -> int:
+    return len(described.get("channel_names") or described.get("modality") or ["0"])
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -47,9 +47,16 @@ class TestArchive(testing.VolumeTests):
             np.testing.assert_array_equal(image[..., 1], testing.voxels(number) / 2)
 
     def test_channels_in_one_file_are_kept(self, archive) -> None:
-        volume = np.stack([testing.voxels(1), testing.voxels(1) * 2], axis=-1)
+        describe(archive, modality={"0": "T1", "1": "T2"})
+        for number in range(3):
+            volume = np.stack([testing.voxels(number), testing.voxels(number) * 2], axis=-1)
+            testing.write_volume(self.file(archive, self.image, number), volume)
+        np.testing.assert_array_equal(self.read(archive)[self.ids[2]]["image"], volume)
+
+    def test_another_number_of_channels_is_refused(self, archive) -> None:
+        volume = np.stack([testing.voxels(1), testing.voxels(1)], axis=-1)
         testing.write_volume(self.file(archive, self.image, 1), volume)
-        np.testing.assert_array_equal(self.read(archive)[self.ids[1]]["image"], volume)
+        self.refuse(archive, r"004.nii.gz must have as many .* 1. Received: shape \(5, 5, 6, 2\)")
 
     def test_a_missing_channel_is_named(self, archive) -> None:
         split_channels(archive)
@@ -80,6 +87,7 @@ class TestArchive(testing.VolumeTests):
             ('{"labels": {"kidney": [1, 2]}}', "an integer of its own from 0 to 255.*kidney"),
             ('{"labels": {"a": 1, "b": 1}}', "an integer of its own from 0 to 255"),
             ('{"labels": {"0": "a", "256": "b"}}', "an integer of its own from 0 to 255"),
+            ('{"labels": {"0": "a"}, "numTraining": "3"}', "numTraining by an integer.*'3'"),
             ('{"labels": {"x": "a"}}', "an integer of its own from 0 to 255"),
         ],
     )
