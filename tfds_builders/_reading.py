@@ -12,6 +12,7 @@ import dataclasses
 import gzip
 import hashlib
 import itertools
+import math
 import os
 import re
 import unicodedata
@@ -590,7 +591,13 @@ def _read_nifti(path: AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
         volume = nibabel.Nifti1Image.from_bytes(content)
-        voxels = np.asanyarray(volume.dataobj)
+        stored = volume.dataobj
+        size = math.prod(stored.shape) * stored.dtype.itemsize
+        if not 0 <= size <= len(content) - stored.offset:  # before nibabel makes room for it
+            raise ValueError(
+                f"it has {len(content) - stored.offset} of the {size} bytes that its header tells"
+            )
+        voxels = np.asanyarray(stored)
     except (
         EOFError,
         OSError,

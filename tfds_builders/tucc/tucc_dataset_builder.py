@@ -1,5 +1,6 @@
 """TUCC: thyroid nodules in ultrasound cine clips."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +32,7 @@ class Builder(ImageBuilder):
         path = folder / ARCHIVE
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
-        with _open(path) as file:
+        with _open(path) as file, _damage_named(path):
             clips = [_text(value).strip("_") for value in file["annot_id"][:]]
             frames = [_text(value).strip("_") for value in file["frame_num"][:]]
         self._check_count(f"{path} must have {self.NUM_CLIPS} clips", set(clips), self.NUM_CLIPS)
@@ -50,12 +51,8 @@ class Builder(ImageBuilder):
         (path,) = cases[0].images
         with _open(path) as file:
             for index, case in enumerate(cases):  # as many as frames, in the file's order
-                try:
+                with _damage_named(path, f"at frame {index} "):
                     pixels, mask = file["image"][index], file["mask"][index]
-                except OSError as error:
-                    raise ValueError(
-                        f"{path} cannot be read at frame {index}: {error}; download it again."
-                    ) from error
                 mask = binary_mask(mask, pixels.shape[:2], f"mask {index} in {path}")
                 yield (
                     case.id,
@@ -68,29 +65,38 @@ class Builder(ImageBuilder):
                 )
 
 
+@contextlib.contextmanager
+def _damage_named(path: Path, where: str = "") -> Iterator[None]:
+    """Turns what h5py raises on a damaged file into one kind of error that names the file."""
+    try:
+        yield
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged {where}({error}); download it again.") from error
+
+
 def _open(path: Path) -> h5py.File:
     """Opens the publisher's file, with as many frames in each array as in any other."""
-    try:
+    with _damage_named(path):
         # The cache holds what is compressed together, so that it is decompressed once.
         file = h5py.File(path, "r", rdcc_nbytes=2**28)
-    except OSError as error:
-        raise ValueError(f"{path} is damaged ({error}); download it again.") from error
-    shapes = {}
-    for name in ARRAYS:
-        link, array = file.get(name, getlink=True), file.get(name)
+        links = {name: file.get(name, getlink=True) for name in ARRAYS}
+        arrays = {name: file.get(name) for name in ARRAYS if isinstance(links[name], h5py.HardLink)}
         # An external or virtual array would be read from elsewhere than this file.
-        if (
-            not isinstance(link, h5py.HardLink)
-            or not isinstance(array, h5py.Dataset)
-            or array.external
-            or array.is_virtual
-        ):
-            raise ValueError(f"{path} must hold the array {name}; download it again.")
-        shapes[name] = array.shape
-    images, masks = file["image"], file["mask"]
-    if len({shape[:1] for shape in shapes.values()}) != 1 or not (
-        images.dtype == masks.dtype == np.uint8
-        and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3)))
+        own = {
+            name: array
+            for name, array in arrays.items()
+            if isinstance(array, h5py.Dataset) and not array.external and not array.is_virtual
+        }
+        shapes = {name: array.shape for name, array in own.items()}
+        dtypes = {own[name].dtype for name in ("image", "mask") if name in own}
+    if missing := [name for name in ARRAYS if name not in own]:
+        raise ValueError(f"{path} must hold the array {missing[0]}; download it again.")
+    color = shapes["image"][3:]
+    if (
+        len({shape[:1] for shape in shapes.values()}) != 1
+        or dtypes != {np.dtype(np.uint8)}
+        or len(shapes["image"]) not in (3, 4)
+        or color not in ((), (1,), (3,))
     ):
         raise ValueError(
             f"{path} must hold frames of 8 bits, as many in each array; download it again. "

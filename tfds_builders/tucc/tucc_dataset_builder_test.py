@@ -76,7 +76,7 @@ class TestArchive(testing.ArchiveTests):
         content = bytearray(path.read_bytes())
         content[offset] ^= 0xFF
         path.write_bytes(content)
-        self.refuse(archive, "dataset.hdf5 cannot be read at frame 2: ")
+        self.refuse(archive, "dataset.hdf5 is damaged at frame 2 ")
 
     @pytest.mark.parametrize(
         ("arrays", "message"),
