@@ -1,8 +1,8 @@
 """What the builders share: finding, pairing, checking and encoding the files of a dataset.
 
 A builder derives from `ImageBuilder` (2D) or `VolumeBuilder` (3D) and lists its cases; a builder of
-a user's own folder also from `FolderBuilder`. Nothing is ever extracted to disk, and nothing
-outside the given folder is read. Examples are encoded with OpenCV and nibabel, because TensorFlow
+a user's own folder also from `FolderBuilder`. Nothing is ever extracted to disk, and no link that
+leads out of a dataset's folder of files is followed. Examples are encoded with OpenCV and nibabel, because TensorFlow
 Datasets encodes arrays as images with TensorFlow only.
 """
 
@@ -119,9 +119,8 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        cases = list(
-            self._cases(self._folder(dl_manager))
-        )  # an archive is checked before it is read
+        # Listed before anything is read, so that a short archive is refused at once.
+        cases = list(self._cases(self._folder(dl_manager)))
         return {"train": self._generate_examples(cases)}
 
     def _folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
@@ -300,6 +299,7 @@ class FolderConfig(tfds.core.BuilderConfig):
 
     Raises:
         FileNotFoundError: If the folder or one of its parts does not exist.
+        ValueError: If a file cannot be read or is a link to elsewhere.
     """
 
     PARTS: ClassVar[tuple[str, ...]] = ()
@@ -311,12 +311,13 @@ class FolderConfig(tfds.core.BuilderConfig):
         if not self.folder:
             return
         folder = Path(self.folder).expanduser().resolve()
-        digest = hashlib.blake2b(os.fsencode(folder), digest_size=8)
+        digest = hashlib.blake2b(os.fsencode(folder) + b"\0", digest_size=8)
         for part in self.PARTS:
             if not (folder / part).exists():
                 raise FileNotFoundError(
                     f"{folder} must hold {', '.join(self.PARTS)}. Received: no {part}"
                 )
+            check_link(folder / part, folder)
             for path in [folder / part] if (folder / part).is_file() else walk(folder / part):
                 try:
                     with path.open("rb") as file:
@@ -417,8 +418,8 @@ def check_link(path: Path, folder: Path) -> None:
     target = Path(os.path.realpath(path))
     if not target.is_relative_to(os.path.realpath(folder)):
         raise ValueError(
-            f"{path} must be a file in its folder, not a link to elsewhere; replace it by the "
-            f"file. Received: a link to {target}"
+            f"{path} must be in {folder}, not a link to elsewhere; replace it by what it links "
+            f"to. Received: a link to {target}"
         )
 
 

@@ -146,6 +146,11 @@ class TestArchive(testing.ImageTests):
         (archive / "images" / "loop").symlink_to(archive / "images")
         self.refuse(archive, "loop must be a folder, not a link to one")
 
+    @pytest.mark.parametrize("name", ["images", "masks"])
+    def test_a_part_that_is_elsewhere_is_refused(self, archive, name) -> None:
+        (archive / name).symlink_to((archive / name).rename(archive.parent / "elsewhere"))
+        self.refuse(archive, f"{name} must be in .*manual, not a link to elsewhere")
+
     def test_a_missing_folder_is_named(self, archive) -> None:
         (archive / "masks").rename(archive / "labels")
         self.refuse(archive, r"manual must hold images, masks. Received: no masks")
