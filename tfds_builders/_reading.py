@@ -2,8 +2,8 @@
 
 A builder derives from `ImageBuilder` (2D) or `VolumeBuilder` (3D) and lists its cases; a builder of
 a user's own folder also from `FolderBuilder`. Nothing is ever extracted to disk, and no link that
-leads out of a dataset's folder of files is followed. Examples are encoded with OpenCV and nibabel, because TensorFlow
-Datasets encodes arrays as images with TensorFlow only.
+leads out of a dataset's folder of files is followed. Examples are encoded with OpenCV and nibabel,
+because TensorFlow Datasets encodes arrays as images with TensorFlow only.
 """
 
 import abc
