@@ -130,6 +130,55 @@ def test_load_examples_lists_the_builders_if_the_name_is_unknown(tmp_path) -> No
 
 
 @pytest.mark.no_backend
+def test_load_examples_offers_only_what_is_a_builder(tmp_path) -> None:
+    with pytest.raises(ValueError, match="must be one of") as raised:
+        load_examples("_reading", (8, 8), data_dir=tmp_path)
+    known = str(raised.value).partition("one of ")[2].partition(". Received")[0].split(", ")
+    folders = (Path(__file__).parents[1] / "tfds_builders").glob("*/*_dataset_builder.py")
+    assert known == sorted(path.parent.name for path in folders)
+
+
+@pytest.mark.no_backend
+def test_load_examples_reads_a_folder_of_the_users_anew_when_it_changes(tmp_path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+    for name, shade in (("a", 10), ("b", 20)):
+        cv2.imwrite(tmp_path / "own" / "images" / f"{name}.png", np.full((8, 8, 3), shade))
+        cv2.imwrite(tmp_path / "own" / "masks" / f"{name}.png", np.full((8, 8), 255))
+    arguments = ("image_folder", (8, 8), tmp_path / "own", tmp_path / "data")
+    assert sorted(load_examples(*arguments, progress=False).ids) == ["a", "b"]
+    for folder in ("images", "masks"):
+        (tmp_path / "own" / folder / "b.png").unlink()
+    assert load_examples(*arguments, progress=False).ids == ["a"]
+
+
+@pytest.mark.no_backend
+def test_load_examples_reads_an_incomplete_archive_if_allowed(manual_dir) -> None:
+    (manual_dir / IMAGES / f"{IDS[1]}.jpg").unlink()
+    arguments = ("isic2018_task1", (8, 8), manual_dir, manual_dir.parent / "data")
+    with pytest.raises(ValueError, match="allow_incomplete=True"):
+        load_examples(*arguments, progress=False)
+    examples = load_examples(*arguments, progress=False, allow_incomplete=True)
+    assert sorted(examples.ids) == [IDS[0], IDS[2]]
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    ("builder", "message"),
+    [
+        ("busi/malignant", "config of busi must be one of lesions, all. Received: 'malignant'"),
+        ("kvasir_seg/all", "config of kvasir_seg must be one of none. Received: 'all'"),
+        ("image_folder", "--manual-dir FOLDER. Received: builder='image_folder'"),
+        ("image_folder/a", "--manual-dir FOLDER. Received: builder='image_folder/a'"),
+        ("btcv", "must be of 2D images. Received: btcv, which has volumes"),
+    ],
+)
+def test_load_examples_refuses_what_it_cannot_read(tmp_path, builder, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_examples(builder, (8, 8), data_dir=tmp_path)
+
+
+@pytest.mark.no_backend
 def test_load_examples_refuses_a_copy_that_needs_tensorflow(manual_dir) -> None:
     data_dir = manual_dir.parent / "data"
     Builder(data_dir=data_dir).download_and_prepare(

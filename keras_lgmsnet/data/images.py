@@ -79,21 +79,26 @@ def load_examples(
     *,
     interpolation: str = "linear",
     progress: bool = True,
+    allow_incomplete: bool = False,
 ) -> Examples:
     """Reads a dataset into memory, preparing it with TensorFlow Datasets on first use.
 
     Masks are resized to the nearest pixel. TensorFlow is not needed.
 
     Args:
-        builder: Name of a dataset in the `tfds_builders` package, such as `"isic2018_task1"`.
+        builder: Name of a 2D dataset in the `tfds_builders` package, such as `"isic2018_task1"`, or
+            of one of its configs, such as `"busi/all"`.
         image_size: Height and width to resize to.
         manual_dir: Folder that holds the publisher's archives, read only where no prepared copy
-            exists. Defaults to `downloads/manual` in `data_dir`.
+            exists; it defaults to `downloads/manual` in `data_dir`. For `"image_folder"`, the
+            folder itself, which has a prepared copy for each content it has had.
         data_dir: Folder of prepared datasets. Defaults to TensorFlow Datasets' own,
             `~/tensorflow_datasets`.
         interpolation: How images are resized: `"linear"`, as the published program does for all
             datasets but Kvasir-SEG, where it is `"lanczos"`.
         progress: Whether to show progress bars.
+        allow_incomplete: Whether to read the complete cases of an archive that is short of its
+            published count, prepared apart.
 
     Returns:
         Every example of the dataset.
@@ -107,7 +112,7 @@ def load_examples(
     examples = load_examples("isic2018_task1", (256, 256), manual_dir=Path("~/Downloads/isic"))
     ```
     """
-    source = _data_source(builder, manual_dir, data_dir, progress)
+    source = _data_source(builder, manual_dir, data_dir, progress, allow_incomplete)
     height, width = image_size
     images = np.empty((len(source), height, width, 3), dtype="uint8")
     segmentation_masks = np.empty((len(source), height, width, 1), dtype="uint8")
@@ -279,9 +284,15 @@ def _check_preprocessing(preprocessing: str) -> None:
 
 
 def _data_source(
-    name: str, manual_dir: Path | None, data_dir: Path | None, progress: bool
+    name_and_config: str,
+    manual_dir: Path | None,
+    data_dir: Path | None,
+    progress: bool,
+    allow_incomplete: bool,
 ) -> Sequence[dict[str, Any]]:
-    known = sorted(module.name for module in pkgutil.iter_modules(tfds_builders.__path__))
+    name, _, config = name_and_config.partition("/")
+    modules = pkgutil.iter_modules(tfds_builders.__path__)
+    known = sorted(module.name for module in modules if module.ispkg)  # a folder each
     if name not in known:
         raise ValueError(
             f"The dataset builder must be one of {', '.join(known)}. Received: builder={name!r}"
@@ -289,9 +300,27 @@ def _data_source(
     # Takes seconds to import, which generated data need not pay.
     import tensorflow_datasets as tfds
 
+    from tfds_builders._reading import FolderBuilder, ImageBuilder
+
     (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
-    builder = module.Builder(data_dir=data_dir)
+    if not issubclass(module.Builder, ImageBuilder):
+        raise ValueError(f"The dataset must be of 2D images. Received: {name}, which has volumes")
+    if issubclass(module.Builder, FolderBuilder):
+        if config or manual_dir is None:
+            raise ValueError(
+                f"{name} reads a folder of your own, which must be given as the folder to read: "
+                f"--manual-dir FOLDER. Received: builder={name_and_config!r}, {manual_dir=}"
+            )
+        config = module.Config(folder=str(manual_dir))
+    elif config and config not in module.Builder.builder_configs:
+        raise ValueError(
+            f"The config of {name} must be one of "
+            f"{', '.join(module.Builder.builder_configs) or 'none'}. Received: {config!r}"
+        )
+    builder = module.Builder(
+        data_dir=data_dir, config=config or None, allow_incomplete=allow_incomplete
+    )
     if not builder.data_path.exists():
         manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
         if not manual_dir.is_dir() or not any(manual_dir.iterdir()):

@@ -1,0 +1,643 @@
+"""What the builders share: finding, pairing, checking and encoding the files of a dataset.
+
+A builder derives from `ImageBuilder` (2D) or `VolumeBuilder` (3D) and lists its cases; a builder of
+a user's own folder also from `FolderBuilder`. Nothing is ever extracted to disk, and no link that
+leads out of a dataset's folder of files is followed. Examples are encoded with OpenCV and nibabel,
+because TensorFlow Datasets encodes arrays as images with TensorFlow only.
+"""
+
+import abc
+import copy
+import dataclasses
+import gzip
+import hashlib
+import itertools
+import math
+import os
+import re
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, TypeVar
+
+import cv2
+import nibabel
+import numpy as np
+import tensorflow_datasets as tfds
+
+AnyPath = Path | zipfile.Path
+Found = TypeVar("Found")
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+GO_ON = "correct that, or set allow_incomplete=True to go on with the complete cases"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One example's files.
+
+    Args:
+        id: Its unique name.
+        images: One file, or one file a channel in 3D.
+        segmentation_masks: One file, or several of which the example's mask is the union.
+        group: What must stay on one side of a split: the patient, video or case if the source
+            tells, otherwise the id.
+    """
+
+    id: str
+    images: tuple[AnyPath, ...]
+    segmentation_masks: tuple[AnyPath, ...]
+    group: str
+
+
+class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Base of all builders.
+
+    Args:
+        allow_incomplete: Whether to go on with the complete cases of an archive that is short of
+            its published count, instead of raising a `ValueError`. They are prepared under a
+            config of their own, `incomplete`, so that they never pass for the whole dataset.
+        config: As in TensorFlow Datasets.
+        **kwargs: Further arguments of TensorFlow Datasets' builders, such as `data_dir`.
+    """
+
+    LABELS: ClassVar[Mapping[int, str]] = {0: "background", 1: "lesion"}
+    HOMEPAGE: ClassVar[str | None] = None
+    GROUP: ClassVar[str] = "The id, as the source tells no patients."
+
+    def __init__(
+        self,
+        *,
+        allow_incomplete: bool = False,
+        config: str | tfds.core.BuilderConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.allow_incomplete = allow_incomplete
+        if allow_incomplete:
+            if config is None:
+                config = self.get_default_builder_config()
+            elif isinstance(config, str):
+                config = self.get_builder_config(name=config) or config
+            if not isinstance(config, str):
+                config = copy.copy(config) or tfds.core.BuilderConfig(name="")
+                config.name = f"{config.name}_incomplete".lstrip("_")
+        super().__init__(config=config, **kwargs)
+
+    @abc.abstractmethod
+    def _cases(self, folder: Path) -> Iterable[Case]:
+        """Lists the cases of a complete archive in the folder."""
+
+    @abc.abstractmethod
+    def _example(self, case: Case) -> dict[str, Any]:
+        """Reads a case."""
+
+    @abc.abstractmethod
+    def _features(self) -> dict[str, tfds.features.FeatureConnector]:
+        """Returns the features besides `id` and `group`."""
+
+    def _labels(self) -> Mapping[int, str]:
+        return self.LABELS
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        labels = {str(value): name for value, name in self._labels().items()}
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    **self._features(),
+                    "id": tfds.features.Text(doc="The example's unique name."),
+                    "group": tfds.features.Text(doc=self.GROUP),
+                }
+            ),
+            supervised_keys=("image", "segmentation_mask"),
+            homepage=self.HOMEPAGE,
+            metadata=tfds.core.MetadataDict(labels=labels),
+        )
+
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        # Listed before anything is read, so that a short archive is refused at once.
+        cases = list(self._cases(self._folder(dl_manager)))
+        return {"train": self._generate_examples(cases)}
+
+    def _folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
+        return Path(dl_manager.manual_dir)
+
+    def _generate_examples(self, cases: Iterable[Case]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for case in cases:
+            yield case.id, {**self._example(case), "id": case.id, "group": case.group}
+
+    def _part(self, folder: Path, *names: str, archive: str | None = None) -> AnyPath:
+        """Finds a part of the archive.
+
+        Args:
+            folder: Where the archive is.
+            *names: The part's path in the archive as published, then other spellings of it.
+            archive: The zip file in which the publisher ships the part, if so.
+
+        Returns:
+            The part's folder, or else the folder within the zip file.
+        """
+        for name in names:
+            if (folder / name).is_dir():
+                return folder / name
+        if archive is None:
+            raise FileNotFoundError(
+                f"{folder} holds no folder {' or '.join(names)}. "
+                f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            )
+        try:
+            opened = zipfile.ZipFile(folder / archive)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"Neither {folder / names[0]} nor {folder / archive} exists. "
+                f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            ) from error
+        except zipfile.BadZipFile as error:
+            raise ValueError(
+                f"{folder / archive} is damaged ({error}); download it again."
+            ) from error
+        for member in opened.namelist():
+            if PurePosixPath(member).is_absolute() or ".." in re.split(r"[/\\]", member):
+                raise ValueError(
+                    f"{folder / archive} is not the published archive: it holds a file outside "
+                    f"itself; download it again. Received: {member!r}"
+                )
+        return zipfile.Path(opened, f"{names[0]}/")
+
+    def _pair(
+        self, folder: Path, parts: Mapping[str, Mapping[str, Found]], count: int | None = None
+    ) -> Iterator[tuple[str, tuple[Found, ...]]]:
+        """Joins the parts of an archive by id.
+
+        Args:
+            folder: Where the parts are, for messages.
+            parts: What each part has for an id, by the part's name.
+            count: How many ids the publisher counts; `None` counts those of any part.
+
+        Returns:
+            Each id, sorted as a string, with what every part has for it.
+
+        Raises:
+            ValueError: If a part lacks an id that another has, or the count is another, unless
+                `allow_incomplete`; if there is nothing to yield at all.
+        """
+        counted = len(set().union(*parts.values())) if count is None else count
+        for (part, found), (other_part, other) in itertools.permutations(parts.items(), 2):
+            missing = sorted(other.keys() - found.keys())
+            if missing and not self.allow_incomplete:
+                raise ValueError(
+                    f"{part} in {folder} has {len(found)} of {counted} files and none for "
+                    f"{missing[0]}, which {other_part} has; {GO_ON}."
+                )
+        ids = sorted(set.intersection(*(set(found) for found in parts.values())))
+        self._check_count(
+            f"{' and '.join(parts)} in {folder} must have {counted} files each", ids, counted
+        )
+        return ((id_, tuple(found[id_] for found in parts.values())) for id_ in ids)
+
+    def _check_count(self, expectation: str, found: Sized, count: int) -> None:
+        """Raises a `ValueError` if the count is not the published one and has to be."""
+        short = count - len(found)
+        if not found or (short and not self.allow_incomplete):
+            raise ValueError(
+                f"{expectation}; {GO_ON}. "
+                f"Received: {len(found)}, {abs(short)} too {'many' if short < 0 else 'few'}"
+            )
+
+
+class ImageBuilder(SegmentationBuilder, skip_registration=True):
+    """Base of the builders of 2D images, whose mask is 0 or 1.
+
+    A JPEG or PNG is kept as it is, byte by byte; anything else becomes a PNG without loss. Grey
+    images are decoded to three equal channels.
+    """
+
+    COLOR: ClassVar[bool] = True  # grey images are not the published ones
+    USERS_OWN: ClassVar[bool] = False  # turned as its camera says, and masks of any origin
+
+    def _features(self) -> dict[str, tfds.features.FeatureConnector]:
+        background, foreground = self.LABELS.values()
+        return {
+            "image": tfds.features.Image(shape=(None, None, 3), doc="RGB."),
+            "segmentation_mask": tfds.features.Image(
+                shape=(None, None, 1), use_colormap=True, doc=f"0 {background}, 1 {foreground}."
+            ),
+        }
+
+    def _example(self, case: Case) -> dict[str, Any]:
+        (path,) = case.images
+        encoded, pixels = read_image(path, upright=self.USERS_OWN)
+        if self.COLOR and pixels.ndim == 2:
+            raise ValueError(f"{path} must be a colour image. Received: {pixels.shape}")
+        masks = [
+            read_mask(mask_path, pixels.shape[:2], two_valued=self.USERS_OWN)
+            for mask_path in case.segmentation_masks
+        ]
+        return {
+            "image": encoded or encode_png(pixels),
+            "segmentation_mask": encode_png(np.maximum.reduce(masks)),
+        }
+
+
+class VolumeBuilder(SegmentationBuilder, skip_registration=True):
+    """Base of the builders of 3D volumes in NIfTI files, with voxels in the file's own order.
+
+    Axis `i` of a volume is the file's; `affine` maps a voxel's indices to millimetres to the
+    patient's right, front and top, as nibabel reads it.
+    """
+
+    def _features(self) -> dict[str, tfds.features.FeatureConnector]:
+        return {
+            "image": tfds.features.Tensor(
+                shape=(None, None, None, None),
+                dtype=np.float32,
+                encoding="zlib",
+                doc="Voxels in the file's units (Hounsfield units in CT), channels last.",
+            ),
+            "segmentation_mask": tfds.features.Tensor(
+                shape=(None, None, None, 1), dtype=np.uint8, encoding="zlib", doc="Labels."
+            ),
+            "spacing": tfds.features.Tensor(
+                shape=(3,), dtype=np.float32, doc="Millimetres between voxels along each axis."
+            ),
+            "affine": tfds.features.Tensor(
+                shape=(4, 4), dtype=np.float32, doc="From voxel indices to RAS+ millimetres."
+            ),
+        }
+
+    def _example(self, case: Case) -> dict[str, Any]:
+        channels = [read_volume(path) for path in case.images]
+        voxels, affine = channels[0]
+        for path, (others, other_affine) in zip(case.images, channels, strict=True):
+            _check_same_grid(path, others, other_affine, voxels, affine)
+        (mask_path,) = case.segmentation_masks
+        mask, mask_affine = read_label_map(mask_path, self._labels())
+        _check_same_grid(mask_path, mask, mask_affine, voxels, affine)
+        return {
+            "image": np.concatenate([others for others, _ in channels], axis=-1),
+            "segmentation_mask": mask,
+            "spacing": nibabel.affines.voxel_sizes(affine).astype(np.float32),
+            "affine": affine.astype(np.float32),
+        }
+
+
+@dataclasses.dataclass(eq=False)
+class FolderConfig(tfds.core.BuilderConfig):
+    """Says which folder of the user's to read.
+
+    Its name, and so the place of the prepared copy, follows from the folder's path and the content
+    of all its files that count: a changed folder is prepared anew, and an unchanged one is not.
+    To find out, every file is read once, at about a gigabyte a second.
+
+    Args:
+        name: Ignored.
+        folder: The folder's path.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its parts does not exist.
+        ValueError: If a file cannot be read or is a link to elsewhere.
+    """
+
+    PARTS: ClassVar[tuple[str, ...]] = ()
+
+    name: str = "folder"
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.folder:
+            return
+        folder = Path(self.folder).expanduser().resolve()
+        digest = hashlib.blake2b(os.fsencode(folder) + b"\0", digest_size=8)
+        for part in self.PARTS:
+            if not (folder / part).exists():
+                raise FileNotFoundError(
+                    f"{folder} must hold {', '.join(self.PARTS)}. Received: no {part}"
+                )
+            check_link(folder / part, folder)
+            for path in [folder / part] if (folder / part).is_file() else walk(folder / part):
+                try:
+                    with path.open("rb") as file:
+                        content = hashlib.file_digest(file, "blake2b").digest()
+                except OSError as error:
+                    raise ValueError(f"{path} cannot be read: {error}") from error
+                digest.update(os.fsencode(path.relative_to(folder)) + b"\0" + content)
+        self.folder = str(folder)
+        self.name = f"{re.sub(r'[^A-Za-z0-9-]+', '_', folder.name)}_{digest.hexdigest()}"
+
+
+class FolderBuilder(SegmentationBuilder, skip_registration=True):
+    """Base of the builders of a user's own folder, which a `FolderConfig` names."""
+
+    builder_config: FolderConfig
+
+    def _folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
+        if not self.builder_config.folder:
+            raise ValueError(
+                "The folder to read must be given, in Python by "
+                f"config={type(self.builder_config).__name__}(folder=...), to tfds build by "
+                """--config='{"folder": "..."}'. Received: none"""
+            )
+        return Path(self.builder_config.folder)
+
+
+def list_files(part: AnyPath, *suffixes: str) -> dict[str, AnyPath]:
+    """Returns a folder's files by id: their names without the suffix, in Unicode's NFC form.
+
+    Args:
+        part: A folder, or a folder in a zip file. What lies in its subfolders is not listed, nor
+            are hidden files.
+        *suffixes: The endings of the files to list, whatever their case.
+
+    Raises:
+        ValueError: If two files have one id, or a file is a link that leads out of the folder.
+    """
+    paths = [path for path in part.iterdir() if not path.name.startswith(".")]
+    if isinstance(part, Path):
+        for path in paths:
+            check_link(path, part)
+    return by_id({path: path.name for path in paths if path.is_file()}, *suffixes)
+
+
+def case_files(part: Path, name: str) -> dict[str, AnyPath]:
+    """Returns the files of an archive that has a folder for each case, by that folder's name.
+
+    Args:
+        part: The folder that holds the cases' folders.
+        name: The file's path in the case's folder, with `{}` for the case.
+
+    Raises:
+        ValueError: If a link leads out of the part.
+    """
+    paths = {case.name: case / name.format(case.name) for case in part.iterdir()}
+    for path in paths.values():
+        check_link(path, part)
+    return {id_: path for id_, path in sorted(paths.items()) if path.is_file()}
+
+
+def by_id(names: Mapping[AnyPath, str], *suffixes: str) -> dict[str, AnyPath]:
+    """Returns those files whose name has one of the suffixes, by the name without it."""
+    files: dict[str, AnyPath] = {}
+    for path, name in sorted(names.items(), key=lambda item: item[1]):
+        suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), None)
+        if suffix is None:
+            continue
+        id_ = unicodedata.normalize("NFC", name[: -len(suffix)])
+        if id_ in files:
+            raise ValueError(f"{path} and {files[id_]} have the same id; rename or remove one.")
+        files[id_] = path
+    return files
+
+
+def walk(folder: Path) -> list[Path]:
+    """Returns all files below a folder, sorted, without hidden ones.
+
+    Raises:
+        ValueError: If there is a link to a folder, or one that leads out of the folder.
+    """
+    paths = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if (Path(parent) / name).is_symlink():
+                raise ValueError(
+                    f"{Path(parent) / name} must be a folder, not a link to one; "
+                    "replace it by the folder."
+                )
+        paths += [Path(parent) / name for name in files if not name.startswith(".")]
+    for path in paths:
+        check_link(path, folder)
+    return sorted(paths)
+
+
+def check_link(path: Path, folder: Path) -> None:
+    """Raises a `ValueError` if a link leads from the folder to this path outside it."""
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(os.path.realpath(folder)):
+        raise ValueError(
+            f"{path} must be in {folder}, not a link to elsewhere; replace it by what it links "
+            f"to. Received: a link to {target}"
+        )
+
+
+def read_image(path: AnyPath, *, upright: bool = False) -> tuple[bytes | None, np.ndarray]:
+    """Reads an image of 8 bits a channel.
+
+    Args:
+        path: The file.
+        upright: Whether to turn the image as its EXIF orientation says. Otherwise that is ignored,
+            as TensorFlow does when it decodes.
+
+    Returns:
+        The file's bytes, if TensorFlow and OpenCV decode them to the same pixels, otherwise
+        `None`; and the pixels, grey or in OpenCV's order: blue, green, red.
+
+    Raises:
+        ValueError: If the file is unreadable or has other than 8 bits.
+    """
+    encoded, pixels = _decode(path)
+    kept = encoded.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+    if pixels.shape[2:] == (4,):  # drop the opacity
+        kept, pixels = False, np.ascontiguousarray(pixels[..., :3])
+    if upright:
+        turned = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_ANYCOLOR)
+        if not np.array_equal(turned, pixels):
+            kept, pixels = False, turned
+    return encoded if kept else None, pixels
+
+
+def read_mask(path: AnyPath, shape: tuple[int, int], *, two_valued: bool = False) -> np.ndarray:
+    """Reads a mask file; the arguments and the result are those of `binary_mask`.
+
+    `two_valued` does not apply to JPEGs, whose compression makes further values.
+
+    Raises:
+        ValueError: If the file is unreadable or no mask of that shape.
+    """
+    encoded, pixels = _decode(path)
+    lossy = encoded.startswith(b"\xff\xd8\xff")
+    return binary_mask(pixels, shape, str(path), two_valued=two_valued and not lossy)
+
+
+def binary_mask(
+    pixels: np.ndarray, shape: tuple[int, int], source: str, *, two_valued: bool = False
+) -> np.ndarray:
+    """Turns a mask's pixels into 0 and 1.
+
+    Foreground is what is brighter than 127; in a mask of 0 and 1 only, what is 1.
+
+    Args:
+        pixels: `uint8`, grey, or with three channels that are grey.
+        shape: Height and width of the mask's image.
+        source: What to call the mask in an error.
+        two_valued: Whether to refuse a mask that holds more than two values: they might be further
+            classes, which a threshold would silently merge.
+
+    Returns:
+        0 or 1, `uint8`, of the given shape.
+
+    Raises:
+        ValueError: If the mask has another size, colours, or values that leave open what is
+            foreground.
+    """
+    # The compression of a JPEG may tint grey a little.
+    if pixels.ndim == 3 and np.ptp(pixels[..., :3], axis=-1).max(initial=0) <= 8:
+        pixels = pixels[..., 0]
+    if pixels.shape != shape:
+        raise ValueError(
+            f"{source} must be a grey image of its image's height and width, {shape}. "
+            f"Received: {pixels.shape}"
+        )
+    values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
+    clear = {*values} <= {0, 255} or {*values} <= {0, 1}
+    if not clear and (two_valued or values[-1] <= 127):
+        raise ValueError(
+            f"{source} must hold 0 and 255, or 0 and 1, only. "
+            f"Received: {', '.join(map(str, values[:5]))}{' …' if len(values) > 5 else ''}"
+        )
+    return (pixels > (0 if values[-1] == 1 else 127)).astype(np.uint8)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encodes grey or blue-green-red pixels of 8 bits as PNG."""
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def read_volume(path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a NIfTI image.
+
+    Returns:
+        Voxels, `float32` of shape `(x, y, z, channels)`, and the affine, `float64` of shape
+        `(4, 4)`.
+
+    Raises:
+        ValueError: If the file is unreadable, has other than 3 or 4 axes, voxels that are not
+            finite numbers, or no usable affine.
+    """
+    volume, voxels = _read_nifti(path)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite
+        voxels = voxels.astype(np.float32, copy=False)
+    if not np.isfinite(voxels).all():
+        raise ValueError(
+            f"{path} must hold finite voxels only; correct them. "
+            f"Received: {np.count_nonzero(~np.isfinite(voxels))} that are NaN or infinite"
+        )
+    if not volume.header["qform_code"] and not volume.header["sform_code"]:
+        raise ValueError(
+            f"{path} must tell its orientation and position; convert it again from its source. "
+            "Received: no affine (qform_code and sform_code are 0)"
+        )
+    return voxels if voxels.ndim == 4 else voxels[..., None], volume.affine
+
+
+def read_label_map(
+    path: AnyPath, labels: Mapping[int, str]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads a NIfTI label map.
+
+    Returns:
+        Labels, `uint8` of shape `(x, y, z, 1)`, and the affine, or `None` if the file has none.
+
+    Raises:
+        ValueError: If the file is unreadable, has other than 3 axes or an unknown label.
+    """
+    volume, voxels = _read_nifti(path)
+    if voxels.ndim != 3:
+        raise ValueError(f"{path} must have 3 axes. Received: shape {voxels.shape}")
+    with np.errstate(invalid="ignore"):  # what does not fit is found below
+        mask = voxels.astype(np.uint8)
+    known = np.isin(mask, list(labels)) & (mask == voxels)
+    if not known.all():
+        raise ValueError(
+            f"{path} must hold the labels {', '.join(map(str, labels))} only. "
+            f"Received: {voxels[~known][0]}"
+        )
+    has_affine = volume.header["qform_code"] or volume.header["sform_code"]
+    return mask[..., None], volume.affine if has_affine else None
+
+
+def read_bytes(path: AnyPath) -> bytes:
+    """Returns a file's content.
+
+    Raises:
+        ValueError: If it cannot be read, because of the file system or of a damaged zip file.
+    """
+    try:
+        return path.read_bytes()
+    # A RuntimeError is an encrypted member, a NotImplementedError an unknown compression.
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _decode(path: AnyPath) -> tuple[bytes, np.ndarray]:
+    """Returns a file's bytes and the pixels that they encode, of 8 bits a channel."""
+    encoded = read_bytes(path)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if pixels is None:
+        raise ValueError(f"{path} is not a readable image; replace it by an undamaged copy.")
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"{path} must have 8 bits a channel; convert it. Received: {pixels.dtype}")
+    return encoded, pixels
+
+
+def _read_nifti(path: AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
+    content = read_bytes(path)
+    try:
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        volume = nibabel.Nifti1Image.from_bytes(content)
+        stored = volume.dataobj
+        size = math.prod(stored.shape) * stored.dtype.itemsize
+        if not 0 <= size <= len(content) - stored.offset:  # before nibabel makes room for it
+            raise ValueError(
+                f"it has {len(content) - stored.offset} of the {size} bytes that its header tells"
+            )
+        voxels = np.asanyarray(stored)
+    except (
+        EOFError,
+        OSError,
+        ValueError,
+        zlib.error,
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        nibabel.wrapstruct.WrapStructError,
+    ) as error:
+        raise ValueError(f"{path} is not a readable NIfTI file: {error}") from error
+    if voxels.ndim not in (3, 4) or not voxels.size or voxels.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{path} must hold numbers along 3 axes, or 4 with channels last. "
+            f"Received: shape {voxels.shape} of {voxels.dtype}"
+        )
+    if not np.isfinite(volume.affine).all() or not np.linalg.det(volume.affine):
+        raise ValueError(
+            f"{path} must have an affine that can be inverted; convert it again from its source. "
+            f"Received: {volume.affine.tolist()}"
+        )
+    return volume, voxels
+
+
+def _check_same_grid(
+    path: AnyPath,
+    voxels: np.ndarray,
+    affine: np.ndarray | None,
+    expected_voxels: np.ndarray,
+    expected_affine: np.ndarray,
+) -> None:
+    size, expected_size = voxels.shape[:3], expected_voxels.shape[:3]
+    if size != expected_size:
+        raise ValueError(f"{path} must have its image's size, {expected_size}. Received: {size}")
+    if affine is None:
+        return
+    corners = [[*corner, 1] for corner in itertools.product(*((0, side - 1) for side in size))]
+    offset = np.linalg.norm((np.array(corners) @ (affine - expected_affine).T)[:, :3], axis=-1)
+    if offset.max() > nibabel.affines.voxel_sizes(expected_affine).min() / 2:
+        raise ValueError(
+            f"{path} must lie where its image lies, to half a voxel; correct its affine. "
+            f"Received: {offset.max():.1f} mm away"
+        )

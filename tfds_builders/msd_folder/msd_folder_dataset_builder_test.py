@@ -1,0 +1,138 @@
+"""The builder on generated archives in the publisher's layout."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from tfds_builders import _testing as testing
+from tfds_builders.msd_folder.msd_folder_dataset_builder import Builder, Config
+
+pytestmark = pytest.mark.no_backend
+
+
+class TestArchive(testing.VolumeTests):
+    builder = Builder
+    ids = ("hippocampus_001", "hippocampus_004", "hippocampus_006")
+    image = "imagesTr/{}.nii.gz"
+    mask = "labelsTr/{}.nii.gz"
+
+    @classmethod
+    def write_archive(cls, folder: Path) -> None:
+        super().write_archive(folder)
+        describe(folder)
+
+    @classmethod
+    def options(cls, archive: Path) -> dict[str, Any]:
+        return {"config": Config(folder=str(archive))}
+
+    def test_labels_are_named(self, archive) -> None:
+        names = {"0": "background", "1": "Anterior", "2": "Posterior"}
+        assert self.prepare(archive).info.metadata["labels"] == names
+        again = Builder(data_dir=archive.parent / "data", **self.options(archive))
+        assert again.info.metadata["labels"] == names
+        describe(archive, labels={"Posterior": 2, "background": 0, "Anterior": 1})
+        assert self.prepare(archive).info.metadata["labels"] == names
+
+    def test_channels_in_files_of_their_own_are_joined(self, archive) -> None:
+        split_channels(archive)
+        examples = self.read(archive)
+        for number, id_ in enumerate(self.ids):
+            image = examples[id_]["image"]
+            assert image.shape[3] == 2
+            np.testing.assert_array_equal(image[..., 0], testing.voxels(number))
+            np.testing.assert_array_equal(image[..., 1], testing.voxels(number) / 2)
+
+    def test_channels_in_one_file_are_kept(self, archive) -> None:
+        describe(archive, modality={"0": "T1", "1": "T2"})
+        for number in range(3):
+            volume = np.stack([testing.voxels(number), testing.voxels(number) * 2], axis=-1)
+            testing.write_volume(self.file(archive, self.image, number), volume)
+        np.testing.assert_array_equal(self.read(archive)[self.ids[2]]["image"], volume)
+
+    def test_another_number_of_channels_is_refused(self, archive) -> None:
+        volume = np.stack([testing.voxels(1), testing.voxels(1)], axis=-1)
+        testing.write_volume(self.file(archive, self.image, 1), volume)
+        self.refuse(archive, r"004.nii.gz must have as many .* 1. Received: shape \(5, 5, 6, 2\)")
+
+    def test_a_missing_channel_is_named(self, archive) -> None:
+        split_channels(archive)
+        (archive / "imagesTr" / "hippocampus_004_0001.nii.gz").unlink()
+        self.refuse(archive, "files _0000, _0001 for hippocampus_004, .* Received: _0000")
+
+    def test_channels_of_different_size_are_refused(self, archive) -> None:
+        split_channels(archive)
+        path = archive / "imagesTr" / "hippocampus_004_0001.nii.gz"
+        testing.write_volume(path, testing.voxels(2))
+        self.refuse(archive, r"_0001.nii.gz must have its image's size, \(5, 5, 6\)")
+
+    def test_a_folder_short_of_its_count_is_refused(self, archive) -> None:
+        describe(archive, numTraining=5)
+        self.refuse(archive, "imagesTr and labelsTr .* must have 5 files each; .* 3, 2 too few")
+
+    def test_a_changed_volume_is_prepared_anew(self, archive) -> None:
+        first = self.prepare(archive).data_path
+        testing.write_volume(self.file(archive, self.image, 1), testing.voxels(1) + np.int16(1))
+        assert self.prepare(archive).data_path != first
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("", "dataset.json cannot be read"),
+            ("[]", "dataset.json must hold an object with the object labels"),
+            ('{"labels": ["background"]}', "dataset.json must hold an object with the object"),
+            ('{"labels": {"kidney": [1, 2]}}', "an integer of its own from 0 to 255.*kidney"),
+            ('{"labels": {"a": 1, "b": 1}}', "an integer of its own from 0 to 255"),
+            ('{"labels": {"0": "a", "256": "b"}}', "an integer of its own from 0 to 255"),
+            ('{"labels": {"0": "a"}, "numTraining": "3"}', "numTraining by an integer.*'3'"),
+            ('{"labels": {"x": "a"}}', "an integer of its own from 0 to 255"),
+        ],
+    )
+    def test_a_damaged_description_is_refused(self, archive, content, message) -> None:
+        (archive / "dataset.json").write_text(content)
+        self.refuse(archive, message)
+
+    def test_no_description_is_refused(self, archive) -> None:
+        (archive / "dataset.json").unlink()
+        self.refuse(
+            archive, "must hold dataset.json, imagesTr, labelsTr. Received: no dataset.json"
+        )
+
+
+def describe(folder: Path, **changes: Any) -> None:
+    """Writes `dataset.json` as the Decathlon does, with changes."""
+    described = {
+        "name": "Hippocampus",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "Anterior", "2": "Posterior"},
+        "numTraining": 3,
+        "training": [{"image": "./imagesTr/hippocampus_001.nii.gz"}],
+    }
+    (folder / "dataset.json").write_text(json.dumps(described | changes))
+
+
+def split_channels(folder: Path) -> None:
+    """Makes it nnU-Net's layout, with two channels a case."""
+    for number, path in enumerate(sorted((folder / "imagesTr").iterdir())):
+        id_ = path.name.removesuffix(".nii.gz")
+        path.rename(path.with_name(f"{id_}_0000.nii.gz"))
+        testing.write_volume(
+            path.with_name(f"{id_}_0001.nii.gz"), (testing.voxels(number) / 2).astype("float32")
+        )
+    describe(
+        folder,
+        channel_names={"0": "T1", "1": "T2"},
+        labels={"background": 0, "Anterior": 1, "Posterior": 2},
+        file_ending=".nii.gz",
+    )
+
+
+class MsdFolderTest(testing.BuilderTestCase):
+    ARCHIVE = TestArchive
+
+
+if __name__ == "__main__":
+    tfds.testing.test_main()

@@ -1,0 +1,109 @@
+"""TUCC: thyroid nodules in ultrasound cine clips."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import h5py
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_builders._reading import Case, ImageBuilder, binary_mask, encode_png
+
+ARCHIVE = "dataset.hdf5"
+ARRAYS = ("image", "mask", "annot_id", "frame_num")
+
+
+class Builder(ImageBuilder):
+    """Streams the frames out of the publisher's HDF5 file, one by one."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        f"Download {ARCHIVE} of the dataset Thyroid Ultrasound Cine-clip from "
+        "https://aimi.stanford.edu/datasets/thyroid-ultrasound-cine-clip and put it there."
+    )
+    NUM_CLIPS = 192
+    LABELS: ClassVar = {0: "tissue", 1: "nodule"}
+    HOMEPAGE = "https://aimi.stanford.edu/datasets/thyroid-ultrasound-cine-clip"
+    GROUP = "The patient: what `annot_id` says before its underscore."
+
+    def _cases(self, folder: Path) -> Iterator[Case]:
+        path = folder / ARCHIVE
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+        with _open(path) as file, _damage_named(path):
+            clips = [_text(value).strip("_") for value in file["annot_id"][:]]
+            frames = [_text(value).strip("_") for value in file["frame_num"][:]]
+        self._check_count(f"{path} must have {self.NUM_CLIPS} clips", set(clips), self.NUM_CLIPS)
+        seen = set()
+        for clip, frame in zip(clips, frames, strict=True):
+            if not frame.isdecimal():
+                raise ValueError(f"{path} must number its frames in frame_num. Received: {frame!r}")
+            id_ = f"{clip}_frame{int(frame):04d}"
+            if id_ in seen:
+                raise ValueError(f"{path} must hold each frame once. Received: {id_} twice")
+            seen.add(id_)
+            patient, _, _ = clip.partition("_")
+            yield Case(id_, (path,), (path,), group=patient)
+
+    def _generate_examples(self, cases: list[Case]) -> Iterator[tuple[str, dict[str, Any]]]:
+        (path,) = cases[0].images
+        with _open(path) as file:
+            for index, case in enumerate(cases):  # as many as frames, in the file's order
+                with _damage_named(path, f"at frame {index} "):
+                    pixels, mask = file["image"][index], file["mask"][index]
+                mask = binary_mask(mask, pixels.shape[:2], f"mask {index} in {path}")
+                yield (
+                    case.id,
+                    {
+                        "image": encode_png(pixels[..., ::-1] if pixels.ndim == 3 else pixels),
+                        "segmentation_mask": encode_png(mask),
+                        "id": case.id,
+                        "group": case.group,
+                    },
+                )
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path, where: str = "") -> Iterator[None]:
+    """Turns what h5py raises on a damaged file into one kind of error that names the file."""
+    try:
+        yield
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged {where}({error}); download it again.") from error
+
+
+def _open(path: Path) -> h5py.File:
+    """Opens the publisher's file, with as many frames in each array as in any other."""
+    with _damage_named(path):
+        # The cache holds what is compressed together, so that it is decompressed once.
+        file = h5py.File(path, "r", rdcc_nbytes=2**28)
+        links = {name: file.get(name, getlink=True) for name in ARRAYS}
+        arrays = {name: file.get(name) for name in ARRAYS if isinstance(links[name], h5py.HardLink)}
+        # An external or virtual array would be read from elsewhere than this file.
+        own = {
+            name: array
+            for name, array in arrays.items()
+            if isinstance(array, h5py.Dataset) and not array.external and not array.is_virtual
+        }
+        shapes = {name: array.shape for name, array in own.items()}
+        dtypes = {own[name].dtype for name in ("image", "mask") if name in own}
+    if missing := [name for name in ARRAYS if name not in own]:
+        raise ValueError(f"{path} must hold the array {missing[0]}; download it again.")
+    color = shapes["image"][3:]
+    if (
+        len({shape[:1] for shape in shapes.values()}) != 1
+        or dtypes != {np.dtype(np.uint8)}
+        or len(shapes["image"]) not in (3, 4)
+        or color not in ((), (1,), (3,))
+    ):
+        raise ValueError(
+            f"{path} must hold frames of 8 bits, as many in each array; download it again. "
+            f"Received: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}"
+        )
+    return file
+
+
+def _text(value: bytes | str | np.integer) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
