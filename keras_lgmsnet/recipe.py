@@ -23,8 +23,8 @@ class Data:
     """The images and what is done to them before the network.
 
     Args:
-        source: Name of a TFDS builder, such as `"isic2018_task1"`, or `"synthetic"` for generated
-            ultrasound-like images.
+        source: Name of a TFDS builder, such as `"isic2018_task1"` or `"busi/all"`, or
+            `"synthetic"` for generated ultrasound-like images.
         image_size: `(height, width)` in pixels that images and masks are resized to; both
             divisible by 32.
         interpolation: How images are resized, `"linear"` or `"lanczos"`; masks always to the
@@ -42,6 +42,7 @@ class Data:
         augmentation: `"rotate_flip"` (random rotations by multiples of 90° and flips),
             `"kvasir"` (flips, colour jitter, affine and elastic changes), or `None`.
         num_images: How many images to generate; only for `source="synthetic"`.
+        allow_incomplete: Whether to go on with an archive short of its published count.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Data:
     preprocessing: Literal["imagenet", "published"] = "imagenet"
     augmentation: Literal["rotate_flip", "kvasir"] | None = "rotate_flip"
     num_images: int | None = None
+    allow_incomplete: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)

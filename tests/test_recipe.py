@@ -31,6 +31,7 @@ def test_defaults_are_the_published_settings() -> None:
             "preprocessing": "imagenet",
             "augmentation": "rotate_flip",
             "num_images": None,
+            "allow_incomplete": False,
         },
         "model": {
             "num_classes": 1,
@@ -70,7 +71,11 @@ def test_recipes_are_frozen() -> None:
         (lambda: Data(source="x", validation_fraction=1), r"must lie between 0 and 1.*1.0"),
         (lambda: Data(source="x", split_seed=-1), r"data.split_seed must not be negative"),
         (lambda: Data(source="x", preprocessing="no"), r"'imagenet' or 'published'. .*'no'"),
-        (lambda: Data(source="x", augmentation="no"), r"'rotate_flip' or 'kvasir' or None. Received: 'no'"),
+        (lambda: Data(source="x", augmentation="no"), r"'kvasir' or None. Received: 'no'"),
+        (lambda: Data(source="x", test_fraction=1), r"data.test_fraction must lie in \[0, 1\)"),
+        (lambda: Data(source="x", num_folds=1), r"data.num_folds must be at least 2"),
+        (lambda: Data(source="x", num_folds=5, fold=5), r"data.fold must lie below"),
+        (lambda: Data(source="x", fold=1), r"data.fold must lie below"),
         (lambda: Data(source="synthetic"), r"data.num_images must be at least 2"),
         (lambda: Data(source="synthetic", num_images=1), r"at least 2 .*Received: 1"),
         (lambda: Data(source="x", num_images=5), r"data.num_images must be None.*Received: 5"),
@@ -215,7 +220,8 @@ def test_bundled_recipe_names(name, tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.parametrize("name", ["nothing", "mine/isic.py", "../recipes/isic.py", ""])
 def test_absent_recipe_lists_the_bundled(name, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"bundled recipes are: busi, isic, kvasir, quickstart, tnscui"):
+    bundled = "busi, image_folder, isic, kvasir, quickstart, tnscui"
+    with pytest.raises(FileNotFoundError, match=f"bundled recipes are: {bundled}"):
         load_recipe(name)
 
 

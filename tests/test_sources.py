@@ -1,6 +1,7 @@
 """A recipe's images, from wherever they come."""
 
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ def loaded(monkeypatch) -> list[tuple]:
     """What `load_examples`, which returns two empty images, was called with."""
     calls = []
 
-    def load(builder, image_size, manual_dir, data_dir, interpolation, progress) -> Examples:
+    def load(builder, image_size, manual_dir, data_dir, **options) -> Examples:
         calls.append((builder, image_size, manual_dir, data_dir))
-        assert interpolation == "linear"
+        assert options == {"interpolation": "linear", "allow_incomplete": False, "progress": ANY}
         shape = (2, *image_size)
         return Examples(["a", "b"], np.zeros((*shape, 3), "uint8"), np.zeros((*shape, 1), "uint8"))
 

@@ -43,6 +43,7 @@ def read_examples(
             manual_dir,
             data_dir,
             interpolation=data.interpolation,
+            allow_incomplete=data.allow_incomplete,
             progress=sys.stderr.isatty(),
         )
     num_classes = examples.segmentation_masks.shape[-1]
