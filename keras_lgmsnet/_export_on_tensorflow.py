@@ -124,7 +124,7 @@ def _describe_input(data: Data) -> dict[str, Any]:
         "name": "image",
         "shape": [None, *data.image_size, 3],
         "dtype": "float32",
-        "resize": "linear",
+        "resize": data.interpolation,
         "channel_order": "BGR" if data.preprocessing == "published" else "RGB",
         "formula": "(pixel - mean) / std by channel, for pixel values from 0 to 255",
         "mean": (-255 * black / (white - black)).tolist(),

@@ -174,6 +174,7 @@ def train(
             for name, label in (("iou", "IoU"), ("f1", "F1"))
         )
         click.echo(f"Validation {', '.join(scores)} over {len(split_seeds)} splits.")
+        click.echo(summary["caution"])
         return
     training.train(resolved, run_directory, **options)
     metrics = read_json(run_directory, "metrics.json")

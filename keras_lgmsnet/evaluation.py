@@ -277,8 +277,14 @@ def _read_images(
                 "Runs can be compared at one image_size only, since their masks differ otherwise. "
                 f"Received: {_size(first)} in {first.directory}, {_size(run)} in {run.directory}"
             )
+        if run.recipe.data.interpolation != first.recipe.data.interpolation:
+            raise ValueError(
+                "Runs can be compared on images resized in one way only. Received: "
+                f"{first.recipe.data.interpolation} in {first.directory}, "
+                f"{run.recipe.data.interpolation} in {run.directory}"
+            )
         if dataset is None and (
-            run.recipe.data.source != first.recipe.data.source
+            _builder(run.recipe.data.source) != _builder(first.recipe.data.source)
             or set(run.subset_ids) != set(first.subset_ids)
         ):
             raise ValueError(
@@ -291,13 +297,18 @@ def _read_images(
         return examples.subset(first.subset_ids)
     for run in runs:
         trained_on = set(run.train_ids) & set(examples.ids)
-        if dataset == run.recipe.data.source and trained_on:
+        if _builder(dataset) == _builder(run.recipe.data.source) and trained_on:
             raise ValueError(
                 f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
                 f"images of {dataset}, such as {min(trained_on)}: leave --dataset (dataset=) out "
                 f"to score its {run.subset} images."
             )
     return examples
+
+
+def _builder(source: str) -> str:
+    """Return a dataset's name without its config, which only chooses among its images."""
+    return source.partition("/")[0]
 
 
 def _cautions(runs: Sequence[_Run], dataset: str | None) -> list[str]:

@@ -85,8 +85,8 @@ def predict(
         images: Image files, see `keras_lgmsnet.image_files.read_image`, and folders, which are
             looked through as by `find_images`, earlier outputs left out.
         output_directory: Where to write; absent or empty.
-        tiles: By default an image is resized to the size trained on and its probabilities are
-            resized back, both linearly. With `tiles`, tiles of the size trained on go over the
+        tiles: By default an image is resized as for training and its probabilities are resized
+            back linearly. With `tiles`, tiles of the size trained on go over the
             image as it is, for images with more detail than the network saw at a time.
         overlap: Smallest share of its side that a tile has in common with the next, in [0, 1).
         probabilities: Whether to write the probabilities.
@@ -235,7 +235,10 @@ def _unique_name(relative: Path, taken: set[str]) -> str:
     """Return the path without its suffix, made unique also where case does not count."""
     # Short enough for a suffix and a prefix to fit into the 255 bytes of a file name.
     stem = printable(relative.stem).encode()[:200].decode(errors="ignore")
-    name = printable(relative.parent / stem)
+    # No folder may be named as a picture: `scan.jpg` becomes `scan.png`.
+    parts = relative.parent.parts
+    folders = [f"{part}_" if part.lower().endswith(".png") else part for part in parts]
+    name = printable(Path(*folders) / stem)
     for candidate in itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2))):
         key = unicodedata.normalize("NFC", candidate).casefold()
         if key not in taken:

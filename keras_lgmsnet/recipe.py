@@ -66,7 +66,7 @@ class Data:
             self, "validation_fraction", 0 < self.validation_fraction < 1, "lie between 0 and 1"
         )
         _require(self, "test_fraction", 0 <= self.test_fraction < 1, "lie in [0, 1)")
-        _require(self, "split_seed", self.split_seed >= 0, "not be negative")
+        _require(self, "split_seed", 0 <= self.split_seed < 2**32, "lie in [0, 2**32)")
         _require(self, "num_folds", self.num_folds is None or self.num_folds >= 2, "be at least 2")
         _require(self, "fold", 0 <= self.fold < (self.num_folds or 1), "lie below data.num_folds")
         if self.source == "synthetic":

@@ -147,18 +147,20 @@ def train_splits(
         )
     if not resume:
         _require_unused(directory)
+    recipes = {  # all at once, so that a seed out of range is known before anything is trained
+        seed: dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split_seed=seed))
+        for seed in seeds
+    }
     means = []
-    for seed in seeds:
+    for seed, of_split in recipes.items():
         run = directory / f"split-{seed}"
-        of_split = dataclasses.replace(
-            recipe, data=dataclasses.replace(recipe.data, split_seed=seed)
-        )
         begun = resume and (run / "recipe.json").exists()
         train(of_split, run, manual_dir=manual_dir, data_dir=data_dir, resume=begun)
         means.append(read_json(run, "metrics.json", "means")["means"])
     scores = {name: [of_run[name] for of_run in means] for name in means[0]}
     summary = {
         "seeds": list(seeds),
+        "caution": CAUTION,
         "mean": {name: statistics.mean(values) for name, values in scores.items()},
         "standard_deviation": {name: statistics.stdev(values) for name, values in scores.items()},
         "runs": scores,
@@ -256,7 +258,11 @@ def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def _require_unused(run_directory: Path) -> None:
-    if run_directory.exists() and (not run_directory.is_dir() or any(run_directory.iterdir())):
+    # A run killed in its first write leaves no more than that.
+    if run_directory.exists() and (
+        not run_directory.is_dir()
+        or any(not path.name.startswith(".unfinished-") for path in run_directory.iterdir())
+    ):
         raise FileExistsError(
             f"{run_directory} is in use: choose another run directory, or continue the run in "
             "it with --resume (resume=True)."

@@ -245,6 +245,26 @@ def test_images_trained_on_are_not_scored(run: Path) -> None:
     assert not (run / "evaluation-synthetic").exists()
 
 
+def test_another_config_of_the_dataset_trained_on_is_not_unseen(
+    run: Path, unseen: Examples
+) -> None:
+    recipe = read_json(run, "recipe.json")
+    recipe["recipe"]["data"] |= {"source": "unseen/all", "num_images": None}
+    write_json(run / "recipe.json", recipe)
+    write_json(run / "splits.json", {"train": unseen.ids[:1], "validation": unseen.ids[1:]})
+    with pytest.raises(ValueError, match=r"was trained on 1 of .* images of unseen"):
+        evaluate(run, dataset="unseen")
+
+
+def test_runs_on_images_resized_otherwise_are_not_compared(run: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other")
+    recipe = read_json(other, "recipe.json")
+    recipe["recipe"]["data"]["interpolation"] = "lanczos"
+    write_json(other / "recipe.json", recipe)
+    with pytest.raises(ValueError, match=r"one way only. Received: linear in .*, lanczos in"):
+        evaluate(run, against=other)
+
+
 def test_unknown_dataset(run: Path) -> None:
     with pytest.raises(ValueError, match=r"must be one of .*isic2018_task1.*builder='ph3'"):
         evaluate(run, dataset="ph3")

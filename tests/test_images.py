@@ -7,7 +7,13 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_lgmsnet.data.augmentation import Augmentation
-from keras_lgmsnet.data.images import Examples, ImageBatches, load_examples, preprocess
+from keras_lgmsnet.data.images import (
+    Examples,
+    ImageBatches,
+    load_examples,
+    preprocess,
+    resize_image,
+)
 from tfds_builders.isic2018_task1.isic2018_task1_dataset_builder import IMAGES, Builder
 from tfds_builders.isic2018_task1.isic2018_task1_dataset_builder_test import IDS, write_archive
 
@@ -65,6 +71,17 @@ def test_subset_follows_the_order_of_the_ids() -> None:
 def test_subset_of_an_unknown_id_is_refused() -> None:
     with pytest.raises(ValueError, match=r"4 loaded examples. Received: 'id7'"):
         make_examples(4).subset(["id1", "id7"])
+
+
+# resize_image
+
+
+@pytest.mark.no_backend
+def test_images_are_resized_as_asked() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype="uint8")
+    for name, flag in (("linear", cv2.INTER_LINEAR), ("lanczos", cv2.INTER_LANCZOS4)):
+        expected = cv2.resize(image, (32, 64), interpolation=flag)
+        np.testing.assert_array_equal(resize_image(image, (64, 32), name), expected)
 
 
 # load_examples

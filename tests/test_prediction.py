@@ -181,6 +181,15 @@ class TestFolders:
         for row in rows:
             assert (tmp_path / "out/masks" / f"{row.name}.png").exists()
 
+    def test_a_folder_named_as_a_picture(self, run: Path, tmp_path: Path) -> None:
+        black = np.zeros((8, 8, 3), "uint8")
+        save(tmp_path / "in/scan.jpg", black)
+        save(tmp_path / "in/scan.png/x.png", black)
+        rows = predict(run, tmp_path / "in", tmp_path / "out")
+        assert [row.name for row in rows] == ["scan", "scan.png_/x"]
+        assert (tmp_path / "out/masks/scan.png").is_file()
+        assert (tmp_path / "out/masks/scan.png_/x.png").is_file()
+
     def test_equal_names_do_not_overwrite_each_other(self, run: Path, tmp_path: Path) -> None:
         white, black = square(8, 8, 0, 0, 8), square(8, 8, 0, 0, 0)
         images = [

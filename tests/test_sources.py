@@ -14,7 +14,9 @@ from keras_lgmsnet.recipe import Data, Model, Recipe
 pytestmark = pytest.mark.no_backend
 
 GENERATED = Recipe(data=Data(source="synthetic", num_images=3, image_size=(32, 64)))
-READ = Recipe(data=Data(source="busi", image_size=(32, 64)))
+READ = Recipe(
+    data=Data(source="busi", image_size=(32, 64), interpolation="lanczos", allow_incomplete=True)
+)
 
 
 @pytest.fixture
@@ -23,8 +25,7 @@ def loaded(monkeypatch) -> list[tuple]:
     calls = []
 
     def load(builder, image_size, manual_dir, data_dir, **options) -> Examples:
-        calls.append((builder, image_size, manual_dir, data_dir))
-        assert options == {"interpolation": "linear", "allow_incomplete": False, "progress": ANY}
+        calls.append((builder, image_size, manual_dir, data_dir, options))
         shape = (2, *image_size)
         return Examples(["a", "b"], np.zeros((*shape, 3), "uint8"), np.zeros((*shape, 1), "uint8"))
 
@@ -42,13 +43,19 @@ def test_generated_images(source, loaded) -> None:
 
 def test_a_dataset(loaded) -> None:
     assert read_examples(READ, Path("m"), "d").ids == ["a", "b"]
-    assert loaded == [("busi", (32, 64), Path("m"), "d")]
+    options = {"interpolation": "lanczos", "allow_incomplete": True, "progress": ANY}
+    assert loaded == [("busi", (32, 64), Path("m"), "d", options)]
 
 
 @pytest.mark.parametrize("recipe", [GENERATED, READ])
 def test_another_dataset_at_the_recipes_size(recipe, loaded) -> None:
     read_examples(recipe, source="ph2")
-    assert loaded == [("ph2", (32, 64), None, None)]
+    options = {
+        "interpolation": recipe.data.interpolation,
+        "allow_incomplete": False,  # the recipe allows it of its own dataset only
+        "progress": ANY,
+    }
+    assert loaded == [("ph2", (32, 64), None, None, options)]
 
 
 def test_another_recipes_generated_images_are_unknown() -> None:

@@ -218,9 +218,22 @@ def test_splits_are_trained_one_by_one_and_summarised(tmp_path: Path, monkeypatc
         assert read_recipe(directory / f"split-{seed}").data.split_seed == seed
         ious.append(read_json(directory / f"split-{seed}", "metrics.json")["means"]["iou"])
     assert summary["seeds"] == [41, 64]
+    assert "same images" in summary["caution"]
     assert summary["runs"]["iou"] == ious
     assert summary["mean"]["iou"] == pytest.approx(sum(ious) / 2)
     assert summary["standard_deviation"]["iou"] == pytest.approx(abs(ious[0] - ious[1]) / 2**0.5)
+
+
+def test_a_seed_out_of_range_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data.split_seed must lie in"):
+        training.train_splits(RECIPE, tmp_path / "runs", (41, 2**32))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_killed_in_its_first_write_may_begin_again(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".unfinished-recipe.json").touch()
+    training._require_unused(tmp_path / "run")
 
 
 @pytest.mark.parametrize("seeds", [(), (41,), (41, 64, 41)])

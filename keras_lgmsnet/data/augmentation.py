@@ -82,6 +82,8 @@ class Augmentation:
         return image, segmentation_mask
 
 
+# The ranges are the published ones; their libraries' arithmetic differs in details, such as the
+# order of the colour changes, and the strength of the elastic change is ours.
 KVASIR = Augmentation(rotate=False, color_jitter=0.5, affine=0.5, elastic=0.5)
 
 # By the name that a recipe gives.

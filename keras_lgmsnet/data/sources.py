@@ -24,7 +24,8 @@ def read_examples(
         source: Name of a dataset to read instead of the recipe's.
 
     Raises:
-        ValueError: If the dataset is unknown or damaged, or has other classes than the model.
+        ValueError: If the dataset is incomplete (of the recipe's own, without
+            `data.allow_incomplete`), unknown or damaged, or has other classes than the model.
         FileNotFoundError: If the dataset is neither prepared nor downloaded.
 
     Example:
@@ -43,7 +44,8 @@ def read_examples(
             manual_dir,
             data_dir,
             interpolation=data.interpolation,
-            allow_incomplete=data.allow_incomplete,
+            # Leave for its own dataset says nothing of another.
+            allow_incomplete=data.allow_incomplete and source == data.source,
             progress=sys.stderr.isatty(),
         )
     num_classes = examples.segmentation_masks.shape[-1]
