@@ -3,8 +3,8 @@
     lgms-train recipes/quickstart.py
 
 Hardware: 2 CPU cores.
-Time: 7.5 minutes on TensorFlow, on a machine that was busy otherwise.
-Expected: validation IoU 0.71, F1 0.78, from one run.
+Time: 4 minutes on TensorFlow, the installation included; twice that on a busy machine.
+Expected: validation IoU 0.70 to 0.71, F1 0.78, from two runs.
 
 The published learning rate is meant for tens of thousands of steps; these few hundred want more.
 """
