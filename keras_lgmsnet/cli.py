@@ -110,6 +110,15 @@ _manual_dir_option = click.option(
     type=click.Path(path_type=Path),
     help="Folder with the dataset's archives, as downloaded from its publisher.",
 )
+_output_option = click.option(
+    "-o",
+    "--output",
+    "output_directory",
+    metavar="OUT",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to write; absent or empty.",
+)
 _data_dir_option = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -252,15 +261,7 @@ def evaluate(
 
 @click.command()
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "output_directory",
-    metavar="OUT",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder to write; absent or empty.",
-)
+@_output_option
 @click.option(
     "--format",
     "formats",
@@ -287,15 +288,7 @@ def export(run_directory: Path, output_directory: Path, formats: tuple[str, ...]
 @click.argument(
     "images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-@click.option(
-    "-o",
-    "--output",
-    "output_directory",
-    metavar="OUT",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder to write; absent or empty.",
-)
+@_output_option
 @click.option(
     "--tiles",
     is_flag=True,
