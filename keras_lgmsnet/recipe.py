@@ -111,6 +111,8 @@ class Training:
         weight_decay: L2 penalty on every trainable tensor, as in `torch.optim.SGD`.
         seed: Seed of the initial weights, the image order and the augmentation.
         precision: Keras dtype policy of the network; losses and metrics are float32 under each.
+        num_devices: GPUs of this host (where there is none: the backend's CPU devices) that share
+            each batch, in equal parts; more than 1 on JAX and TensorFlow only.
     """
 
     epochs: int = 500
@@ -120,6 +122,7 @@ class Training:
     weight_decay: float = 1e-4
     seed: int = 0
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    num_devices: int = 1
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -129,6 +132,12 @@ class Training:
         _require(self, "momentum", 0 <= self.momentum < 1, "lie in [0, 1)")
         _require(self, "weight_decay", 0 <= self.weight_decay < float("inf"), "not be negative")
         _require(self, "seed", 0 <= self.seed < 2**32, "lie in [0, 2**32)")
+        _require(
+            self,
+            "num_devices",
+            self.num_devices >= 1 and self.batch_size % self.num_devices == 0,
+            "be at least 1 and divide training.batch_size",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,10 @@
 - `checkpoint-NNNN.keras`: the network after that many epochs, the last finished one, with its
   optimizer's state.
 - `model.keras`: the best network, in float32.
-- `history.csv`, `metrics.json`, `per_image.csv`, `report.html`: the outcome.
+- `history.csv`, `tensorboard/`: the curves.
+- `metrics.json`, `per_image.csv`, `report.html`: the outcome.
 - `evaluation-NAME/`: what `keras_lgmsnet.evaluation` found.
+- `.lock`: held by the process that trains.
 """
 
 import csv
@@ -23,7 +25,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from keras_lgmsnet.recipe import Recipe
+
+_LOCK = ".lock"
 
 
 def read_recipe(run_directory: Path) -> Recipe:
@@ -104,8 +110,47 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # a power cut must not leave the new name on an empty file
         os.replace(temporary, path)
+        _sync_names(path.parent)  # nor may what follows outlive the new name
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(run_directory: Path) -> Iterator[None]:
+    """Keep other processes from training in a run directory; ends with this process at the latest.
+
+    Raises:
+        BlockingIOError: If another process trains in it.
+    """
+    try:
+        with filelock.FileLock(run_directory / _LOCK, blocking=False):
+            yield
+    except filelock.Timeout as error:
+        raise BlockingIOError(
+            f"Another process is training in {run_directory}: wait for it, or choose another run "
+            "directory."
+        ) from error
+
+
+def require_unused(directory: Path, else_: str = "") -> None:
+    """Raise `FileExistsError` unless the directory is absent or empty.
+
+    What a command leaves that was killed in its first write does not count.
+
+    Args:
+        directory: Where a command is to write.
+        else_: What the user may do besides choosing another directory.
+    """
+    if directory.exists() and (
+        not directory.is_dir()
+        or any(
+            path.name != _LOCK and not path.name.startswith(".unfinished-")
+            for path in directory.iterdir()
+        )
+    ):
+        raise FileExistsError(
+            f"{directory} is in use: choose another directory, absent or empty{else_}."
+        )
 
 
 def require_writable(directory: Path) -> None:
@@ -117,3 +162,13 @@ def require_writable(directory: Path) -> None:
             pass
     except OSError as error:
         raise OSError(f"{directory} cannot be written to: {error.strerror}.") from error
+
+
+def _sync_names(directory: Path) -> None:
+    """Bring the directory's list of names to the disk, where the system lets it be opened."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -4,21 +4,25 @@ import dataclasses
 import importlib
 import math
 import platform
+import shutil
 import statistics
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
+from tensorboardX import SummaryWriter
 
 import keras_lgmsnet
 from keras_lgmsnet.data.augmentation import AUGMENTATIONS
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.data.sources import read_examples
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
+from keras_lgmsnet.distribution import DivisibleBatches, data_parallel
 from keras_lgmsnet.fingerprint import Fingerprint
 from keras_lgmsnet.losses import BCEDiceLoss
 from keras_lgmsnet.metrics import ImageF1, ImageIoU
@@ -28,14 +32,18 @@ from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.report import render_report
 from keras_lgmsnet.run_directory import (
     atomic_write,
+    lock,
     read_json,
     read_recipe,
+    require_unused,
     require_writable,
     write_csv,
     write_json,
     write_text,
 )
 from keras_lgmsnet.scoring import CAUTION, THRESHOLD, describe_convention, score_images
+
+_OR_RESUME = ", or continue the run in it with --resume (resume=True)"
 
 
 def train(
@@ -69,41 +77,21 @@ def train(
     """
     run_directory = Path(run_directory)
     _require_usable(run_directory, recipe, resume)
-    keras.utils.set_random_seed(recipe.training.seed)
+    scope = data_parallel(recipe.training.num_devices)
+    _make_deterministic(recipe.training.seed)
     # A network that cannot be built should not wait for the data to be read.
-    model = _build_network(recipe, recipe.training.precision)
-    training, validation, splits = _read_and_split(recipe, manual_dir, data_dir)
-    _begin(run_directory, recipe, training, splits, resume)
-
-    batches = ImageBatches(
-        training,
-        recipe.training.batch_size,
-        preprocessing=recipe.data.preprocessing,
-        augmentation=AUGMENTATIONS[recipe.data.augmentation],
-        shuffle=True,
-        seed=recipe.training.seed,
-    )
-    validation_batches = ImageBatches(
-        validation, recipe.training.batch_size, preprocessing=recipe.data.preprocessing
-    )
-    total_steps = recipe.training.epochs * len(batches)
-    _compile(model, recipe, total_steps)
+    with scope():
+        model = _build_network(recipe, recipe.training.precision)
     # A network saved under mixed precision would load as mixed wherever it is used.
     float32_network = _build_network(recipe, "float32")
-    _compile(float32_network, recipe, total_steps)
-    finished = _FinishedEpochs(run_directory, float32_network)
-    if finished.history:
-        _load_weights(model, finished.checkpoint)
-    model.fit(
-        batches,
-        validation_data=validation_batches,
-        initial_epoch=len(finished.history),
-        epochs=recipe.training.epochs,
-        shuffle=False,  # the batches shuffle themselves, reproducibly
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch), finished],
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    _evaluate(finished, recipe, validation_batches)
+    training, validation, splits = _read_and_split(recipe, manual_dir, data_dir)
+
+    run_directory.mkdir(parents=True, exist_ok=True)
+    with lock(run_directory):
+        _begin(run_directory, recipe, training, splits, resume)
+        finished = _FinishedEpochs(run_directory, float32_network)
+        _fit(model, scope, recipe, training, validation, finished)
+        _evaluate(finished, recipe, validation)
     return run_directory
 
 
@@ -146,7 +134,7 @@ def train_splits(
             f"A mean over splits needs two seeds or more, each once. Received: {tuple(seeds)}"
         )
     if not resume:
-        _require_unused(directory)
+        require_unused(directory, _OR_RESUME)
     recipes = {  # all at once, so that a seed out of range is known before anything is trained
         seed: dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split_seed=seed))
         for seed in seeds
@@ -169,6 +157,33 @@ def train_splits(
     return directory
 
 
+class _TensorBoard(AbstractContextManager):
+    """The curves for TensorBoard, training and validation in one chart; open while in context."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __enter__(self) -> Self:
+        # What a killed run wrote may lack an epoch, or hold one that was not finished.
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+        self.training, self.validation = (
+            SummaryWriter(str(self.directory / part)) for part in ("training", "validation")
+        )
+        return self
+
+    def write(self, epoch: int, row: dict[str, float]) -> None:
+        for name, value in row.items():
+            writer = self.validation if name.startswith("val_") else self.training
+            writer.add_scalar(name.removeprefix("val_"), value, epoch)
+        self.training.flush()
+        self.validation.flush()
+
+    def __exit__(self, *error: object) -> None:
+        self.training.close()
+        self.validation.close()
+
+
 class _FinishedEpochs(keras.callbacks.Callback):
     """The finished epochs of a run; commits each as it ends.
 
@@ -180,6 +195,7 @@ class _FinishedEpochs(keras.callbacks.Callback):
         super().__init__()
         self.run_directory = run_directory
         self.float32_network = float32_network
+        self.tensorboard = _TensorBoard(run_directory / "tensorboard")
         self.history: list[dict[str, float]] = []
         if (run_directory / "state.json").exists():
             self.history = read_json(run_directory, "state.json", "history")["history"]
@@ -197,6 +213,8 @@ class _FinishedEpochs(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self.history:
             self._derive()  # the run may have been killed before it came to that
+        for epoch, row in enumerate(self.history, start=1):
+            self.tensorboard.write(epoch, row)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         self._require_finite(logs["loss"], f"step {batch + 1} of epoch {len(self.history) + 1}")
@@ -210,6 +228,7 @@ class _FinishedEpochs(keras.callbacks.Callback):
             self.model.save(path)
         write_json(self.run_directory / "state.json", {"history": self.history})
         self._derive()
+        self.tensorboard.write(len(self.history), self.history[-1])
 
     def _derive(self) -> None:
         """Bring everything that follows from `state.json` up to date."""
@@ -235,7 +254,7 @@ class _FinishedEpochs(keras.callbacks.Callback):
 def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse, before any work, a directory that this run must not or cannot write to."""
     if not resume:
-        _require_unused(run_directory)
+        require_unused(run_directory, _OR_RESUME)
     require_writable(run_directory)
     if resume:
         begun = read_json(run_directory, "recipe.json", "backend")
@@ -257,16 +276,22 @@ def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
             )
 
 
-def _require_unused(run_directory: Path) -> None:
-    # A run killed in its first write leaves no more than that.
-    if run_directory.exists() and (
-        not run_directory.is_dir()
-        or any(not path.name.startswith(".unfinished-") for path in run_directory.iterdir())
-    ):
-        raise FileExistsError(
-            f"{run_directory} is in use: choose another run directory, or continue the run in "
-            "it with --resume (resume=True)."
-        )
+def _make_deterministic(seed: int) -> None:
+    """Make this process compute the same again from the same seed, where there is no GPU.
+
+    On a GPU, the deterministic forms are slow or missing, and results differ in the last digits.
+    """
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        if not torch.cuda.is_available():
+            torch.use_deterministic_algorithms(True)
 
 
 def _build_network(recipe: Recipe, precision: str) -> keras.Model:
@@ -277,12 +302,57 @@ def _build_network(recipe: Recipe, precision: str) -> keras.Model:
     )
 
 
+def _fit(
+    model: keras.Model,
+    scope: Callable[[], AbstractContextManager[Any]],
+    recipe: Recipe,
+    training: Examples,
+    validation: Examples,
+    finished: "_FinishedEpochs",
+) -> None:
+    """Train from the last finished epoch to the recipe's last."""
+    batches = ImageBatches(
+        training,
+        recipe.training.batch_size,
+        preprocessing=recipe.data.preprocessing,
+        augmentation=AUGMENTATIONS[recipe.data.augmentation],
+        shuffle=True,
+        seed=recipe.training.seed,
+    )
+    served, validation_batches = batches, _validation_batches(recipe, validation)
+    if (num_devices := recipe.training.num_devices) > 1:
+        served, validation_batches = (
+            DivisibleBatches(batches, num_devices) for batches in (served, validation_batches)
+        )
+    total_steps = recipe.training.epochs * len(served)
+    _compile(finished.float32_network, recipe, total_steps)
+    with scope(), finished.tensorboard:
+        _compile(model, recipe, total_steps)
+        if finished.history:
+            _load_weights(model, finished.checkpoint)
+        model.fit(
+            served,
+            validation_data=validation_batches,
+            initial_epoch=len(finished.history),
+            epochs=recipe.training.epochs,
+            shuffle=False,  # the batches shuffle themselves, reproducibly
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch), finished],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+
+
+def _validation_batches(recipe: Recipe, examples: Examples) -> ImageBatches:
+    return ImageBatches(
+        examples, recipe.training.batch_size, preprocessing=recipe.data.preprocessing
+    )
+
+
 def _compile(network: keras.Model, recipe: Recipe, total_steps: int) -> None:
     schedule = PolynomialDecay(recipe.training.learning_rate, total_steps=total_steps)
     network.compile(
         optimizer=SGD(schedule, recipe.training.momentum, recipe.training.weight_decay),
         loss=BCEDiceLoss(),
-        metrics=[ImageIoU(), ImageF1()],
+        weighted_metrics=[ImageIoU(), ImageF1()],  # what fills a batch up weighs nothing
     )
     network.optimizer.build(network.trainable_variables)
 
@@ -316,8 +386,9 @@ def _begin(
 ) -> None:
     """Write what a run knows beforehand; where it is resumed, check that it still holds."""
     if not resume:
-        _require_unused(run_directory)  # another run may have begun while the data were read
-    run_directory.mkdir(parents=True, exist_ok=True)
+        require_unused(
+            run_directory, _OR_RESUME
+        )  # another run may have begun while the data were read
     if not (run_directory / "recipe.json").exists():
         backend = keras.backend.backend()
         versions = {
@@ -350,12 +421,11 @@ def _load_weights(model: keras.Model, path: Path) -> None:
         raise ValueError(f"{path} is damaged or missing: {error}") from error
 
 
-def _evaluate(finished: _FinishedEpochs, recipe: Recipe, batches: ImageBatches) -> None:
+def _evaluate(finished: _FinishedEpochs, recipe: Recipe, examples: Examples) -> None:
     """Score the best network on every validation image and write the report."""
     run_directory, network = finished.run_directory, finished.float32_network
     _load_weights(network, run_directory / "model.keras")
-    scores, predictions = score_images(network, batches)
-    examples = batches.examples
+    scores, predictions = score_images(network, _validation_batches(recipe, examples))
     metrics = {
         "means": {name: float(values.mean()) for name, values in scores.items()},
         "images": len(examples.ids),

@@ -193,9 +193,9 @@ def test_outputs_are_never_overwritten(tmp_path) -> None:
     write_recipe(tmp_path)
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("readme.txt", "no network")
-    with pytest.raises(FileExistsError, match=r"must be absent or empty. Received: .*"):
+    with pytest.raises(FileExistsError, match=r"is in use: choose another"):
         export.export(tmp_path, tmp_path)
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(FileExistsError, match=r"model.keras is in use"):
         export.export(tmp_path, tmp_path / "model.keras")
 
 

@@ -302,7 +302,7 @@ class TestRefusals:
         (tmp_path / "out").mkdir()
         (tmp_path / "out/notes.txt").touch()
         for output in (tmp_path / "out", image):
-            with pytest.raises(FileExistsError, match=r"must be absent or empty. Received: "):
+            with pytest.raises(FileExistsError, match=r"is in use: choose another"):
                 predict(run, image, output)
         assert written(tmp_path / "out") == ["notes.txt"]
 

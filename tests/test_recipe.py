@@ -48,6 +48,7 @@ def test_defaults_are_the_published_settings() -> None:
             "weight_decay": 1e-4,
             "seed": 0,
             "precision": "float32",
+            "num_devices": 1,
         },
     }
 

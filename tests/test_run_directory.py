@@ -1,5 +1,6 @@
 """Run directories: whole files, clear refusals."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 from keras_lgmsnet.recipe import Data, Recipe
 from keras_lgmsnet.run_directory import (
     atomic_write,
+    lock,
     read_json,
     read_recipe,
     require_network,
+    require_unused,
     require_writable,
     write_csv,
     write_json,
@@ -53,6 +56,53 @@ def test_failed_write_leaves_what_was_there(error, tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_is_on_the_disk_before_what_follows(tmp_path: Path, monkeypatch) -> None:
+    """A power cut loses what was not synchronised: first the content, then the name."""
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_fsync(descriptor: int) -> None:
+        events.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def record_replace(source: Path, target: Path) -> None:
+        events.append(("replace", target.name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    write_text(tmp_path / "a.txt", "text")
+    assert events == [
+        ("fsync", ".unfinished-a.txt"),
+        ("replace", "a.txt"),
+        ("fsync", tmp_path.name),
+    ]
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    with (
+        lock(tmp_path),
+        pytest.raises(BlockingIOError, match=r"Another process is training in"),
+        lock(tmp_path),
+    ):
+        pass
+    with lock(tmp_path):  # free again
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_require_unused(tmp_path: Path) -> None:
+    require_unused(tmp_path / "none")
+    require_unused(tmp_path)
+    for name in (".lock", ".unfinished-recipe.json"):
+        (tmp_path / name).touch()
+    require_unused(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileExistsError, match=r"is in use: choose another directory, absent or"):
+        require_unused(tmp_path)
+    with pytest.raises(FileExistsError, match=r"notes.txt is in use.*, or empty it\."):
+        require_unused(tmp_path / "notes.txt", ", or empty it")
 
 
 def test_read_recipe(tmp_path: Path) -> None:

@@ -2,13 +2,10 @@
 
 import csv
 import dataclasses
-import io
 import json
 import shutil
-import zipfile
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -22,6 +19,7 @@ from keras_lgmsnet.fingerprint import Fingerprint
 from keras_lgmsnet.recipe import Data, Model, Recipe, Training
 from keras_lgmsnet.run_directory import read_json, read_recipe, write_json
 from keras_lgmsnet.training import train
+from tests.runs import assert_same_run, saved_scalars, small_network
 
 RECIPE = Recipe(
     data=Data(source="synthetic", num_images=10, image_size=(32, 32)),
@@ -32,17 +30,7 @@ RECIPE = Recipe(
 @pytest.fixture(autouse=True)
 def _small_network(monkeypatch) -> None:
     """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
-
-    def network(input_shape, num_classes, dtype, **arguments) -> keras.Model:
-        image = keras.Input(input_shape)
-        x = keras.layers.Conv2D(4, 5, padding="same", dtype=dtype)(image)
-        x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
-        x = keras.layers.Activation("relu", dtype=dtype)(x)
-        model = keras.Model(image, keras.layers.Conv2D(num_classes, 1, dtype="float32")(x))
-        model.dtype_policy = keras.dtype_policies.get(dtype)
-        return model
-
-    monkeypatch.setattr(training, "LGMSNet2D", network)
+    monkeypatch.setattr(training, "LGMSNet2D", small_network)
 
 
 def changed(section: str, **fields) -> Recipe:
@@ -68,32 +56,6 @@ def interrupt(monkeypatch, epoch: int, error: type[BaseException] = KeyboardInte
     monkeypatch.setattr(training._FinishedEpochs, "on_train_batch_end", failing)
 
 
-def saved_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the weights and the optimizer's state in a `.keras` file."""
-    arrays = {}
-
-    def collect(name: str, item: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item[()]
-
-    with zipfile.ZipFile(path) as archive:
-        h5py.File(io.BytesIO(archive.read("model.weights.h5"))).visititems(collect)
-    return arrays
-
-
-def assert_same_run(run: Path, expected: Path) -> None:
-    names = sorted(path.name for path in expected.iterdir())
-    assert sorted(path.name for path in run.iterdir()) == names
-    for name in names:
-        if name.endswith(".keras"):
-            arrays, expected_arrays = saved_arrays(run / name), saved_arrays(expected / name)
-            assert arrays.keys() == expected_arrays.keys()
-            for key, array in arrays.items():
-                np.testing.assert_array_equal(array, expected_arrays[key])
-        elif name != "report.html":  # matplotlib gives elements of figures random names
-            assert (run / name).read_bytes() == (expected / name).read_bytes()
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -103,6 +65,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 def test_run_directory(uninterrupted: Path) -> None:
     assert sorted(path.name for path in uninterrupted.iterdir()) == [
+        ".lock",
         "checkpoint-0002.keras",
         "fingerprint.json",
         "history.csv",
@@ -113,6 +76,7 @@ def test_run_directory(uninterrupted: Path) -> None:
         "report.html",
         "splits.json",
         "state.json",
+        "tensorboard",
     ]
     assert read_recipe(uninterrupted) == RECIPE
     begun = read_json(uninterrupted, "recipe.json")
@@ -135,6 +99,17 @@ def test_history(uninterrupted: Path) -> None:
     # Two steps an epoch, four in all; the rate that the next epoch begins with.
     rates = [0.1 * (1 - (step - 1) / 4) ** 0.9 for step in (2, 4)]
     np.testing.assert_allclose([row["learning_rate"] for row in state["history"]], rates, 1e-5)
+
+
+def test_tensorboard_shows_the_history(uninterrupted: Path) -> None:
+    curves = saved_scalars(uninterrupted / "tensorboard")
+    history = read_json(uninterrupted, "state.json", "history")["history"]
+    assert len(curves) == len(history[0])
+    for (part, name), points in curves.items():
+        key = f"val_{name}" if part == "validation" else name
+        assert [epoch for epoch, _ in points] == [1, 2]
+        expected = [row[key] for row in history]
+        np.testing.assert_allclose([value for _, value in points], expected, rtol=1e-6)
 
 
 def test_metrics_are_those_of_the_best_epoch(uninterrupted: Path) -> None:
@@ -233,7 +208,7 @@ def test_a_seed_out_of_range_is_refused_before_anything_is_trained(tmp_path: Pat
 def test_a_run_killed_in_its_first_write_may_begin_again(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".unfinished-recipe.json").touch()
-    training._require_unused(tmp_path / "run")
+    training.require_unused(tmp_path / "run")
 
 
 @pytest.mark.parametrize("seeds", [(), (41,), (41, 64, 41)])
@@ -284,6 +259,22 @@ def test_a_run_in_use_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match=r"is in use"):
         train(RECIPE, tmp_path / "notes.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_two_processes_cannot_train_in_one_directory(tmp_path: Path, monkeypatch) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as context:
+        interrupt(context, epoch=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(RECIPE, run)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with (
+        run_directory_module.lock(run),  # as the other process has it
+        pytest.raises(BlockingIOError, match=r"Another process is training in .*run: wait for it"),
+    ):
+        train(RECIPE, run, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    train(RECIPE, run, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +378,7 @@ def test_infinite_loss_stops_and_keeps_the_last_epoch(tmp_path: Path, monkeypatc
         interrupt(context, epoch=2)
         with pytest.raises(KeyboardInterrupt):
             train(RECIPE, run)
-    kept = {path.name: path.read_bytes() for path in run.iterdir()}
+    kept = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
 
     def not_a_number(y_true, y_pred):
         return keras.ops.mean(y_pred) * float("nan")

@@ -1,0 +1,76 @@
+"""Trains alike on one device and on two: `python -m tests.two_devices FOLDER`.
+
+Both are made of the CPU. A process of its own, because a backend counts its devices once.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # read by JAX
+
+import keras
+import numpy as np
+
+from keras_lgmsnet import training
+from keras_lgmsnet.recipe import Data, Recipe, Training
+from keras_lgmsnet.run_directory import read_json
+from tests.runs import assert_same_run, saved_arrays
+
+# 8 images to train on and 3 to validate on, which two devices cannot share evenly.
+RECIPE = Recipe(
+    data=Data(source="synthetic", num_images=11, image_size=(32, 32), validation_fraction=0.27),
+    training=Training(epochs=2, batch_size=4, learning_rate=0.1),
+)
+
+
+def network(input_shape, num_classes, dtype, **arguments) -> keras.Model:
+    """Stand in for `LGMSNet2D`, without batch statistics, which depend on the share."""
+    image = keras.Input(input_shape)
+    x = keras.layers.Conv2D(4, 5, padding="same", activation="relu", dtype=dtype)(image)
+    return keras.Model(image, keras.layers.Conv2D(num_classes, 1, dtype="float32")(x))
+
+
+def main(folder: Path) -> None:
+    """Compare histories, weights and scores."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+    training.LGMSNet2D = network
+    alone = training.train(RECIPE, folder / "alone")
+    shared = dataclasses.replace(
+        RECIPE, training=dataclasses.replace(RECIPE.training, num_devices=2)
+    )
+    run = training.train(shared, folder / "shared")
+
+    histories = [read_json(r, "state.json", "history")["history"] for r in (alone, run)]
+    for row, expected in zip(*histories, strict=True):
+        assert row.keys() == expected.keys()
+        for name, value in row.items():
+            np.testing.assert_allclose(value, expected[name], rtol=2e-5, err_msg=name)
+    arrays, expected = (saved_arrays(r / "checkpoint-0002.keras") for r in (run, alone))
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+    training._FinishedEpochs.on_epoch_begin = _stop_in_the_second_epoch
+    with contextlib.suppress(KeyboardInterrupt):
+        training.train(shared, folder / "resumed")
+    assert len(read_json(folder / "resumed", "state.json", "history")["history"]) == 1
+    del training._FinishedEpochs.on_epoch_begin
+    assert_same_run(training.train(shared, folder / "resumed", resume=True), run)
+
+
+def _stop_in_the_second_epoch(self, epoch: int, logs=None) -> None:
+    if epoch == 1:
+        raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
