@@ -17,6 +17,7 @@ import numpy as np
 import keras_lgmsnet
 from keras_lgmsnet.data.augmentation import AUGMENTATIONS
 from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.data.keras_cv_augmentation import KerasCVAugmentation
 from keras_lgmsnet.data.sources import read_examples
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
 from keras_lgmsnet.fingerprint import Fingerprint
@@ -70,7 +71,9 @@ def train(
     run_directory = Path(run_directory)
     _require_usable(run_directory, recipe, resume)
     keras.utils.set_random_seed(recipe.training.seed)
-    # A network that cannot be built should not wait for the data to be read.
+    # What cannot be built should not wait for the data to be read.
+    chosen = recipe.data.augmentation
+    augmentation = KerasCVAugmentation(chosen) if isinstance(chosen, dict) else AUGMENTATIONS[chosen]
     model = _build_network(recipe, recipe.training.precision)
     training, validation, splits = _read_and_split(recipe, manual_dir, data_dir)
     _begin(run_directory, recipe, training, splits, resume)
@@ -79,7 +82,7 @@ def train(
         training,
         recipe.training.batch_size,
         preprocessing=recipe.data.preprocessing,
-        augmentation=AUGMENTATIONS[recipe.data.augmentation],
+        augmentation=augmentation,
         shuffle=True,
         seed=recipe.training.seed,
     )
