@@ -58,7 +58,7 @@ class Data:
     num_folds: int | None = None
     fold: int = 0
     preprocessing: Literal["imagenet", "published"] = "imagenet"
-    augmentation: Literal["rotate_flip", "kvasir"] | None | dict[str, dict] = "rotate_flip"
+    augmentation: Literal["rotate_flip", "kvasir"] | dict[str, dict] | None = "rotate_flip"
     num_images: int | None = None
     allow_incomplete: bool = False
 

@@ -73,7 +73,9 @@ def train(
     keras.utils.set_random_seed(recipe.training.seed)
     # What cannot be built should not wait for the data to be read.
     chosen = recipe.data.augmentation
-    augmentation = KerasCVAugmentation(chosen) if isinstance(chosen, dict) else AUGMENTATIONS[chosen]
+    augmentation = (
+        KerasCVAugmentation(chosen) if isinstance(chosen, dict) else AUGMENTATIONS[chosen]
+    )
     model = _build_network(recipe, recipe.training.precision)
     training, validation, splits = _read_and_split(recipe, manual_dir, data_dir)
     _begin(run_directory, recipe, training, splits, resume)

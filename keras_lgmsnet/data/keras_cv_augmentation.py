@@ -1,8 +1,8 @@
-"""keras-cv's layers as an augmentation: the one module that knows keras-cv and TensorFlow's data."""
+"""keras-cv's layers as an augmentation: the one module that knows keras-cv."""
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -83,29 +83,29 @@ class KerasCVAugmentation:
         self._lock = threading.Lock()
         with tf.device("CPU"):
             generator = tf.random.Generator.from_seed(0)
-            built = [
-                _build(keras_cv, name, arguments, generator) for name, arguments in layers.items()
-            ]
+        built = {}
+        for name, arguments in layers.items():
+            with _naming(name, arguments):
+                built[name] = _build(keras_cv, name, arguments, generator)
+        image, segmentation_mask = (tf.TensorSpec((None, None, size), tf.uint8) for size in (3, 1))
+        seed = tf.TensorSpec((), tf.int64)
 
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec((None, None, 3), tf.uint8),
-                tf.TensorSpec((None, None, 1), tf.uint8),
-                tf.TensorSpec((), tf.int64),
-            ]
-        )
+        @tf.function(input_signature=(image, segmentation_mask, seed), autograph=False)
         def augment(image: Any, segmentation_mask: Any, seed: Any) -> tuple[Any, Any]:
             generator.reset_from_seed(seed)
             pair = {
                 "images": tf.cast(image, tf.float32),
                 "segmentation_masks": tf.cast(segmentation_mask, tf.float32),
             }
-            for layer in built:
-                pair = layer(pair)
+            for name, layer in built.items():
+                with _naming(name, layers[name]):
+                    pair = layer.call(pair)  # `__call__` would answer a mistake with pages
             image = tf.saturate_cast(tf.round(pair["images"]), tf.uint8)
             return image, tf.cast(pair["segmentation_masks"], tf.uint8)
 
         self._tf, self._augment = tf, augment
+        with tf.device("CPU"):
+            augment.get_concrete_function()  # some arguments are looked at in the call only
 
     def __call__(
         self, image: np.ndarray, segmentation_mask: np.ndarray, rng: np.random.Generator
@@ -170,6 +170,18 @@ def _import() -> tuple[Any, Any]:
     return tf, keras_cv
 
 
+@contextlib.contextmanager
+def _naming(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Turn whatever a layer raises into one sentence about its arguments."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"keras-cv's {name} does not take these arguments: {type(error).__name__}: "
+            f"{str(error).rstrip('. ')}. Received: {dict(arguments)}"
+        ) from error
+
+
 def _build(keras_cv: Any, name: str, arguments: Mapping[str, Any], generator: Any) -> Any:
     """Return a layer that computes in float32 and draws from the generator alone."""
 
@@ -182,20 +194,11 @@ def _build(keras_cv: Any, name: str, arguments: Mapping[str, Any], generator: An
         def __call__(self, shape: Any = (), dtype: str = "float32") -> Any:
             return generator.uniform(shape, self.lower, self.upper, dtype)
 
-    try:
-        layer = getattr(keras_cv.layers, name)(**arguments, **LAYERS[name])
-        for part in layer._flatten_layers():
-            part.dtype_policy = "float32"
-            part._random_generator = generator
-            for attribute, value in list(vars(part).items()):
-                if isinstance(value, keras_cv.core.UniformFactorSampler):
-                    setattr(part, attribute, Uniform(value.lower, value.upper))
-        # Some arguments are looked at in the call only. Not by `__call__`, which writes pages.
-        image, segmentation_mask = (np.zeros((32, 32, size), "float32") for size in (3, 1))
-        layer.call({"images": image, "segmentation_masks": segmentation_mask})
-    except Exception as error:
-        raise ValueError(
-            f"keras-cv's {name} does not take these arguments: {type(error).__name__}: "
-            f"{str(error).rstrip('. ')}. Received: {dict(arguments)}"
-        ) from error
+    layer = getattr(keras_cv.layers, name)(**arguments, **LAYERS[name])
+    for part in layer._flatten_layers():
+        part.dtype_policy = "float32"
+        part._random_generator = generator
+        for attribute, value in list(vars(part).items()):
+            if isinstance(value, keras_cv.core.UniformFactorSampler):
+                setattr(part, attribute, Uniform(value.lower, value.upper))
     return layer
