@@ -42,7 +42,7 @@ ARGUMENTS = {
     "Solarization": {"threshold_factor": (50, 200)},
 }
 MOVING = ("RandomFlip", "RandomRotation", "RandomShear", "RandomTranslation", "RandomZoom")
-UNCHANGING = ("AutoContrast", "Equalization", "Grayscale", "Posterization")  # nothing is drawn
+UNCHANGING = ("AutoContrast", "Grayscale", "Posterization")  # nothing is drawn
 
 
 def image_and_mask() -> tuple[np.ndarray, np.ndarray]:
@@ -204,7 +204,7 @@ def test_layers_are_applied_in_order() -> None:
         ({"RandomFlip": {"modus": 1}}, "does not take .*Unrecognized .*'modus'.*Received: {'mod"),
         ({"RandomZoom": {}}, "does not take .*missing 1 required .*'height_factor'. Received: {}"),
         ({"RandomRotation": {"factor": "x"}}, "RandomRotation does not take .*Received: {'factor'"),
-        ({"Posterization": {"bits": 3.5}}, "Posterization does not take .*: Cannot .*'bits': 3.5"),
+        ({"Posterization": {"bits": 3.5}}, "Posterization does not take .*Received: {'bits': 3.5}"),
     ],
 )
 def test_what_no_layer_takes_is_refused_at_once(layers: dict, message: str) -> None:

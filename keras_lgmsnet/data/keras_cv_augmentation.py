@@ -12,9 +12,10 @@ from keras_lgmsnet.data.augmentation import Pair
 
 # The layers that change one image, keep its size and know what to do with its mask, and the
 # arguments that a layer must have here: images are 0 to 255, masks 0 or 1, and what comes from
-# beyond an image's border is black and unlabelled unless its `fill_mode` says otherwise. Left out:
-# layers that mix images, layers made of layers, ChannelShuffle and RandomCrop, which need a fixed
-# size or have no masks, and RandomJpegQuality, which takes images of 0 to 1 only.
+# beyond an image's border is black and unlabelled unless its `fill_mode` says otherwise;
+# RandomShear does not check its modes. Left out: layers that mix images; layers made of layers;
+# RandomCrop and the like, which have no masks; ChannelShuffle and Equalization, which cannot be
+# compiled for images of any size; RandomJpegQuality, which takes images of 0 to 1 only.
 _VALUE_RANGE = {"value_range": (0, 255)}
 LAYERS: dict[str, dict[str, Any]] = {
     "RandomFlip": {},
@@ -25,7 +26,6 @@ LAYERS: dict[str, dict[str, Any]] = {
     "GridMask": {"fill_mode": "constant"},
     "RandomCutout": {"fill_mode": "constant"},
     "AutoContrast": _VALUE_RANGE,
-    "Equalization": _VALUE_RANGE,
     "Grayscale": {"output_channels": 3},
     "Posterization": _VALUE_RANGE,
     "RandomBrightness": _VALUE_RANGE,
