@@ -6,8 +6,10 @@ JSON. Nothing here imports Keras: the command line reads a recipe before it choo
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
+import json
 import runpy
 import traceback
 import types
@@ -40,7 +42,9 @@ class Data:
         preprocessing: `"imagenet"` normalises RGB once with ImageNet's mean and deviation;
             `"published"` is the published program's literal arithmetic, for reproduction.
         augmentation: `"rotate_flip"` (random rotations by multiples of 90° and flips),
-            `"kvasir"` (flips, colour jitter, affine and elastic changes), or `None`.
+            `"kvasir"` (flips, colour jitter, affine and elastic changes), `None`, or keras-cv's
+            layers and their arguments, such as `{"RandomFlip": {}, "RandomRotation": {"factor":
+            0.05}}`: see `keras_lgmsnet.data.keras_cv_augmentation`.
         num_images: How many images to generate; only for `source="synthetic"`.
         allow_incomplete: Whether to go on with an archive short of its published count.
     """
@@ -54,7 +58,7 @@ class Data:
     num_folds: int | None = None
     fold: int = 0
     preprocessing: Literal["imagenet", "published"] = "imagenet"
-    augmentation: Literal["rotate_flip", "kvasir"] | None = "rotate_flip"
+    augmentation: Literal["rotate_flip", "kvasir"] | dict[str, dict] | None = "rotate_flip"
     num_images: int | None = None
     allow_incomplete: bool = False
 
@@ -289,7 +293,10 @@ def _parse(text: str, annotation: Any) -> Any:
     alternatives = _alternatives(annotation)
     if text.lower() == "none" and types.NoneType in alternatives:
         return None
-    if any(
+    is_mapping = text.startswith("{") and any(
+        typing.get_origin(alternative) is dict for alternative in alternatives
+    )
+    if not is_mapping and any(
         alternative is str or typing.get_origin(alternative) is Literal
         for alternative in alternatives
     ):
@@ -319,6 +326,11 @@ def _conform(value: Any, annotation: Any, key: str) -> Any:
                 length = len(value) if arguments[-1] is Ellipsis else len(arguments)
                 if len(value) == length and all(type(item) is arguments[0] for item in value):
                     return tuple(value)
+        elif origin is dict:
+            if isinstance(value, dict) and all(isinstance(item, dict) for item in value.values()):
+                # As JSON has it, so that a stored recipe equals the one it was made of.
+                with contextlib.suppress(TypeError, ValueError):
+                    return json.loads(json.dumps(value, allow_nan=False))
         elif alternative is float:
             if type(value) in (int, float):
                 return float(value)
@@ -343,6 +355,8 @@ def _describe(annotation: Any) -> str:
         elif origin is tuple:
             several = arguments[-1] is Ellipsis
             described.append("integers such as (3, 5, 7)" if several else "two integers")
+        elif origin is dict:
+            described.append("a mapping such as {'RandomFlip': {'rate': 0.5}}")
         else:
             described.append(words.get(alternative) or f"a {alternative.__name__}")
     return " or ".join(described)

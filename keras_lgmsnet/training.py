@@ -20,6 +20,7 @@ from tensorboardX import SummaryWriter
 import keras_lgmsnet
 from keras_lgmsnet.data.augmentation import AUGMENTATIONS
 from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.data.keras_cv_augmentation import KerasCVAugmentation
 from keras_lgmsnet.data.sources import read_examples
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
 from keras_lgmsnet.distribution import DivisibleBatches, data_parallel
@@ -79,7 +80,8 @@ def train(
     _require_usable(run_directory, recipe, resume)
     scope = data_parallel(recipe.training.num_devices)
     _make_deterministic(recipe.training.seed)
-    # A network that cannot be built should not wait for the data to be read.
+    # What cannot be built should not wait for the data to be read.
+    augmentation = _build_augmentation(recipe)
     with scope():
         model = _build_network(recipe, recipe.training.precision)
     # A network saved under mixed precision would load as mixed wherever it is used.
@@ -90,7 +92,15 @@ def train(
     with lock(run_directory):
         _begin(run_directory, recipe, training, splits, resume)
         finished = _FinishedEpochs(run_directory, float32_network)
-        _fit(model, scope, recipe, training, validation, finished)
+        batches = ImageBatches(
+            training,
+            recipe.training.batch_size,
+            preprocessing=recipe.data.preprocessing,
+            augmentation=augmentation,
+            shuffle=True,
+            seed=recipe.training.seed,
+        )
+        _fit(model, scope, recipe, batches, validation, finished)
         _evaluate(finished, recipe, validation)
     return run_directory
 
@@ -294,6 +304,11 @@ def _make_deterministic(seed: int) -> None:
             torch.use_deterministic_algorithms(True)
 
 
+def _build_augmentation(recipe: Recipe) -> Callable[..., Any] | None:
+    chosen = recipe.data.augmentation
+    return KerasCVAugmentation(chosen) if isinstance(chosen, dict) else AUGMENTATIONS[chosen]
+
+
 def _build_network(recipe: Recipe, precision: str) -> keras.Model:
     return LGMSNet2D(
         input_shape=(*recipe.data.image_size, 3),
@@ -306,23 +321,15 @@ def _fit(
     model: keras.Model,
     scope: Callable[[], AbstractContextManager[Any]],
     recipe: Recipe,
-    training: Examples,
+    batches: ImageBatches,
     validation: Examples,
     finished: "_FinishedEpochs",
 ) -> None:
     """Train from the last finished epoch to the recipe's last."""
-    batches = ImageBatches(
-        training,
-        recipe.training.batch_size,
-        preprocessing=recipe.data.preprocessing,
-        augmentation=AUGMENTATIONS[recipe.data.augmentation],
-        shuffle=True,
-        seed=recipe.training.seed,
-    )
     served, validation_batches = batches, _validation_batches(recipe, validation)
     if (num_devices := recipe.training.num_devices) > 1:
         served, validation_batches = (
-            DivisibleBatches(batches, num_devices) for batches in (served, validation_batches)
+            DivisibleBatches(images, num_devices) for images in (served, validation_batches)
         )
     total_steps = recipe.training.epochs * len(served)
     _compile(finished.float32_network, recipe, total_steps)

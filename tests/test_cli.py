@@ -118,7 +118,10 @@ def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["no_such_recipe"], ["no recipe file no_such_recipe", "are: busi, image_folder, isic"]),
+        (
+            ["no_such_recipe"],
+            ["no recipe file no_such_recipe", "are: busi, busi_ablations, busi_keras_cv, image"],
+        ),
         (["isic", "--set", "training.epoch=5"], ["'training.epoch'", "training.epochs"]),
         (["isic", "--set", "training.epochs=x"], ["must be an integer. Received: 'x'"]),
         (["isic", "--set", "training.epochs={[]:1}"], ["must be an integer"]),

@@ -73,7 +73,13 @@ def test_recipes_are_frozen() -> None:
         (lambda: Data(source="x", split_seed=-1), r"data.split_seed must lie in \[0, 2\*\*32\)"),
         (lambda: Data(source="x", split_seed=2**32), r"data.split_seed must lie in"),
         (lambda: Data(source="x", preprocessing="no"), r"'imagenet' or 'published'. .*'no'"),
-        (lambda: Data(source="x", augmentation="no"), r"'kvasir' or None. Received: 'no'"),
+        (lambda: Data(source="x", augmentation="no"), r"'kvasir' or a map.* or None. .*: 'no'"),
+        (
+            lambda: Data(source="x", augmentation={"A": 3}),
+            r"a mapping such as .*Received: {'A': 3}",
+        ),
+        (lambda: Data(source="x", augmentation={"A": {"b": len}}), r"a mapping such as"),
+        (lambda: Data(source="x", augmentation={"A": {"b": float("nan")}}), r"a mapping such as"),
         (lambda: Data(source="x", test_fraction=1), r"data.test_fraction must lie in \[0, 1\)"),
         (lambda: Data(source="x", num_folds=1), r"data.num_folds must be at least 2"),
         (lambda: Data(source="x", num_folds=5, fold=5), r"data.fold must lie below"),
@@ -119,6 +125,12 @@ def test_numbers_are_kept_as_annotated() -> None:
         ("data.source=123", "data", {"source": "123"}),
         ("data.source=a=b", "data", {"source": "a=b"}),
         ("data.augmentation=none", "data", {"augmentation": None}),
+        ("data.augmentation=kvasir", "data", {"augmentation": "kvasir"}),
+        (
+            "data.augmentation={'RandomHue': {'factor': (0, 0.1)}, 'Grayscale': {}}",
+            "data",
+            {"augmentation": {"RandomHue": {"factor": [0, 0.1]}, "Grayscale": {}}},
+        ),
         ("model.kernel_sizes=3,3", "model", {"kernel_sizes": (3, 3)}),
     ],
 )
@@ -150,6 +162,8 @@ def test_overrides_are_checked_together() -> None:
         ("training.epochs=__import__('os')", r"training.epochs must be an integer"),
         ("training.precision=float8", r"training.precision must be 'float32' or"),
         ("data.image_size=128", r"data.image_size must be two integers. Received: 128"),
+        ("data.augmentation={'A'}", r"data.augmentation must be .*a mapping such as .*: {'A'}"),
+        ("data.augmentation={'A': ", r"data.augmentation must be .*a mapping .*: \"{'A':\""),
         ("model.dims=8", r"model.dims must be integers such as \(3, 5, 7\). Received: 8"),
     ],
 )
@@ -163,7 +177,7 @@ def test_bad_overrides_are_refused(assignment, message) -> None:
     image_size=st.tuples(*[st.integers(1, 16).map(lambda side: 32 * side)] * 2),
     fraction=st.floats(0, 1, exclude_min=True, exclude_max=True),
     rate=st.floats(1e-9, 1e9),
-    augmentation=st.sampled_from(["rotate_flip", None]),
+    augmentation=st.sampled_from(["rotate_flip", None, {"RandomHue": {"factor": (0, 0.1)}}]),
     dims=st.lists(st.integers(1, 512), min_size=1).map(tuple),
 )
 def test_json_and_overrides_round_trip(image_size, fraction, rate, augmentation, dims) -> None:
@@ -222,7 +236,7 @@ def test_bundled_recipe_names(name, tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.parametrize("name", ["nothing", "mine/isic.py", "../recipes/isic.py", ""])
 def test_absent_recipe_lists_the_bundled(name, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    bundled = "busi, image_folder, isic, kvasir, quickstart, tnscui"
+    bundled = "busi, busi_ablations, busi_keras_cv, image_folder, isic, kvasir, quickstart, tnscui"
     with pytest.raises(FileNotFoundError, match=f"bundled recipes are: {bundled}"):
         load_recipe(name)
 
@@ -251,7 +265,16 @@ def test_faulty_recipe_file(text, message, tmp_path: Path) -> None:
         load_recipe(path)
 
 
-@pytest.mark.parametrize("name", ["isic", "quickstart"])
+def test_layers_of_keras_cv_keep_their_order_and_are_as_json_has_them() -> None:
+    layers = {"RandomZoom": {"height_factor": (-0.1, 0.2)}, "RandomFlip": {}}
+    recipe = Recipe(data=Data(source="x", augmentation=layers))
+    assert recipe.data.augmentation == layers | {"RandomZoom": {"height_factor": [-0.1, 0.2]}}
+    stored = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert stored == recipe
+    assert list(stored.data.augmentation) == list(layers)
+
+
+@pytest.mark.parametrize("name", ["isic", "quickstart", "busi_keras_cv", "busi_ablations"])
 def test_docstring_opens_with_command_hardware_hours_and_score(name) -> None:
     text = (Path(__file__).parent.parent / "recipes" / f"{name}.py").read_text()
     for word in (f"lgms-train recipes/{name}.py", "Hardware:", "Time:", "Expected:"):

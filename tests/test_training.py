@@ -252,6 +252,17 @@ def test_mixed_precision(tmp_path: Path, monkeypatch) -> None:
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
+def test_layers_of_keras_cv_resume_exactly(tmp_path: Path, monkeypatch) -> None:
+    recipe = changed("data", augmentation={"RandomRotation": {"factor": 0.1}, "RandomFlip": {}})
+    expected = train(recipe, tmp_path / "uninterrupted")
+    with monkeypatch.context() as context:
+        interrupt(context, epoch=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run")
+    train(recipe, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", expected)
+
+
 def test_a_run_in_use_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(FileExistsError, match=r"is in use: choose another .* --resume"):
@@ -282,6 +293,7 @@ def test_two_processes_cannot_train_in_one_directory(tmp_path: Path, monkeypatch
     [
         (changed("model", num_classes=2), r"model.num_classes must be the 1 of synthetic. .* 2"),
         (changed("data", source="no_such_data", num_images=None), r"no_such_data"),
+        (changed("data", augmentation={"MixUp": {}}), r"keras-cv is made of .*Received: 'MixUp'"),
     ],
 )
 def test_nothing_is_left_when_data_do_not_fit(recipe, message, tmp_path: Path) -> None:
