@@ -225,10 +225,10 @@ def format_pipeline_table(rows: Sequence[PipelineRow]) -> str:
         (
             row.case,
             row.augmentation,
-            f"{row.images_per_second:.3g}",
+            f"{row.images_per_second:,.0f}",
             f"{row.trained_per_second:.3g}",
             f"{row.ratio:.3g}",
-            f"{row.images_per_second_and_core:.3g}",
+            f"{row.images_per_second_and_core:,.0f}",
             f"{16 / 0.03 / row.images_per_second_and_core:.1f}",
         )
         for row in rows
