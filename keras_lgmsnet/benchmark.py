@@ -227,7 +227,7 @@ def format_pipeline_table(rows: Sequence[PipelineRow]) -> str:
             row.augmentation,
             f"{row.images_per_second:,.0f}",
             f"{row.trained_per_second:.3g}",
-            f"{row.ratio:.3g}",
+            f"{row.ratio:,.1f}",
             f"{row.images_per_second_and_core:,.0f}",
             f"{16 / 0.03 / row.images_per_second_and_core:.1f}",
         )

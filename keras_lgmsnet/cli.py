@@ -414,4 +414,4 @@ def benchmark(
     click.echo(timing.describe_machine(threads))
     click.echo(timing.format_table(rows))
     if pipeline_rows := timing.benchmark_pipeline(rows, cases, repeats, threads):
-        click.echo(timing.format_pipeline_table(pipeline_rows))
+        click.echo(f"\n{timing.format_pipeline_table(pipeline_rows)}")
