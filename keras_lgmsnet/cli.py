@@ -413,3 +413,5 @@ def benchmark(
     rows = timing.benchmark(backends or _installed_backends(), cases, repeats, threads)
     click.echo(timing.describe_machine(threads))
     click.echo(timing.format_table(rows))
+    if pipeline_rows := timing.benchmark_pipeline(rows, cases, repeats, threads):
+        click.echo(f"\n{timing.format_pipeline_table(pipeline_rows)}")

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_lgmsnet.data.augmentation import KVASIR, Augmentation
+from keras_lgmsnet.data.augmentation import (
+    KVASIR,
+    Augmentation,
+    _elastic_shifts,
+    _inverse_affine,
+)
 
 pytestmark = pytest.mark.no_backend
 
@@ -127,6 +132,23 @@ def test_masks_move_with_their_image(name: str) -> None:
         assert not (cv2.erode(red, kernel, borderValue=0) & (1 - ellipse)).any()
         moved += (ellipse != mask[..., 0]).any()
     assert moved >= 8
+
+
+def test_an_affine_and_elastic_change_fetch_each_pixel_once() -> None:
+    """What an affine change alone would have pushed out of sight comes back."""
+    image, mask = photograph(64, 64)
+    augment = Augmentation(rotate=False, flip=False, affine=1.0, elastic=1.0)
+    rng = np.random.default_rng(5)
+    changed, _ = augment(image, mask, np.random.default_rng(5))
+    rng.random()
+    inverse = _inverse_affine(64, 64, rng)
+    rng.random()
+    shifts = _elastic_shifts(64, 64, rng)
+    rows, columns = np.mgrid[:64, :64]
+    places = np.stack([columns, rows], axis=-1) + shifts
+    sources = places @ inverse[:, :2].T + inverse[:, 2]
+    expected = cv2.remap(image, sources.astype("float32"), None, cv2.INTER_LINEAR)
+    assert np.abs(changed.astype(int) - expected).max() <= 1
 
 
 def test_color_jitter_changes_colors_only() -> None:

@@ -1,5 +1,6 @@
 """The benchmark's table, its errors, and a small run with processes."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import keras
 import pytest
 
 from keras_lgmsnet import benchmark
-from keras_lgmsnet.benchmark import PEER, Case, Row
+from keras_lgmsnet.benchmark import PEER, Case, PipelineRow, Row
 
 SMALL = (4, 4, 4, 8, 8)
 ROW = Row(
@@ -39,6 +40,42 @@ def test_table():
         "| forward-2d | jax     | CPU    | 2,321,393  | 4.89 G        | 500 | 16       "
         "| PyTorch peer | 20.0   | 25    |",
     ]
+
+
+def test_pipeline_table():
+    row = PipelineRow("training-2d", "kvasir", 2, images_per_second=1000, trained_per_second=40)
+    assert row.ratio == 25
+    assert benchmark.format_pipeline_table([row]).splitlines() == [
+        "| case        | augmentation | pipeline images/s | training images/s | ratio "
+        "| images/s a core | cores for 16 images in 30 ms |",
+        "| ----------- | ------------ | ----------------- | ----------------- | ----- "
+        "| --------------- | ---------------------------- |",
+        "| training-2d | kvasir       | 1,000             | 40                | 25.0  "
+        "| 500             | 1.1                          |",
+    ]
+
+
+def test_the_pipeline_is_timed_for_what_trains_on_rgb_images():
+    backend = keras.backend.backend()
+    names = ("forward", "depthwise", "volumes", "unlisted")
+    cases = {
+        "forward": Case((32, 32, 3)),
+        "depthwise": Case((32, 32, 32, 3), training=True, depthwise=3),
+        "volumes": Case((32, 32, 32, 1), training=True),
+        "not timed": Case((32, 32, 3), training=True),
+        "fed": Case((32, 32, 3), batch_size=2, training=True),
+    }
+    rows = [dataclasses.replace(ROW, case=name, backend=backend) for name in (*names, "fed")]
+    rows.append(dataclasses.replace(ROW, case="fed", backend=backend, seconds=0.25))
+    timed = benchmark.benchmark_pipeline(rows, cases, repeats=1)
+    assert [(row.case, row.augmentation) for row in timed] == [
+        ("fed", "rotate_flip"),
+        ("fed", "kvasir"),
+    ]
+    for row in timed:
+        assert row.trained_per_second == 32  # the faster one's
+        assert row.images_per_second > 0
+        assert row.cores == os.cpu_count()
 
 
 def test_machine_names_the_cores_and_the_versions():

@@ -1,3 +1,10 @@
+import copy
+import errno
+import os
+import pickle
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -6,8 +13,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from keras_lgmsnet.data.augmentation import Augmentation
+from keras_lgmsnet.data.augmentation import KVASIR, Augmentation
 from keras_lgmsnet.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     Examples,
     ImageBatches,
     load_examples,
@@ -68,6 +77,25 @@ def test_subset_follows_the_order_of_the_ids() -> None:
 
 
 @pytest.mark.no_backend
+def test_a_subset_of_a_subset_copies_no_image() -> None:
+    examples = make_examples(4)
+    subset = examples.subset(["id3", "id0", "id2"]).subset(["id2", "id3"])
+    for rows, array in (
+        (subset.images, examples.images),
+        (subset.segmentation_masks, examples.segmentation_masks),
+    ):
+        assert rows.array is array
+        assert np.shares_memory(rows[0], array)
+        assert (len(rows), rows.shape, rows.dtype) == (2, (2, *array.shape[1:]), np.uint8)
+        np.testing.assert_array_equal(rows[0, ..., 0], array[2, ..., 0])
+        np.testing.assert_array_equal(rows[:1], array[[2]])
+        np.testing.assert_array_equal(np.stack(list(rows)), array[[2, 3]])
+        np.testing.assert_array_equal(np.logical_or(rows, False), array[[2, 3]] > 0)
+        with pytest.raises(IndexError):
+            rows[2]
+
+
+@pytest.mark.no_backend
 def test_subset_of_an_unknown_id_is_refused() -> None:
     with pytest.raises(ValueError, match=r"4 loaded examples. Received: 'id7'"):
         make_examples(4).subset(["id1", "id7"])
@@ -119,6 +147,141 @@ def test_load_examples_uses_the_prepared_copy_when_there_is_one(manual_dir) -> N
     again = load_examples("isic2018_task1", (8, 8), None, data_dir, progress=False)
     assert again.ids == first.ids
     np.testing.assert_array_equal(again.images, first.images)
+
+
+def prepared_copy(data_dir: Path) -> Path:
+    (info,) = data_dir.rglob("dataset_info.json")
+    return info.parent
+
+
+@pytest.fixture
+def data_dir(manual_dir: Path) -> Path:
+    """Prepared and decoded at 8 × 8 pixels."""
+    load_examples("isic2018_task1", (8, 8), manual_dir, manual_dir.parent / "data", progress=False)
+    return manual_dir.parent / "data"
+
+
+def assert_equal_examples(examples: Examples, others: Examples) -> None:
+    assert (examples.ids, examples.groups) == (others.ids, others.groups)
+    np.testing.assert_array_equal(examples.images, others.images)
+    np.testing.assert_array_equal(examples.segmentation_masks, others.segmentation_masks)
+    np.testing.assert_array_equal(examples.original_sizes, others.original_sizes)
+
+
+@pytest.mark.no_backend
+def test_examples_are_decoded_once_for_each_size_and_interpolation(data_dir, monkeypatch) -> None:
+    def load(size: int, interpolation: str) -> Examples:
+        return load_examples(
+            "isic2018_task1",
+            (size, size),
+            data_dir=data_dir,
+            interpolation=interpolation,
+            progress=False,
+        )
+
+    decoded = {key: load(*key) for key in ((8, "linear"), (16, "linear"), (8, "lanczos"))}
+    assert (decoded[8, "linear"].images != decoded[8, "lanczos"].images).any()
+    monkeypatch.setattr("keras_lgmsnet.data.images._decode", None)
+    for key, examples in decoded.items():
+        assert_equal_examples(load(*key), examples)
+    assert sorted(path.name for path in prepared_copy(data_dir).glob("*.npy")) == [
+        "decoded-16x16-linear.npy",
+        "decoded-8x8-lanczos.npy",
+        "decoded-8x8-linear.npy",
+    ]
+    with pytest.raises(ValueError, match="read-only"):
+        decoded[8, "linear"].images[0, 0, 0, 0] = 1
+
+
+@pytest.mark.no_backend
+def test_decoded_images_are_an_array_that_numpy_reads(data_dir) -> None:
+    records = np.load(prepared_copy(data_dir) / "decoded-8x8-linear.npy")
+    examples = load_examples("isic2018_task1", (8, 8), data_dir=data_dir, progress=False)
+    np.testing.assert_array_equal(records["image"], examples.images)
+    np.testing.assert_array_equal(records["segmentation_mask"], examples.segmentation_masks)
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:50],
+        lambda content: content[:-100],
+        lambda content: content[:-1],
+        lambda content: content.replace(b"(3,)", b"(4,)"),
+        lambda content: content.replace(b"(8, 8, 3)", b"(8, 6, 4)"),
+        lambda content: b"PK" + content[2:],
+    ],
+    ids=["empty", "in header", "in images", "in names", "count", "shape", "kind"],
+)
+def test_a_damaged_file_of_decoded_images_is_replaced(data_dir, damage) -> None:
+    path = prepared_copy(data_dir) / "decoded-8x8-linear.npy"
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert path.read_bytes() != whole
+    load_examples("isic2018_task1", (8, 8), data_dir=data_dir, progress=False)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("lack", ["right", "space"])
+def test_examples_are_decoded_into_memory_where_they_cannot_be_written(
+    data_dir, lack, monkeypatch
+) -> None:
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    expected = load_examples("isic2018_task1", (8, 8), data_dir=data_dir, progress=False)
+    folder = prepared_copy(data_dir)
+    (folder / "decoded-8x8-linear.npy").unlink()
+    before = sorted(folder.iterdir())
+    if lack == "right":
+        monkeypatch.setattr(os, "mkdir", refuse)  # not even root can write to such a disk
+    else:
+        usage = shutil.disk_usage(folder)._replace(free=3 * 4 * 64)
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    examples = load_examples("isic2018_task1", (8, 8), data_dir=data_dir, progress=False)
+    assert_equal_examples(examples, expected)
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.no_backend
+def test_decoding_that_fails_leaves_nothing(data_dir, monkeypatch) -> None:
+    folder = prepared_copy(data_dir)
+    before = sorted(folder.iterdir())
+
+    def fail(image, *args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_lgmsnet.data.images.resize_image", fail)
+    with pytest.raises(KeyboardInterrupt):
+        load_examples("isic2018_task1", (16, 16), data_dir=data_dir, progress=False)
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.no_backend
+def test_what_killed_processes_left_is_removed_after_a_day(data_dir) -> None:
+    folder = prepared_copy(data_dir)
+    for name, age in ((".unfinished-old", 25), (".unfinished-new", 1)):
+        (folder / name).mkdir()
+        (folder / name / "decoded-16x16-linear.npy").write_bytes(b"half")
+        os.utime(folder / name, (time.time() - 3600 * age,) * 2)
+    load_examples("isic2018_task1", (16, 16), data_dir=data_dir, progress=False)
+    assert not (folder / ".unfinished-old").exists()
+    assert (folder / ".unfinished-new").exists()  # another process may be writing there
+
+
+@pytest.mark.no_backend
+def test_examples_decoded_by_several_at_once_are_whole(data_dir) -> None:
+    def load(_: int) -> Examples:
+        return load_examples("isic2018_task1", (32, 32), data_dir=data_dir, progress=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(load, range(4))
+    for examples in others:
+        assert_equal_examples(examples, first)
+    assert not list(prepared_copy(data_dir).glob(".unfinished-*"))
 
 
 @pytest.mark.no_backend
@@ -220,6 +383,16 @@ def test_preprocessing_by_hand() -> None:
 
 
 @pytest.mark.no_backend
+def test_preprocessing_looks_up_what_arithmetic_gives() -> None:
+    levels = np.arange(256, dtype="uint8")
+    image = np.stack([levels, levels[::-1], np.roll(levels, 7)], axis=-1)[None]
+    imagenet = (image.astype("float32") / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    published = (image[..., ::-1].astype("float32") / 255 - IMAGENET_MEAN) / IMAGENET_STD / 255
+    np.testing.assert_array_equal(preprocess(image, "imagenet"), imagenet)
+    np.testing.assert_array_equal(preprocess(image, "published"), published)
+
+
+@pytest.mark.no_backend
 def test_unknown_preprocessing_is_refused() -> None:
     with pytest.raises(ValueError, match="preprocessing='paper'"):
         preprocess(np.zeros((1, 1, 3), dtype=np.uint8), "paper")
@@ -273,6 +446,40 @@ def test_augmentation_depends_on_seed_epoch_and_example_alone() -> None:
     assert len(set(reference.values())) > 3
     assert masks_by_example(0, 1, batch_size=9) != reference
     assert masks_by_example(1, 0, batch_size=9) != reference
+
+
+@pytest.mark.no_backend
+def test_threads_make_what_one_thread_makes() -> None:
+    examples = make_examples(12, size=40)
+    batches = ImageBatches(examples, 12, augmentation=KVASIR, seed=3)
+    batches.set_epoch(2)
+    made = [batches[0] for _ in range(5)]
+    for position in range(12):
+        image, mask = KVASIR(
+            examples.images[position],
+            examples.segmentation_masks[position],
+            np.random.default_rng([3, 2, 1 + position]),
+        )
+        for served_images, served_masks in made:
+            np.testing.assert_array_equal(served_images[position], preprocess(image))
+            np.testing.assert_array_equal(served_masks[position], mask)
+
+
+@pytest.mark.no_backend
+def test_what_fails_in_a_thread_is_raised() -> None:
+    def fail(image, mask, rng):
+        raise ValueError("no such colour")
+
+    with pytest.raises(ValueError, match="no such colour"):
+        ImageBatches(make_examples(3), 2, augmentation=fail)[0]
+
+
+@pytest.mark.no_backend
+def test_batches_can_be_copied_and_pickled() -> None:
+    batches = ImageBatches(make_examples(4), 2, augmentation=Augmentation(), shuffle=True)
+    expected = list(batches)
+    for again in (copy.deepcopy(batches), pickle.loads(pickle.dumps(batches))):
+        assert_equal_batches(list(again), expected)
 
 
 @pytest.mark.no_backend
