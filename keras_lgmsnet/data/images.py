@@ -33,6 +33,9 @@ class Examples:
         original_sizes: Height and width of each image before it was resized, shape
             `(examples, 2)`; by default the images' own.
         groups: The patient, video or case of every example; by default its id.
+        dataset: Which copy of which dataset they are of, `builder/config/version`; of a user's own
+            folder, `builder@content/version`. Equal ids mean equal images where what comes before
+            the first `/` is equal.
     """
 
     ids: list[str]
@@ -40,6 +43,7 @@ class Examples:
     segmentation_masks: np.ndarray
     original_sizes: np.ndarray | None = None
     groups: list[str] | None = None
+    dataset: str = ""
 
     def __post_init__(self) -> None:
         if self.original_sizes is None:
@@ -68,6 +72,7 @@ class Examples:
             self.segmentation_masks[chosen],
             groups=[self.groups[position] for position in chosen],
             original_sizes=self.original_sizes[chosen],
+            dataset=self.dataset,
         )
 
 
@@ -98,7 +103,8 @@ def load_examples(
             datasets but Kvasir-SEG, where it is `"lanczos"`.
         progress: Whether to show progress bars.
         allow_incomplete: Whether to read the complete cases of an archive that is short of its
-            published count, prepared apart.
+            published count, prepared apart. A prepared copy is refused where the archive has come
+            to hold others.
 
     Returns:
         Every example of the dataset.
@@ -112,7 +118,7 @@ def load_examples(
     examples = load_examples("isic2018_task1", (256, 256), manual_dir=Path("~/Downloads/isic"))
     ```
     """
-    source = _data_source(builder, manual_dir, data_dir, progress, allow_incomplete)
+    source, dataset = _data_source(builder, manual_dir, data_dir, progress, allow_incomplete)
     height, width = image_size
     images = np.empty((len(source), height, width, 3), dtype="uint8")
     segmentation_masks = np.empty((len(source), height, width, 1), dtype="uint8")
@@ -138,7 +144,7 @@ def load_examples(
             )
         )
     ids, groups = map(list, zip(*names, strict=True))
-    return Examples(ids, images, segmentation_masks, groups=groups, original_sizes=original_sizes)
+    return Examples(ids, images, segmentation_masks, original_sizes, groups, dataset)
 
 
 def resize_image(
@@ -289,7 +295,8 @@ def _data_source(
     data_dir: Path | None,
     progress: bool,
     allow_incomplete: bool,
-) -> Sequence[dict[str, Any]]:
+) -> tuple[Sequence[dict[str, Any]], str]:
+    """Returns what reads the examples, and the identity of the copy that they are read from."""
     name, _, config = name_and_config.partition("/")
     modules = pkgutil.iter_modules(tfds_builders.__path__)
     known = sorted(module.name for module in modules if module.ispkg)  # a folder each
@@ -321,8 +328,8 @@ def _data_source(
     builder = module.Builder(
         data_dir=data_dir, config=config or None, allow_incomplete=allow_incomplete
     )
+    manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
     if not builder.data_path.exists():
-        manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
         if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
             raise FileNotFoundError(
                 f"{name} is neither prepared in {builder.data_dir_root} nor downloaded to "
@@ -338,4 +345,6 @@ def _data_source(
             f"delete it or choose another data_dir. "
             f"Received: {builder.data_path} in the {builder.info.file_format.value} format"
         )
-    return builder.as_data_source(split="train")
+    elif allow_incomplete:
+        builder.require_current(manual_dir)
+    return builder.as_data_source(split="train"), builder.identity
