@@ -72,7 +72,7 @@ def train(
     keras.utils.set_random_seed(recipe.training.seed)
     # A network that cannot be built should not wait for the data to be read.
     model = _build_network(recipe, recipe.training.precision)
-    training, validation, splits = _read_and_split(recipe, manual_dir, data_dir)
+    training, validation, test, splits = _read_and_split(recipe, manual_dir, data_dir)
     _begin(run_directory, recipe, training, splits, resume)
 
     batches = ImageBatches(
@@ -103,7 +103,7 @@ def train(
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch), finished],
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    _evaluate(finished, recipe, validation_batches)
+    _evaluate(finished, recipe, validation, test)
     return run_directory
 
 
@@ -121,7 +121,8 @@ def train_splits(
     Args:
         recipe: What to train; its `split_seed` gives way to each of `seeds`.
         directory: Where to write: a run directory `split-SEED` for each seed, and
-            `summary.json` with mean and sample standard deviation of each score over them.
+            `summary.json` with mean and sample standard deviation over them of each score, of the
+            test images or, where none are set aside for a test, of the validation images.
         seeds: Two seeds or more, each once; 41, 64 and 1337 are the paper's.
         manual_dir: As for `train`.
         data_dir: As for `train`.
@@ -151,16 +152,17 @@ def train_splits(
         seed: dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split_seed=seed))
         for seed in seeds
     }
-    means = []
+    metrics = []
     for seed, of_split in recipes.items():
         run = directory / f"split-{seed}"
         begun = resume and (run / "recipe.json").exists()
         train(of_split, run, manual_dir=manual_dir, data_dir=data_dir, resume=begun)
-        means.append(read_json(run, "metrics.json", "means")["means"])
-    scores = {name: [of_run[name] for of_run in means] for name in means[0]}
+        metrics.append(read_json(run, "metrics.json"))
+    scores = {name: [of_run["means"][name] for of_run in metrics] for name in metrics[0]["means"]}
     summary = {
         "seeds": list(seeds),
-        "caution": CAUTION,
+        "subset": metrics[0]["subset"],
+        "caution": metrics[0]["caution"],
         "mean": {name: statistics.mean(values) for name, values in scores.items()},
         "standard_deviation": {name: statistics.stdev(values) for name, values in scores.items()},
         "runs": scores,
@@ -289,8 +291,8 @@ def _compile(network: keras.Model, recipe: Recipe, total_steps: int) -> None:
 
 def _read_and_split(
     recipe: Recipe, manual_dir: str | Path | None, data_dir: str | Path | None
-) -> tuple[Examples, Examples, dict[str, list[str]]]:
-    """Return the examples to train and to validate on, and the ids of every part."""
+) -> tuple[Examples, Examples, Examples | None, dict[str, list[str]]]:
+    """Return the examples to train, validate and, if any, test on, and the ids of every part."""
     data = recipe.data
     examples = read_examples(recipe, manual_dir, data_dir)
     groups = dict(zip(examples.ids, examples.groups, strict=True))
@@ -304,7 +306,9 @@ def _read_and_split(
         groups=groups,
     )
     require_separate_groups(splits, groups)
-    return examples.subset(splits["train"]), examples.subset(splits["validation"]), splits
+    training, validation = (examples.subset(splits[part]) for part in ("train", "validation"))
+    test = examples.subset(splits["test"]) if "test" in splits else None
+    return training, validation, test, splits
 
 
 def _begin(
@@ -329,7 +333,18 @@ def _begin(
         }
         write_json(
             run_directory / "recipe.json",
-            {"recipe": recipe.to_dict(), "backend": backend, "versions": versions},
+            {
+                "recipe": recipe.to_dict(),
+                "dataset": training.dataset,
+                "backend": backend,
+                "versions": versions,
+            },
+        )
+    begun_with = read_json(run_directory, "recipe.json", "dataset")["dataset"]
+    if begun_with != training.dataset:
+        raise ValueError(
+            f"A run must be resumed with the copy of the dataset it began with; {run_directory} "
+            f"began with {begun_with}. Received: {training.dataset}"
         )
     if not (run_directory / "splits.json").exists():
         write_json(run_directory / "splits.json", splits)
@@ -350,20 +365,33 @@ def _load_weights(model: keras.Model, path: Path) -> None:
         raise ValueError(f"{path} is damaged or missing: {error}") from error
 
 
-def _evaluate(finished: _FinishedEpochs, recipe: Recipe, batches: ImageBatches) -> None:
-    """Score the best network on every validation image and write the report."""
+def _evaluate(
+    finished: _FinishedEpochs, recipe: Recipe, validation: Examples, test: Examples | None
+) -> None:
+    """Score the best network on every test image, or else validation image; write the report."""
     run_directory, network = finished.run_directory, finished.float32_network
     _load_weights(network, run_directory / "model.keras")
-    scores, predictions = score_images(network, batches)
-    examples = batches.examples
+
+    def score(examples: Examples) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, float]]:
+        batches = ImageBatches(
+            examples, recipe.training.batch_size, preprocessing=recipe.data.preprocessing
+        )
+        scores, predictions = score_images(network, batches)
+        return scores, predictions, {name: float(of.mean()) for name, of in scores.items()}
+
+    examples = validation if test is None else test
+    scores, predictions, means = score(examples)
     metrics = {
-        "means": {name: float(values.mean()) for name, values in scores.items()},
+        "subset": "validation" if test is None else "test",
+        "means": means,
         "images": len(examples.ids),
         "best_epoch": finished.best_epoch,
         "threshold": THRESHOLD,
         "convention": describe_convention(recipe.data.image_size),
-        "caution": CAUTION,
+        "caution": CAUTION if test is None else None,
     }
+    if test is not None:
+        *_, metrics["validation_means"] = score(validation)
     write_json(run_directory / "metrics.json", metrics)
     write_csv(
         run_directory / "per_image.csv",
