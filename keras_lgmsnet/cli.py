@@ -182,14 +182,17 @@ def train(
             f"{label} {summary['mean'][name]:.4f} ± {summary['standard_deviation'][name]:.4f}"
             for name, label in (("iou", "IoU"), ("f1", "F1"))
         )
-        click.echo(f"Validation {', '.join(scores)} over {len(split_seeds)} splits.")
-        click.echo(summary["caution"])
+        subset = summary["subset"].capitalize()
+        click.echo(f"{subset} {', '.join(scores)} over {len(split_seeds)} splits.")
+        if summary["caution"]:
+            click.echo(summary["caution"])
         return
     training.train(resolved, run_directory, **options)
     metrics = read_json(run_directory, "metrics.json")
     click.echo(
-        f"Validation IoU {metrics['means']['iou']:.4f}, F1 {metrics['means']['f1']:.4f} "
-        f"after epoch {metrics['best_epoch']}. Report: {run_directory / 'report.html'}"
+        f"{metrics['subset'].capitalize()} IoU {metrics['means']['iou']:.4f}, "
+        f"F1 {metrics['means']['f1']:.4f} after epoch {metrics['best_epoch']}. "
+        f"Report: {run_directory / 'report.html'}"
     )
 
 
@@ -224,6 +227,11 @@ def train(
     help="Pixels within which boundaries agree, for the boundary F-score.",
 )
 @click.option(
+    "--allow-incomplete",
+    is_flag=True,
+    help="Score the complete cases of an archive that is short of its published count.",
+)
+@click.option(
     "--table",
     "style",
     type=click.Choice(TABLE_STYLES),
@@ -241,6 +249,7 @@ def evaluate(
     manual_dir: Path | None,
     data_dir: Path | None,
     tolerance: float,
+    allow_incomplete: bool,
     style: str,
 ) -> None:
     """Score the best network of RUN image by image, also on a dataset it never saw."""
@@ -255,6 +264,7 @@ def evaluate(
         manual_dir=manual_dir,
         data_dir=data_dir,
         tolerance=tolerance,
+        allow_incomplete=allow_incomplete,
     )
     click.echo(evaluation.format_table(evaluated, style))
 

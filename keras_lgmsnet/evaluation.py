@@ -12,7 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.images import Examples, ImageBatches
-from keras_lgmsnet.data.sources import read_examples
+from keras_lgmsnet.data.sources import describe_source, read_examples
 from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.run_directory import (
     read_json,
@@ -54,8 +54,8 @@ LESION_SIZES = {
     "large": "large (≥ 20 %)",
 }
 
-# A row of per_image.csv without its id: the scores, and `lesion_size`.
-Row = dict[str, float]
+# A row of per_image.csv without its id: `group`, the scores, and `lesion_size`.
+Row = dict[str, Any]
 
 _FILES = ("evaluation.json", "per_image.csv", "against.csv", "table.md", "table.tex")
 
@@ -69,17 +69,20 @@ def evaluate(
     manual_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
     tolerance: float = 2.0,
+    allow_incomplete: bool = False,
 ) -> dict[str, Any]:
     """Score the best network of a run image by image, and write tables.
 
     The protocol is the paper's: images resized as the recipe says, a threshold of 0.5, each image
     scored alone, scores averaged. Means come with 95 % bootstrap intervals, for all images and
-    by the size of the lesion.
+    by the size of the lesion; where the dataset tells patients, videos or cases, those are drawn
+    for the intervals, with all their images.
 
     The output directory holds
 
-    - `per_image.csv`: for each image its id, IoU, F1, sensitivity, precision, specificity,
-      accuracy, HD95 in pixels, boundary F-score, and the share of it that is lesion;
+    - `per_image.csv`: for each image its id, its group (patient, video or case, or else its id),
+      IoU, F1, sensitivity, precision, specificity, accuracy, HD95 in pixels, boundary F-score, and
+      the share of it that is lesion;
     - `against.csv`: the same of the other run, where there is one;
     - `table.md`, `table.tex`: what `format_table` returns;
     - `evaluation.json`: what this returns; written last, so the others are complete if it exists.
@@ -87,15 +90,19 @@ def evaluate(
     Args:
         run_directory: What `lgms-train` wrote, on any backend.
         output_directory: Where to write; absent, empty, or an earlier evaluation, which is
-            replaced. By default, in the run directory, `evaluation-` and the dataset's name, or
+            replaced. By default, in the run directory, `evaluation-` and the dataset's name (of
+            a folder of your own, `evaluation-image_folder-` and the folder's name), or
             `evaluation-test` or `evaluation-validation`.
         dataset: Name of a dataset in `tfds_builders`, all of whose images are scored, such as one
             that the run never saw; by default the run's own test images, or its validation images
             where none were set aside for a test.
         against: Another run directory to score on the same images, and to compare with.
-        manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
+        manual_dir: Folder with the dataset's archives, as downloaded from its publisher; for
+            `"image_folder"`, the folder of images and masks.
         data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
         tolerance: Distance in pixels within which boundaries agree, for the boundary F-score.
+        allow_incomplete: Whether to score the complete cases of an archive that is short of its
+            published count.
 
     Returns:
         The contents of `evaluation.json`: under "groups" a mapping for "all" and for each size of
@@ -104,8 +111,9 @@ def evaluate(
         there is another run, what `compare` returns.
 
     Raises:
-        ValueError: If a file of a run is damaged, the dataset is unknown or was trained on, or
-            the two runs cannot be scored on the same images.
+        ValueError: If a file of a run is damaged; if the dataset is unknown, incomplete or was
+            trained on, or, for the run's own images, is not the one it was trained on; or if the
+            two runs cannot be scored on the same images.
         OSError: If a directory is no run, data is absent, or `output_directory` is in use or
             cannot be written to.
 
@@ -118,16 +126,18 @@ def evaluate(
     run_directory = Path(run_directory)
     require_tolerance(tolerance)
     runs = [_Run.read(Path(run)) for run in (run_directory, against) if run is not None]
-    name = (dataset or runs[0].subset).replace("/", "-")
-    output_directory = Path(output_directory or run_directory / f"evaluation-{name}")
+    recipe = runs[0].recipe
+    name = describe_source(dataset or recipe.data.source, manual_dir)
+    suffix = (name if dataset else runs[0].subset).replace("/", "-")
+    output_directory = Path(output_directory or run_directory / f"evaluation-{suffix}")
     _require_replaceable(output_directory)
-    examples = _read_images(runs, dataset, manual_dir, data_dir)
+    examples = _read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
     tables = [_score(run, examples, tolerance) for run in runs]
 
-    recipe = runs[0].recipe
     evaluation = {
         "run": str(run_directory),
-        "dataset": dataset or recipe.data.source,
+        "dataset": name,
+        "identity": examples.dataset,
         "subset": "all" if dataset else runs[0].subset,
         "images": len(examples.ids),
         "image_size": list(recipe.data.image_size),
@@ -140,9 +150,9 @@ def evaluate(
             f"{THRESHOLD} are predicted as lesion. HD95 is the image's diagonal, and the boundary "
             "F-score 0, where only one of mask and prediction is empty; boundaries agree within "
             f"{tolerance:g} pixels. A lesion none of whose pixels is predicted is missed. "
-            "Intervals are 95 % bootstrap intervals, of images taken as independent."
+            f"Intervals are 95 % bootstrap intervals, {_describe_draws(examples)}."
         ),
-        "caution": " ".join(_cautions(runs, dataset)) or None,
+        "caution": " ".join(_cautions(runs, dataset, examples)) or None,
     }
     if against is not None:
         evaluation["against"] = str(against)
@@ -154,11 +164,12 @@ def evaluate(
 def compare(per_image: str | Path, other: str | Path) -> dict[str, dict[str, Any]]:
     """Compare two tables of scores of the same images, paired by id.
 
-    Any program's scores can be compared: columns other than `id` and those of `SCORES` are not
-    read, nor those that only one of the tables has.
+    Any program's scores can be compared: columns other than `id`, `group` and those of `SCORES`
+    are not read, nor scores that only one of the tables has.
 
     Args:
-        per_image: Path of a `per_image.csv`.
+        per_image: Path of a `per_image.csv`. Where it has a column `group`, the intervals are of
+            groups drawn with all their images.
         other: Path of another, of the same ids in any order.
 
     Returns:
@@ -215,7 +226,7 @@ def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
         notes = (
             f"Differences are {evaluation['run']} minus {evaluation['against']}, image by image; "
             "of HD95, less is better. By the Wilcoxon signed-rank test, ** p < 0.01 and "
-            "* p < 0.05, not corrected for the number of scores."
+            "* p < 0.05, of images taken as independent and not corrected for the number of scores."
         )
         tables.append((title, *_comparison_cells(evaluation), notes))
     if style == "latex":
@@ -234,6 +245,7 @@ class _Run:
 
     directory: Path
     recipe: Recipe
+    dataset: str
     train_ids: Sequence[str]
     subset: str
     subset_ids: Sequence[str]
@@ -242,10 +254,17 @@ class _Run:
     @classmethod
     def read(cls, directory: Path) -> "_Run":
         recipe = read_recipe(directory)
+        dataset = read_json(directory, "recipe.json", "dataset")["dataset"]
         splits = read_json(directory, "splits.json", "train", "validation")
         subset = "test" if "test" in splits else "validation"
         return cls(
-            directory, recipe, splits["train"], subset, splits[subset], load_network(directory)
+            directory,
+            recipe,
+            dataset,
+            splits["train"],
+            subset,
+            splits[subset],
+            load_network(directory),
         )
 
 
@@ -268,6 +287,7 @@ def _read_images(
     dataset: str | None,
     manual_dir: str | Path | None,
     data_dir: str | Path | None,
+    allow_incomplete: bool,
 ) -> Examples:
     """Return the images to score all runs on: never one that a run was trained on."""
     first = runs[0]
@@ -284,7 +304,7 @@ def _read_images(
                 f"{run.recipe.data.interpolation} in {run.directory}"
             )
         if dataset is None and (
-            _builder(run.recipe.data.source) != _builder(first.recipe.data.source)
+            _builder(run.dataset) != _builder(first.dataset)
             or set(run.subset_ids) != set(first.subset_ids)
         ):
             raise ValueError(
@@ -292,31 +312,61 @@ def _read_images(
                 "they cannot be compared there; name a dataset that neither was trained on: "
                 "--dataset (dataset=)."
             )
-    examples = read_examples(first.recipe, manual_dir, data_dir, source=dataset)
+    examples = read_examples(
+        first.recipe, manual_dir, data_dir, source=dataset, allow_incomplete=allow_incomplete
+    )
     if dataset is None:
+        if examples.dataset != first.dataset:
+            raise ValueError(
+                f"The images of {describe_source(first.recipe.data.source, manual_dir)} are not "
+                f"those that {first.directory} was trained on: give it the same data, or score all "
+                f"of other data by --dataset (dataset=). Received: {examples.dataset} instead of "
+                f"{first.dataset}"
+            )
         return examples.subset(first.subset_ids)
     for run in runs:
-        trained_on = set(run.train_ids) & set(examples.ids)
-        if _builder(dataset) == _builder(run.recipe.data.source) and trained_on:
+        trained_on = _trained_on(run, examples)
+        if _builder(examples.dataset) == _builder(run.dataset) and trained_on:
             raise ValueError(
                 f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
-                f"images of {dataset}, such as {min(trained_on)}: leave --dataset (dataset=) out "
-                f"to score its {run.subset} images."
+                f"images of {describe_source(dataset, manual_dir)}, such as {min(trained_on)}: "
+                f"leave --dataset (dataset=) out to score its {run.subset} images."
             )
     return examples
 
 
-def _builder(source: str) -> str:
-    """Return a dataset's name without its config, which only chooses among its images."""
-    return source.partition("/")[0]
+def _builder(dataset: str) -> str:
+    """Return the part of a dataset's name within which equal ids mean equal images.
+
+    A config or version only chooses among a dataset's images.
+    """
+    return dataset.partition("/")[0]
 
 
-def _cautions(runs: Sequence[_Run], dataset: str | None) -> list[str]:
-    unfinished = [run.directory for run in runs if not (run.directory / "metrics.json").is_file()]
-    return [
-        *([CAUTION] if dataset is None and runs[0].subset == "validation" else []),
-        *(f"{run} is not finished: this is its best network so far." for run in unfinished),
-    ]
+def _trained_on(run: _Run, examples: Examples) -> set[str]:
+    """Return the examples' ids that are also ids of images the run was trained on."""
+    return set(run.train_ids) & set(examples.ids)
+
+
+def _describe_draws(examples: Examples) -> str:
+    count = len(set(examples.groups))
+    if count == len(examples.ids):
+        return "of images taken as independent"
+    return f"for which the {count} patients, videos or cases are drawn with all their images"
+
+
+def _cautions(runs: Sequence[_Run], dataset: str | None, examples: Examples) -> list[str]:
+    cautions = [CAUTION] if dataset is None and runs[0].subset == "validation" else []
+    for run in runs:
+        if not (run.directory / "metrics.json").is_file():
+            cautions.append(f"{run.directory} is not finished: this is its best network so far.")
+        # Only folders of the user's get here with ids trained on, since theirs may mean anything.
+        if dataset == run.recipe.data.source and (same_names := _trained_on(run, examples)):
+            cautions.append(
+                f"{run.directory} was trained on images of {len(same_names)} of these names in "
+                "another folder: where they are the same images, its scores are optimistic."
+            )
+    return cautions
 
 
 def _size(run: _Run) -> str:
@@ -329,11 +379,12 @@ def _score(run: _Run, examples: Examples, tolerance: float) -> dict[str, Row]:
         examples, run.recipe.training.batch_size, preprocessing=run.recipe.data.preprocessing
     )
     scores, predictions = score_images(run.network, batches)
-    rows = {}
+    rows: dict[str, Row] = {}
     for index, id_ in enumerate(tqdm(examples.ids, desc="Measuring boundaries", disable=None)):
         mask = examples.segmentation_masks[index, ..., 0]
         distances = surface_distances(mask, predictions[index, ..., 0])
         rows[id_] = {
+            "group": examples.groups[index],
             **{name: float(values[index]) for name, values in scores.items()},
             "hd95": distances.hausdorff(95),
             "boundary_f_score": distances.f_score(tolerance),
@@ -359,10 +410,11 @@ def _size_group(lesion_size: float) -> str:
 
 
 def _summarize_group(rows: Sequence[Row]) -> dict[str, Any]:
+    drawn = [row["group"] for row in rows]
     scores = {}
     for name in SCORES:
         values = np.array([row[name] for row in rows])
-        scores[name] = {"mean": float(values.mean()), "interval": mean_interval(values)}
+        scores[name] = {"mean": float(values.mean()), "interval": mean_interval(values, drawn)}
     with_lesion = [row for row in rows if row["lesion_size"] > 0]
     without_lesion = [row for row in rows if row["lesion_size"] == 0]
     return {
@@ -376,6 +428,7 @@ def _summarize_group(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _compare(table: Mapping[str, Row], other: Mapping[str, Row]) -> dict[str, dict[str, Any]]:
+    drawn = [row["group"] for row in table.values()]
     compared = {}
     for name in SCORES:
         if not all(name in next(iter(rows.values())) for rows in (table, other)):
@@ -383,7 +436,7 @@ def _compare(table: Mapping[str, Row], other: Mapping[str, Row]) -> dict[str, di
         values, other_values = (
             np.array([rows[id_][name] for id_ in table]) for rows in (table, other)
         )
-        paired = paired_comparison(values, other_values)
+        paired = paired_comparison(values, other_values, drawn)
         compared[name] = {
             "mean": float(values.mean()),
             "other_mean": float(other_values.mean()),
@@ -411,7 +464,7 @@ def _read_table(path: Path) -> dict[str, Row]:
             raise ValueError(f"{path}, line {number}: a score is not a number.") from error
         if not all(map(math.isfinite, row.values())):
             raise ValueError(f"{path}, line {number}: a score is not finite.")
-        table[line["id"]] = row
+        table[line["id"]] = {"group": line.get("group") or line["id"], **row}
     if not table:
         raise ValueError(f"{path} holds no image.")
     return table

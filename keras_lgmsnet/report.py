@@ -35,7 +35,7 @@ def render_report(
         metrics: Contents of `metrics.json`.
         history: One mapping an epoch: `loss`, `iou`, `f1`, their `val_` counterparts, and
             `learning_rate`.
-        ids: Name of every validation image.
+        ids: Name of every image scored: those of the metrics' "subset".
         images: 8-bit RGB, shape `(images, height, width, 3)`.
         segmentation_masks: True masks of 0 and 1, shape `(images, height, width, num_classes)`.
         predictions: Predicted masks, of the same shape.
@@ -61,7 +61,7 @@ def render_report(
         title=title,
         metrics=metrics,
         curves=_curves(history, metrics["best_epoch"]),
-        distribution=_distribution(ious),
+        distribution=_distribution(ious, metrics["subset"]),
         groups={name: [case(index) for index in indices] for name, indices in groups.items()},
         num_hidden=int(np.count_nonzero(~outlined)),
         recipe=recipe,
@@ -146,8 +146,8 @@ def _curves(history: Sequence[dict[str, float]], best_epoch: int) -> list[dict[s
     return curves
 
 
-def _distribution(ious: np.ndarray) -> dict[str, str]:
-    figure, axes = _figure("IoU of the validation images", xlabel="IoU")
+def _distribution(ious: np.ndarray, subset: str) -> dict[str, str]:
+    figure, axes = _figure(f"IoU of the {subset} images", xlabel="IoU")
     axes.hist(ious, bins=np.linspace(0, 1, 21), color="#1262b3", edgecolor="white")
     axes.axvline(ious.mean(), color="#c2410c", linestyle=":", label="mean")
     axes.set(ylabel="images", xlim=(0, 1))

@@ -1,6 +1,8 @@
 """What a run directory holds: the only thing that the commands share.
 
-- `recipe.json`: the resolved recipe, the backend and the versions of the packages.
+- `recipe.json`: the resolved recipe; the dataset that the images are of, as `Examples.dataset`
+  names it: `builder/config/version`, of a user's own folder `builder@content/version`, where a
+  digest stands for what the folder held; the backend and the versions of the packages.
 - `splits.json`: the ids trained on and validated on.
 - `fingerprint.json`: the ranges of size, brightness, contrast and colour of the images trained on.
 - `state.json`: the history of the finished epochs; replacing it is what commits an epoch. Whatever
@@ -9,7 +11,8 @@
   optimizer's state.
 - `model.keras`: the best network, in float32.
 - `history.csv`, `tensorboard/`: the curves.
-- `metrics.json`, `per_image.csv`, `report.html`: the outcome.
+- `metrics.json`, `per_image.csv`, `report.html`: the outcome, scored on the test images, or on the
+  validation images where none were set aside for a test.
 - `evaluation-NAME/`: what `keras_lgmsnet.evaluation` found.
 - `.lock`: held by the process that trains.
 """
@@ -46,11 +49,18 @@ def read_json(run_directory: Path, name: str, *keys: str) -> dict[str, Any]:
     """Return the object in one of a run directory's JSON files, which must have the given keys.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file. Where the directory holds the runs of several
+            splits, they are named.
         ValueError: If the file is damaged.
     """
     path = run_directory / name
     if not path.is_file():
+        splits = (path.parent.name for path in run_directory.glob("split-*/recipe.json"))
+        if runs := sorted(splits, key=lambda split: (len(split), split)):  # 41 before 1337
+            raise FileNotFoundError(
+                f"{run_directory} holds several runs, {', '.join(runs)}: name one, such as "
+                f"{run_directory / runs[0]}."
+            )
         raise FileNotFoundError(f"{run_directory} is not a run directory: it has no {name}.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -1,13 +1,14 @@
 """How far a mean over images can be trusted, and whether two runs differ."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-# Keeps the resampled values, 8 bytes each, below about 80 MB at a time.
-_VALUES_IN_MEMORY = 10_000_000
+# Keeps what is resampled, three numbers of 8 bytes a value, below about 80 MB at a time.
+_VALUES_IN_MEMORY = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,13 @@ class PairedComparison:
 
     Args:
         difference: Mean difference.
-        interval: Its 95 % bootstrap interval; None for a single pair.
+        interval: Its 95 % bootstrap interval; None for a single pair or group.
         wilcoxon_p: Two-sided p-value of the Wilcoxon signed-rank test.
         t_test_p: Two-sided p-value of the paired t-test.
 
-    Both p-values are 1 where all differences are 0, and None for a single pair; that of the
-    t-test is None, too, where all differences are equal, since it divides by their deviation.
+    Both p-values take the pairs as independent. They are 1 where all differences are 0, and None
+    for a single pair; that of the t-test is None, too, where all differences are equal, since it
+    divides by their deviation.
     """
 
     difference: float
@@ -42,35 +44,61 @@ class PairedComparison:
 
 
 def mean_interval(
-    values: Any, confidence: float = 0.95, num_resamples: int = 9999, seed: int = 0
+    values: Any,
+    groups: Sequence[str] | None = None,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 9999,
+    seed: int = 0,
 ) -> tuple[float, float] | None:
     """Return the percentile bootstrap interval of a mean; the same one for the same seed.
 
-    Values are drawn as if independent: where images come from few patients or videos, the
-    interval is too narrow.
+    Images of one patient or video resemble each other: drawn as if independent, they would make
+    the interval too narrow. So whole groups are drawn (cluster bootstrap), as many as there are,
+    each with all of its images; what is resampled is the mean over the images drawn.
 
     Args:
         values: One value an image, shape `(images,)`.
+        groups: The patient, video or case of each image; by default every image is its own.
         confidence: Share of resampled means inside the interval, between 0 and 1.
-        num_resamples: How often the images are drawn anew.
+        num_resamples: How often the groups are drawn anew.
         seed: Seed of the draws, an integer ≥ 0.
 
     Returns:
-        The lower and the upper end; None for a single value, which tells nothing of its spread.
+        The lower and the upper end; None for a single group, which tells nothing of the spread.
+
+    Raises:
+        ValueError: If there are more or fewer groups than values.
 
     Example:
     ```python
-    low, high = mean_interval(ious)
+    low, high = mean_interval(ious, groups=patients)
     ```
     """
     values = np.asarray(values, "float64")
-    if len(values) < 2:
+    if groups is None:
+        groups = range(len(values))
+    if len(groups) != len(values):
+        raise ValueError(
+            f"Every value must have its group. Received: {len(values)} values, {len(groups)} groups"
+        )
+    positions: dict[Any, list[int]] = {}
+    for position, group in enumerate(groups):
+        positions.setdefault(group, []).append(position)
+    if len(positions) < 2:
         return None
+    sums = np.array([values[members].sum() for members in positions.values()])
+    sizes = np.array([len(members) for members in positions.values()])
+
+    def mean(sums: np.ndarray, sizes: np.ndarray, axis: int) -> np.ndarray:
+        return np.mean(sums, axis=axis) / np.mean(sizes, axis=axis)
+
     interval = stats.bootstrap(
-        (values,),
-        np.mean,
+        (sums, sizes),
+        mean,
+        paired=True,
         n_resamples=num_resamples,
-        batch=max(1, _VALUES_IN_MEMORY // len(values)),
+        batch=max(1, _VALUES_IN_MEMORY // len(sums)),
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(seed),
@@ -78,15 +106,18 @@ def mean_interval(
     return float(interval.low), float(interval.high)
 
 
-def paired_comparison(values: Any, other: Any) -> PairedComparison:
+def paired_comparison(
+    values: Any, other: Any, groups: Sequence[str] | None = None
+) -> PairedComparison:
     """Compare two scores of each of the same images.
 
     Args:
         values: One value an image, shape `(images,)`.
         other: The values to compare with, of the same images in the same order.
+        groups: The patient, video or case of each image, for the interval as in `mean_interval`.
 
     Raises:
-        ValueError: If the numbers of values differ, or are 0.
+        ValueError: If the numbers of values differ, or are 0; or as `mean_interval` raises.
 
     Example:
     ```python
@@ -111,7 +142,7 @@ def paired_comparison(values: Any, other: Any) -> PairedComparison:
         t_test_p = None if all_equal else float(stats.ttest_rel(values, other).pvalue)
     return PairedComparison(
         difference=float(differences.mean()),
-        interval=mean_interval(differences),
+        interval=mean_interval(differences, groups),
         wilcoxon_p=wilcoxon_p,
         t_test_p=t_test_p,
     )

@@ -86,7 +86,7 @@ def train(
         model = _build_network(recipe, recipe.training.precision)
     # A network saved under mixed precision would load as mixed wherever it is used.
     float32_network = _build_network(recipe, "float32")
-    training, validation, splits = _read_and_split(recipe, manual_dir, data_dir)
+    training, validation, test, splits = _read_and_split(recipe, manual_dir, data_dir)
 
     run_directory.mkdir(parents=True, exist_ok=True)
     with lock(run_directory):
@@ -101,7 +101,7 @@ def train(
             seed=recipe.training.seed,
         )
         _fit(model, scope, recipe, batches, validation, finished)
-        _evaluate(finished, recipe, validation)
+        _evaluate(finished, recipe, validation, test)
     return run_directory
 
 
@@ -119,7 +119,8 @@ def train_splits(
     Args:
         recipe: What to train; its `split_seed` gives way to each of `seeds`.
         directory: Where to write: a run directory `split-SEED` for each seed, and
-            `summary.json` with mean and sample standard deviation of each score over them.
+            `summary.json` with mean and sample standard deviation over them of each score, of the
+            test images or, where none are set aside for a test, of the validation images.
         seeds: Two seeds or more, each once; 41, 64 and 1337 are the paper's.
         manual_dir: As for `train`.
         data_dir: As for `train`.
@@ -149,16 +150,17 @@ def train_splits(
         seed: dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split_seed=seed))
         for seed in seeds
     }
-    means = []
+    metrics = []
     for seed, of_split in recipes.items():
         run = directory / f"split-{seed}"
         begun = resume and (run / "recipe.json").exists()
         train(of_split, run, manual_dir=manual_dir, data_dir=data_dir, resume=begun)
-        means.append(read_json(run, "metrics.json", "means")["means"])
-    scores = {name: [of_run[name] for of_run in means] for name in means[0]}
+        metrics.append(read_json(run, "metrics.json"))
+    scores = {name: [of_run["means"][name] for of_run in metrics] for name in metrics[0]["means"]}
     summary = {
         "seeds": list(seeds),
-        "caution": CAUTION,
+        "subset": metrics[0]["subset"],
+        "caution": metrics[0]["caution"],
         "mean": {name: statistics.mean(values) for name, values in scores.items()},
         "standard_deviation": {name: statistics.stdev(values) for name, values in scores.items()},
         "runs": scores,
@@ -326,7 +328,7 @@ def _fit(
     finished: "_FinishedEpochs",
 ) -> None:
     """Train from the last finished epoch to the recipe's last."""
-    served, validation_batches = batches, _validation_batches(recipe, validation)
+    served, validation_batches = batches, _ordered_batches(recipe, validation)
     if (num_devices := recipe.training.num_devices) > 1:
         served, validation_batches = (
             DivisibleBatches(images, num_devices) for images in (served, validation_batches)
@@ -348,7 +350,7 @@ def _fit(
         )
 
 
-def _validation_batches(recipe: Recipe, examples: Examples) -> ImageBatches:
+def _ordered_batches(recipe: Recipe, examples: Examples) -> ImageBatches:
     return ImageBatches(
         examples, recipe.training.batch_size, preprocessing=recipe.data.preprocessing
     )
@@ -366,8 +368,8 @@ def _compile(network: keras.Model, recipe: Recipe, total_steps: int) -> None:
 
 def _read_and_split(
     recipe: Recipe, manual_dir: str | Path | None, data_dir: str | Path | None
-) -> tuple[Examples, Examples, dict[str, list[str]]]:
-    """Return the examples to train and to validate on, and the ids of every part."""
+) -> tuple[Examples, Examples, Examples | None, dict[str, list[str]]]:
+    """Return the examples to train, validate and, if any, test on, and the ids of every part."""
     data = recipe.data
     examples = read_examples(recipe, manual_dir, data_dir)
     groups = dict(zip(examples.ids, examples.groups, strict=True))
@@ -381,7 +383,9 @@ def _read_and_split(
         groups=groups,
     )
     require_separate_groups(splits, groups)
-    return examples.subset(splits["train"]), examples.subset(splits["validation"]), splits
+    training, validation = (examples.subset(splits[part]) for part in ("train", "validation"))
+    test = examples.subset(splits["test"]) if "test" in splits else None
+    return training, validation, test, splits
 
 
 def _begin(
@@ -393,9 +397,8 @@ def _begin(
 ) -> None:
     """Write what a run knows beforehand; where it is resumed, check that it still holds."""
     if not resume:
-        require_unused(
-            run_directory, _OR_RESUME
-        )  # another run may have begun while the data were read
+        # Another run may have begun while the data were read.
+        require_unused(run_directory, _OR_RESUME)
     if not (run_directory / "recipe.json").exists():
         backend = keras.backend.backend()
         versions = {
@@ -407,7 +410,18 @@ def _begin(
         }
         write_json(
             run_directory / "recipe.json",
-            {"recipe": recipe.to_dict(), "backend": backend, "versions": versions},
+            {
+                "recipe": recipe.to_dict(),
+                "dataset": training.dataset,
+                "backend": backend,
+                "versions": versions,
+            },
+        )
+    begun_with = read_json(run_directory, "recipe.json", "dataset")["dataset"]
+    if begun_with != training.dataset:
+        raise ValueError(
+            f"A run must be resumed with the copy of the dataset it began with; {run_directory} "
+            f"began with {begun_with}. Received: {training.dataset}"
         )
     if not (run_directory / "splits.json").exists():
         write_json(run_directory / "splits.json", splits)
@@ -428,19 +442,30 @@ def _load_weights(model: keras.Model, path: Path) -> None:
         raise ValueError(f"{path} is damaged or missing: {error}") from error
 
 
-def _evaluate(finished: _FinishedEpochs, recipe: Recipe, examples: Examples) -> None:
-    """Score the best network on every validation image and write the report."""
+def _evaluate(
+    finished: _FinishedEpochs, recipe: Recipe, validation: Examples, test: Examples | None
+) -> None:
+    """Score the best network on every test image, or else validation image; write the report."""
     run_directory, network = finished.run_directory, finished.float32_network
     _load_weights(network, run_directory / "model.keras")
-    scores, predictions = score_images(network, _validation_batches(recipe, examples))
+
+    def score(examples: Examples) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, float]]:
+        scores, predictions = score_images(network, _ordered_batches(recipe, examples))
+        return scores, predictions, {name: float(of.mean()) for name, of in scores.items()}
+
+    examples = validation if test is None else test
+    scores, predictions, means = score(examples)
     metrics = {
-        "means": {name: float(values.mean()) for name, values in scores.items()},
+        "subset": "validation" if test is None else "test",
+        "means": means,
         "images": len(examples.ids),
         "best_epoch": finished.best_epoch,
         "threshold": THRESHOLD,
         "convention": describe_convention(recipe.data.image_size),
-        "caution": CAUTION,
+        "caution": CAUTION if test is None else None,
     }
+    if test is not None:
+        *_, metrics["validation_means"] = score(validation)
     write_json(run_directory / "metrics.json", metrics)
     write_csv(
         run_directory / "per_image.csv",

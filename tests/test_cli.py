@@ -88,6 +88,31 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
         assert groups["all"]["scores"][name]["mean"] == pytest.approx(mean, abs=1e-6)
 
 
+@pytest.mark.no_backend
+@pytest.mark.parametrize(("subset", "caution"), [("test", None), ("validation", "Optimistic.")])
+def test_train_prints_which_images_were_scored(subset, caution, tmp_path, monkeypatch) -> None:
+    from keras_lgmsnet import training
+
+    def write(recipe, run_directory, *arguments, **options) -> None:
+        means = {"iou": 0.5, "f1": 0.625}
+        metrics = {"subset": subset, "means": means, "best_epoch": 3}
+        write_json(run_directory / "metrics.json", metrics)
+        deviations = {"iou": 0.25, "f1": 0.125}
+        summary = {"mean": means, "standard_deviation": deviations, "caution": caution}
+        write_json(run_directory / "summary.json", {"subset": subset, **summary})
+
+    monkeypatch.setattr(training, "train", write)
+    monkeypatch.setattr(training, "train_splits", write)
+    name = subset.capitalize()
+    result = run(cli.train, "isic", "-o", tmp_path)
+    report = tmp_path / "report.html"
+    line = f"{name} IoU 0.5000, F1 0.6250 after epoch 3. Report: {report}\n"
+    assert result.stdout.endswith(line), result.output
+    result = run(cli.train, "isic", "-o", tmp_path, "--split-seeds", "1,2")
+    scores = f"{name} IoU 0.5000 ± 0.2500, F1 0.6250 ± 0.1250 over 2 splits.\n"
+    assert result.stdout.endswith(scores + (f"{caution}\n" if caution else "")), result.output
+
+
 def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
     from keras_lgmsnet import training
 
@@ -177,7 +202,7 @@ def test_evaluate_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
     result = run(
         cli.evaluate,
         *("a", "-o", "out", "--dataset", "ph2", "--against", "b", "--table", "latex"),
-        *("--manual-dir", "m", "--data-dir", "d", "--tolerance", "1.5"),
+        *("--manual-dir", "m", "--data-dir", "d", "--tolerance", "1.5", "--allow-incomplete"),
     )
     assert result.stdout.endswith("in latex\n")
     assert run(cli.evaluate, "a").stdout.endswith("in markdown\n")
@@ -190,9 +215,10 @@ def test_evaluate_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
             "manual_dir": Path("m"),
             "data_dir": Path("d"),
             "tolerance": 1.5,
+            "allow_incomplete": True,
         },
     )
-    options = dict.fromkeys(everything[1]) | {"tolerance": 2.0}
+    options = dict.fromkeys(everything[1]) | {"tolerance": 2.0, "allow_incomplete": False}
     assert default == ((Path("a"), None), options)
 
 
@@ -269,12 +295,13 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         (["none", "a.png"], ["none is not a run directory"]),
         (["run", "a.png"], ["run/model.keras is damaged"]),
         (["untrained", "a.png"], ["untrained has no trained network yet"]),
+        (["splits", "a.png"], ["splits holds several runs, split-41: name one"]),
     ],
 )
 def test_mistakes_in_predict(arguments, words, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("run", "untrained"):
-        Path(name).mkdir()
+    for name in ("run", "untrained", "splits/split-41"):
+        Path(name).mkdir(parents=True)
         recipe = {"recipe": load_recipe("isic").to_dict()}
         write_json(Path(name, "recipe.json"), recipe)
     Path("run/model.keras").write_text("no archive")

@@ -4,8 +4,10 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -13,10 +15,11 @@ import pytest
 from keras_lgmsnet import evaluation
 from keras_lgmsnet import run_directory as run_directory_module
 from keras_lgmsnet.data import sources, synthetic
-from keras_lgmsnet.data.images import Examples
+from keras_lgmsnet.data.images import Examples, load_examples
 from keras_lgmsnet.evaluation import compare, evaluate, format_table
 from keras_lgmsnet.recipe import Data, Recipe, Training
 from keras_lgmsnet.run_directory import read_json, write_json
+from keras_lgmsnet.significance import mean_interval
 
 SIZE = (32, 32)
 RECIPE = Recipe(
@@ -35,7 +38,8 @@ def write_run(run: Path, recipe: Recipe = RECIPE, brightest: float = 0.0) -> Pat
     network = keras.Model(image, layer(image))
     layer.set_weights([np.full((1, 1, 3, 1), 1 / 3, "float32"), np.full(1, -brightest, "float32")])
     network.save(run / "model.keras")
-    write_json(run / "recipe.json", {"recipe": recipe.to_dict(), "backend": "any", "versions": {}})
+    begun = {"dataset": "synthetic/0", "backend": "any", "versions": {}}
+    write_json(run / "recipe.json", {"recipe": recipe.to_dict(), **begun})
     train_ids = [id_ for id_ in IDS if id_ not in VALIDATION_IDS]
     write_json(run / "splits.json", {"train": train_ids, "validation": VALIDATION_IDS})
     write_json(run / "metrics.json", {})
@@ -58,7 +62,7 @@ def make_examples(*pairs: tuple[np.ndarray, np.ndarray]) -> Examples:
         np.stack(part).astype("uint8")[..., None] for part in zip(*pairs, strict=True)
     )
     ids = [f"image {index}" for index in range(len(pairs))]
-    return Examples(ids, predictions.repeat(3, -1) * 255, masks)
+    return Examples(ids, predictions.repeat(3, -1) * 255, masks, dataset="unseen/1.0.0")
 
 
 def filled(rows: int, columns: int = 32) -> np.ndarray:
@@ -91,9 +95,10 @@ def test_scores_by_hand(run: Path, unseen: Examples) -> None:
     evaluated = evaluate(run, dataset="unseen")
     output = run / "evaluation-unseen"
     rows = read_rows(output / "per_image.csv")
-    assert list(rows[0]) == ["id", *evaluation.SCORES, "lesion_size"]
-    assert [row["id"] for row in rows] == unseen.ids
-    columns = {name: [float(row[name]) for row in rows] for name in rows[0] if name != "id"}
+    names = [*evaluation.SCORES, "lesion_size"]
+    assert list(rows[0]) == ["id", "group", *names]
+    assert [row["id"] for row in rows] == [row["group"] for row in rows] == unseen.ids
+    columns = {name: [float(row[name]) for row in rows] for name in names}
     diagonal = 32 * math.sqrt(2)
     expected = {
         "iou": [1, 0.5, 0, 0, 1, 0],
@@ -136,6 +141,7 @@ def test_scores_by_hand(run: Path, unseen: Examples) -> None:
 def test_an_unseen_dataset_needs_no_caution(run: Path, unseen: Examples) -> None:
     evaluated = evaluate(run, dataset="unseen", tolerance=3)
     assert (evaluated["dataset"], evaluated["subset"]) == ("unseen", "all")
+    assert evaluated["identity"] == "unseen/1.0.0"
     assert evaluated["caution"] is None
     for words in ("32 × 32 pixels", "above 0.5", "within 3 pixels", "averaged"):
         assert words in evaluated["convention"]
@@ -220,6 +226,127 @@ def test_against_another_run(run: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in output.iterdir()) == FILES
 
 
+def test_patients_are_drawn_whole(run: Path, unseen: Examples, tmp_path: Path) -> None:
+    groups = ["one", "one", "one", "two", "two", "two"]
+    object.__setattr__(unseen, "groups", groups)  # IoU 1, ½, 0 and 0, 1, 0
+    other = write_run(tmp_path / "other", brightest=-100.0)  # predicts lesion everywhere
+    evaluated = evaluate(run, dataset="unseen", against=other)
+    assert "the 2 patients, videos or cases are drawn with all" in evaluated["convention"]
+    assert "independent" not in evaluated["convention"]
+    iou = evaluated["groups"]["all"]["scores"]["iou"]
+    np.testing.assert_allclose(iou["interval"], (1 / 3, 1.5 / 3))  # the two patients' means
+    assert evaluated["groups"]["large"]["scores"]["iou"]["interval"] is None  # of one patient
+    output = run / "evaluation-unseen"
+    assert [row["group"] for row in read_rows(output / "per_image.csv")] == groups
+    everywhere = np.array([1 / 4, 1 / 4, 1 / 8, 1 / 32, 0, 0])
+    differences = [1, 0.5, 0, 0, 1, 0] - everywhere
+    compared = evaluated["comparison"]["iou"]
+    means = sorted(differences.reshape(2, 3).mean(axis=1))
+    np.testing.assert_allclose(compared["interval"], means, rtol=1e-6)
+    assert compare(output / "per_image.csv", output / "against.csv") == evaluated["comparison"]
+    assert "are drawn with all their images" in format_table(evaluated)
+
+
+def test_images_of_no_patient_are_drawn_singly(run: Path, unseen: Examples) -> None:
+    alone = evaluate(run, dataset="unseen")
+    assert "of images taken as independent" in alone["convention"]
+    values = [float(row["iou"]) for row in read_rows(run / "evaluation-unseen" / "per_image.csv")]
+    assert alone["groups"]["all"]["scores"]["iou"]["interval"] == mean_interval(values)
+
+
+class TestFolders:
+    """A run on the user's own folder, and evaluations on that, on a copy and on another."""
+
+    @pytest.fixture
+    def folders(self, tmp_path: Path) -> Path:
+        """The folders `own` and `other`, with images of the same names."""
+        for name, shade in (("own", 20), ("other", 40)):
+            for part in ("images", "masks"):
+                (tmp_path / name / part).mkdir(parents=True)
+            for index in range(4):
+                image = np.full((*SIZE, 3), shade + index, "uint8")
+                cv2.imwrite(str(tmp_path / name / "images" / f"{index}.png"), image)
+                mask = (255 * filled(4 + index)).astype("uint8")
+                cv2.imwrite(str(tmp_path / name / "masks" / f"{index}.png"), mask)
+        return tmp_path
+
+    @pytest.fixture
+    def trained(self, folders: Path) -> Path:
+        """A run on `own`, trained on all but one of its images."""
+        data = Data(source="image_folder", image_size=SIZE)
+        run = write_run(folders / "run", dataclasses.replace(RECIPE, data=data))
+        dataset = self.identity(folders / "own", folders / "data")
+        values = read_json(run, "recipe.json")
+        write_json(run / "recipe.json", values | {"dataset": dataset})
+        write_json(run / "splits.json", {"train": ["0", "1", "2"], "validation": ["3"]})
+        return run
+
+    @staticmethod
+    def identity(folder: Path, data_dir: Path) -> str:
+        return load_examples("image_folder", SIZE, folder, data_dir, progress=False).dataset
+
+    def evaluate(self, run: Path, folder: str, **options) -> dict:
+        return evaluate(
+            run, manual_dir=run.parent / folder, data_dir=run.parent / "data", **options
+        )
+
+    def test_its_own_folder(self, trained: Path) -> None:
+        evaluated = self.evaluate(trained, "own")
+        assert "on the 1 validation images of image_folder/own." in format_table(evaluated)
+        assert (trained / "evaluation-validation").is_dir()
+        (trained.parent / "own").rename(trained.parent / "moved")
+        moved = self.evaluate(trained, "moved")
+        assert moved["dataset"] == "image_folder/moved"
+        assert moved["identity"] == evaluated["identity"]
+
+    def test_held_out_images_are_not_sought_in_another_folder(self, trained: Path) -> None:
+        with pytest.raises(ValueError, match=r"of image_folder/other are not those that .*run was"):
+            self.evaluate(trained, "other")
+        assert not list(trained.glob("evaluation*"))
+
+    def test_all_of_another_folder(self, trained: Path) -> None:
+        evaluated = self.evaluate(trained, "other", dataset="image_folder")
+        assert (evaluated["dataset"], evaluated["images"]) == ("image_folder/other", 4)
+        output = trained / "evaluation-image_folder-other"
+        assert len(read_rows(output / "per_image.csv")) == 4
+        assert "on 4 images of image_folder/other." in (output / "table.md").read_text()
+        # Told, since nothing shows that they are not images trained on and some others.
+        assert "images of 3 of these names in another folder" in evaluated["caution"]
+
+    @pytest.mark.parametrize("name", ["own", "moved"])
+    def test_images_trained_on_are_not_scored(self, name, trained: Path) -> None:
+        (trained.parent / "own").rename(trained.parent / name)
+        message = rf"was trained on 3 of the 4 images of image_folder/{name}, such as 0: leave"
+        with pytest.raises(ValueError, match=message):
+            self.evaluate(trained, name, dataset="image_folder")
+        assert not list(trained.glob("evaluation*"))
+
+    def test_runs_on_different_folders_are_not_compared(self, trained: Path) -> None:
+        other = trained.with_name("other run")
+        shutil.copytree(trained, other)
+        values = read_json(other, "recipe.json")
+        dataset = self.identity(trained.parent / "other", trained.parent / "data")
+        write_json(other / "recipe.json", values | {"dataset": dataset})
+        with pytest.raises(ValueError, match=r"held out different images"):
+            self.evaluate(trained, "own", against=other)
+        # Each was trained on one of the folders, so neither is unseen by both.
+        with pytest.raises(ValueError, match=r"other run was trained on 3 of the 4 images"):
+            self.evaluate(trained, "other", dataset="image_folder", against=other)
+
+
+def test_an_incomplete_archive_is_scored_where_asked(run: Path, monkeypatch) -> None:
+    asked = []
+
+    def load(builder, *arguments, allow_incomplete, **options) -> Examples:
+        asked.append(allow_incomplete)
+        return make_examples((filled(8), filled(8)))
+
+    monkeypatch.setattr(sources, "load_examples", load)
+    evaluate(run, dataset="unseen")
+    evaluate(run, dataset="unseen", allow_incomplete=True)
+    assert asked == [False, True]
+
+
 def test_runs_of_different_images_are_not_compared(run: Path, tmp_path: Path, unseen) -> None:
     other = write_run(tmp_path / "other")
     splits = read_json(other, "splits.json")
@@ -250,6 +377,7 @@ def test_another_config_of_the_dataset_trained_on_is_not_unseen(
 ) -> None:
     recipe = read_json(run, "recipe.json")
     recipe["recipe"]["data"] |= {"source": "unseen/all", "num_images": None}
+    recipe["dataset"] = "unseen/all/1.0.0"
     write_json(run / "recipe.json", recipe)
     write_json(run / "splits.json", {"train": unseen.ids[:1], "validation": unseen.ids[1:]})
     with pytest.raises(ValueError, match=r"was trained on 1 of .* images of unseen"):
@@ -402,6 +530,14 @@ def test_unknown_style_is_refused() -> None:
 def write_table(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def test_compare_draws_groups_where_the_first_tells_them(tmp_path: Path) -> None:
+    first = write_table(tmp_path / "a.csv", "id,group,iou\nx,P,0.5\ny,P,0.25\nz,Q,1\n")
+    second = write_table(tmp_path / "b.csv", "id,iou\nx,0\ny,0\nz,0\n")
+    assert compare(first, second)["iou"]["interval"] == (0.375, 1)  # P's mean and Q's
+    low, high = compare(second, first)["iou"]["interval"]
+    assert (low, high) != (-1, -0.375)
 
 
 def test_compare_pairs_by_id_and_ignores_other_columns(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import copy
 import errno
 import os
 import pickle
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ def make_examples(count: int, size: int = 8) -> Examples:
     segmentation_masks = (images[..., :1] == 200).astype(np.uint8)
     ids = [f"id{n}" for n in range(count)]
     groups = [f"group of {id_}" for id_ in ids]
-    return Examples(ids, images, segmentation_masks, groups=groups)
+    return Examples(ids, images, segmentation_masks, groups=groups, dataset="test/1.0.0")
 
 
 class Recorder(ImageBatches):
@@ -71,6 +72,7 @@ def test_subset_follows_the_order_of_the_ids() -> None:
     subset = examples.subset(["id2", "id0"])
     assert subset.ids == ["id2", "id0"]
     assert subset.groups == ["group of id2", "group of id0"]
+    assert subset.dataset == "test/1.0.0"
     np.testing.assert_array_equal(subset.images, examples.images[[2, 0]])
     np.testing.assert_array_equal(subset.segmentation_masks, examples.segmentation_masks[[2, 0]])
     np.testing.assert_array_equal(subset.original_sizes, [[8, 8], [8, 8]])
@@ -128,6 +130,7 @@ def test_load_examples_resizes_images_linearly_and_masks_to_the_nearest(manual_d
         "isic2018_task1", (16, 32), manual_dir, manual_dir.parent / "data", progress=False
     )
     assert sorted(examples.ids) == list(IDS)
+    assert examples.dataset == f"isic2018_task1/{Builder.VERSION}"
     assert examples.images.dtype == examples.segmentation_masks.dtype == np.uint8
     assert examples.segmentation_masks.shape == (3, 16, 32, 1)
     assert set(np.unique(examples.segmentation_masks)) == {0, 1}
@@ -145,7 +148,7 @@ def test_load_examples_uses_the_prepared_copy_when_there_is_one(manual_dir) -> N
     data_dir = manual_dir.parent / "data"
     first = load_examples("isic2018_task1", (8, 8), manual_dir, data_dir, progress=False)
     again = load_examples("isic2018_task1", (8, 8), None, data_dir, progress=False)
-    assert again.ids == first.ids
+    assert (again.ids, again.dataset) == (first.ids, first.dataset)
     np.testing.assert_array_equal(again.images, first.images)
 
 
@@ -318,18 +321,41 @@ def test_load_examples_offers_only_what_is_a_builder(tmp_path) -> None:
     assert known == sorted(path.parent.name for path in folders)
 
 
+def write_folder(folder: Path, **shades: int) -> Path:
+    """A user's own folder of images, each of one shade, by name."""
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for name, shade in shades.items():
+        cv2.imwrite(folder / "images" / f"{name}.png", np.full((8, 8, 3), shade))
+        cv2.imwrite(folder / "masks" / f"{name}.png", np.full((8, 8), 255))
+    return folder
+
+
 @pytest.mark.no_backend
 def test_load_examples_reads_a_folder_of_the_users_anew_when_it_changes(tmp_path) -> None:
+    own = write_folder(tmp_path / "own", a=10, b=20)
+    arguments = ("image_folder", (8, 8), own, tmp_path / "data")
+    before = load_examples(*arguments, progress=False)
+    assert sorted(before.ids) == ["a", "b"]
     for folder in ("images", "masks"):
-        (tmp_path / "own" / folder).mkdir(parents=True)
-    for name, shade in (("a", 10), ("b", 20)):
-        cv2.imwrite(tmp_path / "own" / "images" / f"{name}.png", np.full((8, 8, 3), shade))
-        cv2.imwrite(tmp_path / "own" / "masks" / f"{name}.png", np.full((8, 8), 255))
-    arguments = ("image_folder", (8, 8), tmp_path / "own", tmp_path / "data")
-    assert sorted(load_examples(*arguments, progress=False).ids) == ["a", "b"]
-    for folder in ("images", "masks"):
-        (tmp_path / "own" / folder / "b.png").unlink()
-    assert load_examples(*arguments, progress=False).ids == ["a"]
+        (own / folder / "b.png").unlink()
+    after = load_examples(*arguments, progress=False)
+    assert after.ids == ["a"]
+    assert after.dataset != before.dataset
+
+
+@pytest.mark.no_backend
+def test_a_folder_of_the_users_is_the_same_dataset_wherever_it_lies(tmp_path) -> None:
+    def dataset(folder: Path) -> str:
+        return load_examples("image_folder", (8, 8), folder, tmp_path, progress=False).dataset
+
+    own = write_folder(tmp_path / "own", a=10, b=20)
+    first = dataset(own)
+    assert re.fullmatch(r"image_folder@[0-9a-f]{16}/1\.0\.0", first)
+    assert dataset(own.rename(tmp_path / "renamed")) == first
+    assert dataset(write_folder(tmp_path / "copy", a=10, b=20)) == first
+    assert dataset(write_folder(tmp_path / "other", a=10, b=21)) != first
+    assert dataset(write_folder(tmp_path / "names", a=10, c=20)) != first
 
 
 @pytest.mark.no_backend
@@ -340,6 +366,30 @@ def test_load_examples_reads_an_incomplete_archive_if_allowed(manual_dir) -> Non
         load_examples(*arguments, progress=False)
     examples = load_examples(*arguments, progress=False, allow_incomplete=True)
     assert sorted(examples.ids) == [IDS[0], IDS[2]]
+
+
+@pytest.mark.no_backend
+def test_load_examples_notices_that_an_incomplete_archive_changed(manual_dir) -> None:
+    image = manual_dir / IMAGES / f"{IDS[1]}.jpg"
+    kept = image.rename(manual_dir.parent / image.name)
+    data_dir = manual_dir.parent / "data"
+
+    def load(manual_dir: Path | None) -> Examples:
+        arguments = ("isic2018_task1", (8, 8), manual_dir, data_dir)
+        return load_examples(*arguments, progress=False, allow_incomplete=True)
+
+    first = load(manual_dir)
+    name = f"isic2018_task1/incomplete/{Builder.VERSION}"
+    assert re.fullmatch(f"{name}@[0-9a-f]{{16}}", first.dataset)
+    assert load(manual_dir).dataset == first.dataset
+    kept.rename(image)
+    with pytest.raises(ValueError, match=r"changed since; delete it .* Received: .*incomplete"):
+        load(manual_dir)
+    assert load(None).ids == first.ids  # where the archive is gone, the copy is all there is
+    shutil.rmtree(data_dir)
+    second = load(manual_dir)
+    assert sorted(second.ids) == list(IDS)
+    assert second.dataset != first.dataset
 
 
 @pytest.mark.no_backend

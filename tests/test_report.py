@@ -48,6 +48,7 @@ def render(count: int = 9, **changes) -> Page:
     arguments = {
         "title": "LGMSNet on test",
         "metrics": {
+            "subset": "validation",
             "means": {"iou": 0.81254, "f1": 0.9, "sensitivity": 0.5},
             "images": count,
             "best_epoch": 2,
@@ -110,6 +111,24 @@ def test_page_tells_everything() -> None:
     assert "Loss by epoch, ending at 0.6667 after epoch 3." in alternatives
     assert "Learning rate by epoch, ending at 0.01 after epoch 3." in alternatives
     assert "Histogram of IoU; quartiles 0.250, 0.500 and 0.750." in alternatives
+
+
+def test_scores_of_test_images_go_first() -> None:
+    metrics = {
+        "subset": "test",
+        "means": {"iou": 0.7, "f1": 0.8},
+        "validation_means": {"iou": 0.75125, "f1": 0.85},
+        "images": 9,
+        "best_epoch": 2,
+        "convention": "How.",
+        "caution": None,
+    }
+    text = " ".join(render(metrics=metrics).text.split())
+    assert "Test scores IoU0.7000 F10.8000" in text
+    assert "9 test images, of the network after epoch 2. How. On the validation images" in text
+    assert "that epoch was picked: IoU 0.7512, F1 0.8500." in text
+    assert "None" not in text
+    assert "that epoch was picked" not in render().text
 
 
 def test_cases_are_the_best_median_and_worst() -> None:

@@ -1,6 +1,7 @@
 """Run directories: whole files, clear refusals."""
 
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -114,6 +115,19 @@ def test_read_recipe(tmp_path: Path) -> None:
 def test_absent_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none is not a run directory: it has no recipe"):
         read_recipe(tmp_path / "none")
+
+
+def test_a_folder_of_several_runs_names_them(tmp_path: Path) -> None:
+    for name in ("split-1337", "split-41", "split-64"):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "recipe.json", {})
+    (tmp_path / "split-7").mkdir()  # not begun
+    with pytest.raises(
+        FileNotFoundError,
+        match=rf"holds several runs, split-41, split-64, split-1337: name one, such as "
+        rf"{re.escape(str(tmp_path / 'split-41'))}\.$",
+    ):
+        read_recipe(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe\x00"])

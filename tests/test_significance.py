@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from keras_lgmsnet.significance import PairedComparison, mean_interval, paired_comparison
@@ -43,6 +45,70 @@ def test_interval_needs_little_memory_however_many_values(monkeypatch) -> None:
     monkeypatch.setattr(np, "mean", recording)
     np.testing.assert_allclose(mean_interval(values), expected, atol=0.02)
     assert max(largest) <= 90
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.integers(0, 9))
+def test_a_group_for_each_value_changes_nothing(values, seed) -> None:
+    groups = [f"patient {index}" for index in range(len(values))]
+    plain = stats.bootstrap(
+        (np.array(values),),
+        np.mean,
+        method="percentile",
+        batch=9999,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    assert mean_interval(values, groups, seed=seed) == (plain.low, plain.high)
+    assert mean_interval(values, seed=seed) == (plain.low, plain.high)
+
+
+def test_groups_are_drawn_whole_by_hand() -> None:
+    """Of A (1, 1, 1) and B (0): AA with 1/4 gives 1, AB 3/4 (not the mean of means, 1/2), BB 0."""
+    values, groups = [1, 0, 1, 1], ["A", "B", "A", "A"]
+    assert mean_interval(values, groups) == (0, 1)
+    # The middle 40 % of the resampled means are of AB, which makes up the middle half.
+    assert mean_interval(values, groups, confidence=0.4) == (0.75, 0.75)
+    # Drawn singly, all four would be 0 once in 4⁴ times: less than 2.5 %.
+    low, high = mean_interval(values)
+    assert (low, high) == (0.25, 1)
+
+
+def test_images_repeated_within_their_groups_tell_no_more() -> None:
+    values = np.random.default_rng(0).random(20)
+    patients = [str(index) for index in range(20)]
+    expected = mean_interval(values, patients)
+    repeated = mean_interval(np.repeat(values, 5), np.repeat(patients, 5).tolist())
+    np.testing.assert_allclose(repeated, expected, rtol=1e-12)
+    low, high = mean_interval(np.repeat(values, 5))
+    assert high - low < 0.6 * (expected[1] - expected[0])
+
+
+def test_groups_are_the_same_in_any_order_of_the_images() -> None:
+    values, groups = [0.1, 0.4, 0.5, 0.9, 0.2], ["a", "b", "c", "b", "a"]
+    swapped = mean_interval([0.2, 0.9, 0.5, 0.4, 0.1], groups)
+    np.testing.assert_allclose(swapped, mean_interval(values, groups), rtol=1e-12)
+
+
+def test_one_group_tells_nothing_of_the_spread() -> None:
+    assert mean_interval([0.1, 0.9], ["a", "a"]) is None
+    compared = paired_comparison([0.1, 0.9], [0.2, 0.3], ["a", "a"])
+    assert compared.interval is None
+    assert compared.wilcoxon_p is not None
+
+
+def test_values_without_a_group_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"its group. Received: 3 values, 2 groups"):
+        mean_interval([0.1, 0.2, 0.3], ["a", "b"])
+
+
+def test_paired_differences_are_drawn_by_group() -> None:
+    values, other = np.random.default_rng(0).random((2, 12))
+    groups = list("aabbccddeeff")
+    compared = paired_comparison(values, other, groups)
+    assert compared.interval == mean_interval(values - other, groups)
+    alone = paired_comparison(values, other)
+    assert compared.interval != alone.interval
+    assert (compared.wilcoxon_p, compared.t_test_p) == (alone.wilcoxon_p, alone.t_test_p)
 
 
 def test_paired_tests_are_scipys() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from keras_lgmsnet.data import sources, synthetic
 from keras_lgmsnet.data.images import Examples
-from keras_lgmsnet.data.sources import read_examples
+from keras_lgmsnet.data.sources import describe_source, read_examples
 from keras_lgmsnet.recipe import Data, Model, Recipe
 
 pytestmark = pytest.mark.no_backend
@@ -56,6 +56,19 @@ def test_another_dataset_at_the_recipes_size(recipe, loaded) -> None:
         "progress": ANY,
     }
     assert loaded == [("ph2", (32, 64), None, None, options)]
+
+
+def test_another_dataset_may_be_incomplete_where_asked(loaded) -> None:
+    read_examples(GENERATED, source="ph2", allow_incomplete=True)
+    assert loaded[0][-1]["allow_incomplete"] is True
+
+
+def test_a_folder_is_called_by_its_own_name(tmp_path, monkeypatch) -> None:
+    assert describe_source("busi/all", tmp_path) == "busi/all"
+    assert describe_source("image_folder", None) == "image_folder"
+    assert describe_source("image_folder", "/data/ultrasound/") == "image_folder/ultrasound"
+    monkeypatch.chdir(tmp_path)
+    assert describe_source("image_folder", Path(".")) == f"image_folder/{tmp_path.name}"
 
 
 def test_another_recipes_generated_images_are_unknown() -> None:

@@ -14,6 +14,7 @@ def examples():
 
 def test_format(examples) -> None:
     assert examples.ids[:2] == ["synthetic_00000", "synthetic_00001"]
+    assert examples.dataset == "synthetic/3"
     assert examples.images.shape == (60, 64, 64, 3)
     assert examples.segmentation_masks.shape == (60, 64, 64, 1)
     assert examples.images.dtype == examples.segmentation_masks.dtype == np.uint8

@@ -80,6 +80,7 @@ def test_run_directory(uninterrupted: Path) -> None:
     ]
     assert read_recipe(uninterrupted) == RECIPE
     begun = read_json(uninterrupted, "recipe.json")
+    assert begun["dataset"] == "synthetic/0"
     assert begun["backend"] == keras.backend.backend()
     assert begun["versions"]["keras"] == keras.__version__
     splits = split_ids(synthetic.generate(10, (32, 32)).ids)
@@ -117,7 +118,8 @@ def test_metrics_are_those_of_the_best_epoch(uninterrupted: Path) -> None:
     ious = [row["val_iou"] for row in state["history"]]
     assert metrics["best_epoch"] == 1 + ious.index(max(ious))
     best = state["history"][metrics["best_epoch"] - 1]
-    assert metrics["images"] == 3
+    assert (metrics["subset"], metrics["images"]) == ("validation", 3)
+    assert "validation_means" not in metrics
     assert metrics["means"]["iou"] == pytest.approx(best["val_iou"], abs=1e-5)
     assert metrics["means"]["f1"] == pytest.approx(best["val_f1"], abs=1e-5)
     assert "same images" in metrics["caution"]
@@ -192,7 +194,7 @@ def test_splits_are_trained_one_by_one_and_summarised(tmp_path: Path, monkeypatc
     for seed in (41, 64):
         assert read_recipe(directory / f"split-{seed}").data.split_seed == seed
         ious.append(read_json(directory / f"split-{seed}", "metrics.json")["means"]["iou"])
-    assert summary["seeds"] == [41, 64]
+    assert (summary["seeds"], summary["subset"]) == ([41, 64], "validation")
     assert "same images" in summary["caution"]
     assert summary["runs"]["iou"] == ious
     assert summary["mean"]["iou"] == pytest.approx(sum(ious) / 2)
@@ -228,7 +230,31 @@ def test_test_images_are_neither_trained_nor_validated_on(tmp_path: Path) -> Non
         "validation": 4,
         "test": 2,
     }
-    assert [row["id"] for row in rows(run / "per_image.csv")] == splits["validation"]
+    metrics = read_json(run, "metrics.json")
+    assert (metrics["subset"], metrics["images"], metrics["caution"]) == ("test", 2, None)
+    table = rows(run / "per_image.csv")
+    assert [row["id"] for row in table] == splits["test"]
+    for name, mean in metrics["means"].items():
+        assert np.mean([float(row[name]) for row in table]) == pytest.approx(mean)
+    best = read_json(run, "state.json")["history"][metrics["best_epoch"] - 1]
+    assert metrics["validation_means"]["iou"] == pytest.approx(best["val_iou"], abs=1e-5)
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "Means over 2 test images" in text
+    assert all(f"{id_}<br>" in text for id_ in splits["test"])
+
+
+def test_splits_with_test_images_are_summarised_by_those(tmp_path: Path, monkeypatch) -> None:
+    def finish(recipe: Recipe, run: Path, **options) -> None:
+        run.mkdir(parents=True)
+        means = {"iou": recipe.data.split_seed / 100}
+        metrics = {"subset": "test", "means": means, "validation_means": {"iou": 1.0}}
+        write_json(run / "metrics.json", {**metrics, "caution": None})
+
+    monkeypatch.setattr(training, "train", finish)
+    directory = training.train_splits(RECIPE, tmp_path / "runs", (41, 64))
+    summary = read_json(directory, "summary.json")
+    assert (summary["subset"], summary["caution"]) == ("test", None)
+    assert summary["runs"] == {"iou": [0.41, 0.64]}
 
 
 def test_finished_run_is_resumed_in_place(uninterrupted: Path) -> None:
@@ -334,6 +360,15 @@ def test_resume_refuses_another_backend(begun: Path) -> None:
     write_json(begun / "recipe.json", read_json(begun, "recipe.json") | {"backend": "other"})
     with pytest.raises(ValueError, match=r"on the backend it began on, other"):
         train(RECIPE, begun, resume=True)
+
+
+def test_resume_refuses_another_copy_of_the_dataset(begun: Path) -> None:
+    values = read_json(begun, "recipe.json")
+    write_json(begun / "recipe.json", values | {"dataset": "image_folder@0/1.0.0"})
+    (begun / "splits.json").unlink()  # equal ids would not do
+    with pytest.raises(ValueError, match=r"began with image_folder@0/1.0.0. Received: synthetic/0"):
+        train(RECIPE, begun, resume=True)
+    assert not (begun / "splits.json").exists()
 
 
 def test_resume_refuses_other_data(begun: Path) -> None:

@@ -32,7 +32,10 @@ Found = TypeVar("Found")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-GO_ON = "correct that, or set allow_incomplete=True to go on with the complete cases"
+GO_ON = (
+    "correct that, or set allow_incomplete=True (lgms-train --set data.allow_incomplete=true, "
+    "lgms-evaluate --allow-incomplete) to go on with the complete cases"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,34 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
                 config.name = f"{config.name}_incomplete".lstrip("_")
         super().__init__(config=config, **kwargs)
 
+    @property
+    def identity(self) -> str:
+        """Says which copy of which dataset is prepared, as `name/config/version`.
+
+        An incomplete one adds a digest of its cases: `ph2/incomplete/1.0.0@89abcdef01234567`.
+        """
+        name = self.info.full_name
+        return f"{name}@{self.info.metadata['cases']}" if self.allow_incomplete else name
+
+    def require_current(self, folder: Path) -> None:
+        """Raises a `ValueError` if the archive has other cases than the prepared copy.
+
+        Of an incomplete archive, more may have arrived. The prepared copy of an archive that is no
+        longer there counts as current.
+
+        Args:
+            folder: Where the archive was.
+        """
+        try:
+            cases = _digest_cases(self._cases(folder))
+        except FileNotFoundError:
+            return
+        if self.info.metadata.get("cases") != cases:
+            raise ValueError(
+                f"The prepared copy has other cases than the archive in {folder}, which changed "
+                f"since; delete it or choose another data_dir. Received: {self.data_path}"
+            )
+
     @abc.abstractmethod
     def _cases(self, folder: Path) -> Iterable[Case]:
         """Lists the cases of a complete archive in the folder."""
@@ -121,6 +152,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         # Listed before anything is read, so that a short archive is refused at once.
         cases = list(self._cases(self._folder(dl_manager)))
+        self.info.metadata["cases"] = _digest_cases(cases)
         return {"train": self._generate_examples(cases)}
 
     def _folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
@@ -306,12 +338,13 @@ class FolderConfig(tfds.core.BuilderConfig):
 
     name: str = "folder"
     folder: str = ""
+    content: str = dataclasses.field(default="", init=False)  # its digest, wherever the folder is
 
     def __post_init__(self) -> None:
         if not self.folder:
             return
         folder = Path(self.folder).expanduser().resolve()
-        digest = hashlib.blake2b(os.fsencode(folder) + b"\0", digest_size=8)
+        digest = hashlib.blake2b(digest_size=8)
         for part in self.PARTS:
             if not (folder / part).exists():
                 raise FileNotFoundError(
@@ -325,14 +358,21 @@ class FolderConfig(tfds.core.BuilderConfig):
                 except OSError as error:
                     raise ValueError(f"{path} cannot be read: {error}") from error
                 digest.update(os.fsencode(path.relative_to(folder)) + b"\0" + content)
+        self.content = digest.hexdigest()
         self.folder = str(folder)
-        self.name = f"{re.sub(r'[^A-Za-z0-9-]+', '_', folder.name)}_{digest.hexdigest()}"
+        place = hashlib.blake2b(os.fsencode(folder) + b"\0" + digest.digest(), digest_size=8)
+        self.name = f"{re.sub(r'[^A-Za-z0-9-]+', '_', folder.name)}_{place.hexdigest()}"
 
 
 class FolderBuilder(SegmentationBuilder, skip_registration=True):
     """Base of the builders of a user's own folder, which a `FolderConfig` names."""
 
     builder_config: FolderConfig
+
+    @property
+    def identity(self) -> str:
+        """Says what the folder held, wherever it lay, as `name@content/version`."""
+        return f"{self.name}@{self.builder_config.content}/{self.version}"
 
     def _folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
         if not self.builder_config.folder:
@@ -342,6 +382,15 @@ class FolderBuilder(SegmentationBuilder, skip_registration=True):
                 """--config='{"folder": "..."}'. Received: none"""
             )
         return Path(self.builder_config.folder)
+
+
+def _digest_cases(cases: Iterable[Case]) -> str:
+    """Returns a digest of the cases' ids and the names of their files."""
+    digest = hashlib.blake2b(digest_size=8)
+    for case in cases:
+        names = [case.id, *(path.name for path in (*case.images, *case.segmentation_masks))]
+        digest.update("\0".join(names).encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
 
 
 def list_files(part: AnyPath, *suffixes: str) -> dict[str, AnyPath]:

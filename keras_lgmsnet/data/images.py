@@ -82,6 +82,9 @@ class Examples:
         original_sizes: Height and width of each image before it was resized, shape
             `(examples, 2)`; by default the images' own.
         groups: The patient, video or case of every example; by default its id.
+        dataset: Which copy of which dataset they are of, `builder/config/version`; of a user's own
+            folder, `builder@content/version`. Equal ids mean equal images where what comes before
+            the first `/` is equal.
     """
 
     ids: list[str]
@@ -89,6 +92,7 @@ class Examples:
     segmentation_masks: np.ndarray | Rows
     original_sizes: np.ndarray | None = None
     groups: list[str] | None = None
+    dataset: str = ""
 
     def __post_init__(self) -> None:
         if self.original_sizes is None:
@@ -155,7 +159,8 @@ def load_examples(
             datasets but Kvasir-SEG, where it is `"lanczos"`.
         progress: Whether to show progress bars.
         allow_incomplete: Whether to read the complete cases of an archive that is short of its
-            published count, prepared apart.
+            published count, prepared apart. A prepared copy is refused where the archive has come
+            to hold others.
 
     Returns:
         Every example of the dataset.
@@ -170,35 +175,8 @@ def load_examples(
     ```
     """
     prepared = _prepare(builder, manual_dir, data_dir, progress, allow_incomplete)
-    height, width = image_size
-    folder = Path(prepared.data_path)
-    path = folder / f"decoded-{height}x{width}-{interpolation}.npy"
-    count = prepared.info.splits["train"].num_examples
-    try:
-        return _map_decoded(path, count, image_size)
-    except (FileNotFoundError, ValueError):
-        pass  # not decoded yet, or damaged
-
-    def decode(file: BinaryIO, where: str) -> None:
-        source = prepared.as_data_source(split="train")
-        bar = tqdm(desc=f"Decoding {builder} {where}", total=count, disable=not progress)
-        with bar:
-            _decode(source, file, image_size, interpolation, bar)
-
-    if not _has_room(folder, count * 4 * height * width):
-        memory = io.BytesIO()
-        decode(memory, "into memory")
-        return _parse_decoded(memory.getbuffer(), count, image_size)
-    _remove_abandoned(folder)
-    # Each process has a name of its own: two at once each write a whole file.
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as temporary:
-        unfinished = Path(temporary) / path.name
-        with open(unfinished, "wb") as file:
-            decode(file, "once")
-            file.flush()
-            os.fsync(file.fileno())  # a power cut must not leave the name on an empty file
-        os.replace(unfinished, path)
-    return _map_decoded(path, count, image_size)
+    examples = _read(prepared, image_size, interpolation, progress)
+    return dataclasses.replace(examples, dataset=prepared.identity)
 
 
 def resize_image(
@@ -384,6 +362,41 @@ _UNFINISHED = ".unfinished-"
 _CHUNK = 32  # images held until they are written
 
 
+def _read(
+    prepared: "ImageBuilder", image_size: tuple[int, int], interpolation: str, progress: bool
+) -> Examples:
+    """Return the decoded images of a prepared copy, from its file, written now if need be."""
+    height, width = image_size
+    folder = Path(prepared.data_path)
+    path = folder / f"decoded-{height}x{width}-{interpolation}.npy"
+    count = prepared.info.splits["train"].num_examples
+    try:
+        return _map_decoded(path, count, image_size)
+    except (FileNotFoundError, ValueError):
+        pass  # not decoded yet, or damaged
+
+    def decode(file: BinaryIO, where: str) -> None:
+        source = prepared.as_data_source(split="train")
+        bar = tqdm(desc=f"Decoding {prepared.name} {where}", total=count, disable=not progress)
+        with bar:
+            _decode(source, file, image_size, interpolation, bar)
+
+    if not _has_room(folder, count * 4 * height * width):
+        memory = io.BytesIO()
+        decode(memory, "into memory")
+        return _parse_decoded(memory.getbuffer(), count, image_size)
+    _remove_abandoned(folder)
+    # Each process has a name of its own: two at once each write a whole file.
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as temporary:
+        unfinished = Path(temporary) / path.name
+        with open(unfinished, "wb") as file:
+            decode(file, "once")
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave the name on an empty file
+        os.replace(unfinished, path)
+    return _map_decoded(path, count, image_size)
+
+
 def _map_decoded(path: Path, count: int, image_size: tuple[int, int]) -> Examples:
     """Map a file of decoded images into memory.
 
@@ -525,8 +538,8 @@ def _prepare(
     builder = module.Builder(
         data_dir=data_dir, config=config or None, allow_incomplete=allow_incomplete
     )
+    manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
     if not builder.data_path.exists():
-        manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
         if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
             raise FileNotFoundError(
                 f"{name} is neither prepared in {builder.data_dir_root} nor downloaded to "
@@ -542,4 +555,6 @@ def _prepare(
             f"delete it or choose another data_dir. "
             f"Received: {builder.data_path} in the {builder.info.file_format.value} format"
         )
+    elif allow_incomplete:
+        builder.require_current(manual_dir)
     return builder

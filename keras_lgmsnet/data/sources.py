@@ -5,6 +5,7 @@ from pathlib import Path
 
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import Examples, load_examples
+from keras_lgmsnet.image_files import printable
 from keras_lgmsnet.recipe import Recipe
 
 
@@ -14,6 +15,7 @@ def read_examples(
     data_dir: str | Path | None = None,
     *,
     source: str | None = None,
+    allow_incomplete: bool = False,
 ) -> Examples:
     """Read a recipe's images, or another dataset's in the way the recipe reads its own.
 
@@ -22,10 +24,12 @@ def read_examples(
         manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
         data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
         source: Name of a dataset to read instead of the recipe's.
+        allow_incomplete: Whether an archive may be short of its published count. The recipe's
+            `data.allow_incomplete` says so of its own dataset only.
 
     Raises:
-        ValueError: If the dataset is incomplete (of the recipe's own, without
-            `data.allow_incomplete`), unknown or damaged, or has other classes than the model.
+        ValueError: If the dataset is incomplete and may not be, unknown or damaged, or has other
+            classes than the model.
         FileNotFoundError: If the dataset is neither prepared nor downloaded.
 
     Example:
@@ -44,8 +48,7 @@ def read_examples(
             manual_dir,
             data_dir,
             interpolation=data.interpolation,
-            # Leave for its own dataset says nothing of another.
-            allow_incomplete=data.allow_incomplete and source == data.source,
+            allow_incomplete=allow_incomplete or (data.allow_incomplete and source == data.source),
             progress=sys.stderr.isatty(),
         )
     num_classes = examples.segmentation_masks.shape[-1]
@@ -55,3 +58,20 @@ def read_examples(
             f"Received: {recipe.model.num_classes}"
         )
     return examples
+
+
+def describe_source(source: str, manual_dir: str | Path | None) -> str:
+    """Return what to call a dataset: its name, and for a folder of the user's that folder's, too.
+
+    Args:
+        source: A recipe's `data.source`.
+        manual_dir: The folder that is read.
+
+    Example:
+    ```python
+    describe_source("image_folder", "/data/ultrasound")  # "image_folder/ultrasound"
+    ```
+    """
+    if source != "image_folder" or manual_dir is None:
+        return source
+    return f"{source}/{printable(Path(manual_dir).expanduser().resolve().name)}"

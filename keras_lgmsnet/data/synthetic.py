@@ -43,6 +43,7 @@ def generate(count: int, image_size: tuple[int, int] = (128, 128), seed: int = 0
         ids=[f"synthetic_{index:05d}" for index in range(count)],
         images=np.repeat(images[..., None], 3, axis=-1),
         segmentation_masks=segmentation_masks[..., None],
+        dataset=f"synthetic/{seed}",
     )
 
 
