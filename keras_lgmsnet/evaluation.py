@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.images import Examples, ImageBatches
-from keras_lgmsnet.data.sources import read_examples
-from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.run_directory import (
-    read_json,
-    read_recipe,
     require_writable,
     write_csv,
     write_json,
@@ -25,8 +21,9 @@ from keras_lgmsnet.run_directory import (
 from keras_lgmsnet.scoring import (
     CAUTION,
     THRESHOLD,
+    Run,
     describe_convention,
-    load_network,
+    read_images,
     score_images,
 )
 from keras_lgmsnet.significance import mean_interval, paired_comparison
@@ -117,11 +114,13 @@ def evaluate(
     """
     run_directory = Path(run_directory)
     require_tolerance(tolerance)
-    runs = [_Run.read(Path(run)) for run in (run_directory, against) if run is not None]
+    runs = [Run.read(Path(run)) for run in (run_directory, against) if run is not None]
     name = (dataset or runs[0].subset).replace("/", "-")
     output_directory = Path(output_directory or run_directory / f"evaluation-{name}")
     _require_replaceable(output_directory)
-    examples = _read_images(runs, dataset, manual_dir, data_dir)
+    examples, ids = read_images(runs, dataset, manual_dir, data_dir)
+    if dataset is None:
+        examples = examples.subset(ids)
     tables = [_score(run, examples, tolerance) for run in runs]
 
     recipe = runs[0].recipe
@@ -228,27 +227,6 @@ def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What an evaluation needs of a run directory."""
-
-    directory: Path
-    recipe: Recipe
-    train_ids: Sequence[str]
-    subset: str
-    subset_ids: Sequence[str]
-    network: keras.Model
-
-    @classmethod
-    def read(cls, directory: Path) -> "_Run":
-        recipe = read_recipe(directory)
-        splits = read_json(directory, "splits.json", "train", "validation")
-        subset = "test" if "test" in splits else "validation"
-        return cls(
-            directory, recipe, splits["train"], subset, splits[subset], load_network(directory)
-        )
-
-
 def _require_replaceable(output_directory: Path) -> None:
     if output_directory.exists() and not (
         output_directory.is_dir()
@@ -263,55 +241,7 @@ def _require_replaceable(output_directory: Path) -> None:
     require_writable(output_directory)
 
 
-def _read_images(
-    runs: Sequence[_Run],
-    dataset: str | None,
-    manual_dir: str | Path | None,
-    data_dir: str | Path | None,
-) -> Examples:
-    """Return the images to score all runs on: never one that a run was trained on."""
-    first = runs[0]
-    for run in runs[1:]:
-        if run.recipe.data.image_size != first.recipe.data.image_size:
-            raise ValueError(
-                "Runs can be compared at one image_size only, since their masks differ otherwise. "
-                f"Received: {_size(first)} in {first.directory}, {_size(run)} in {run.directory}"
-            )
-        if run.recipe.data.interpolation != first.recipe.data.interpolation:
-            raise ValueError(
-                "Runs can be compared on images resized in one way only. Received: "
-                f"{first.recipe.data.interpolation} in {first.directory}, "
-                f"{run.recipe.data.interpolation} in {run.directory}"
-            )
-        if dataset is None and (
-            _builder(run.recipe.data.source) != _builder(first.recipe.data.source)
-            or set(run.subset_ids) != set(first.subset_ids)
-        ):
-            raise ValueError(
-                f"{first.directory} and {run.directory} held out different images, so "
-                "they cannot be compared there; name a dataset that neither was trained on: "
-                "--dataset (dataset=)."
-            )
-    examples = read_examples(first.recipe, manual_dir, data_dir, source=dataset)
-    if dataset is None:
-        return examples.subset(first.subset_ids)
-    for run in runs:
-        trained_on = set(run.train_ids) & set(examples.ids)
-        if _builder(dataset) == _builder(run.recipe.data.source) and trained_on:
-            raise ValueError(
-                f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
-                f"images of {dataset}, such as {min(trained_on)}: leave --dataset (dataset=) out "
-                f"to score its {run.subset} images."
-            )
-    return examples
-
-
-def _builder(source: str) -> str:
-    """Return a dataset's name without its config, which only chooses among its images."""
-    return source.partition("/")[0]
-
-
-def _cautions(runs: Sequence[_Run], dataset: str | None) -> list[str]:
+def _cautions(runs: Sequence[Run], dataset: str | None) -> list[str]:
     unfinished = [run.directory for run in runs if not (run.directory / "metrics.json").is_file()]
     return [
         *([CAUTION] if dataset is None and runs[0].subset == "validation" else []),
@@ -319,11 +249,7 @@ def _cautions(runs: Sequence[_Run], dataset: str | None) -> list[str]:
     ]
 
 
-def _size(run: _Run) -> str:
-    return " × ".join(map(str, run.recipe.data.image_size))
-
-
-def _score(run: _Run, examples: Examples, tolerance: float) -> dict[str, Row]:
+def _score(run: Run, examples: Examples, tolerance: float) -> dict[str, Row]:
     """Return the row of each image, by its id."""
     batches = ImageBatches(
         examples, run.recipe.training.batch_size, preprocessing=run.recipe.data.preprocessing

@@ -1,6 +1,8 @@
-"""How a network is scored on images, after training and in an evaluation alike."""
+"""How networks are scored on images, after training and wherever a run is read again."""
 
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -8,9 +10,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import keras_lgmsnet.models  # noqa: F401 - registers the networks, to be loaded
-from keras_lgmsnet.data.images import ImageBatches
+from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.data.sources import read_examples
 from keras_lgmsnet.metrics import image_scores
-from keras_lgmsnet.run_directory import require_network
+from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
 
 THRESHOLD = 0.5
 CAUTION = "Optimistic: the best epoch was picked by its IoU on these same images, as in the paper."
@@ -37,6 +41,101 @@ def load_network(run_directory: Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """What scoring needs of a run directory.
+
+    Args:
+        directory: The run directory.
+        recipe: What it was trained by.
+        train_ids: Ids of the images trained on.
+        subset: `"test"`, or `"validation"` where no images were set aside for a test.
+        subset_ids: Ids of those held-out images.
+        network: The best network, from preprocessed images to logits.
+    """
+
+    directory: Path
+    recipe: Recipe
+    train_ids: Sequence[str]
+    subset: str
+    subset_ids: Sequence[str]
+    network: keras.Model
+
+    @classmethod
+    def read(cls, directory: Path) -> "Run":
+        """Return what a run directory holds.
+
+        Raises:
+            FileNotFoundError: If it is no run directory, or has no network yet.
+            ValueError: If one of its files is damaged.
+        """
+        recipe = read_recipe(directory)
+        splits = read_json(directory, "splits.json", "train", "validation")
+        subset = "test" if "test" in splits else "validation"
+        return cls(
+            directory, recipe, splits["train"], subset, splits[subset], load_network(directory)
+        )
+
+
+def read_images(
+    runs: Sequence[Run],
+    dataset: str | None,
+    manual_dir: str | Path | None,
+    data_dir: str | Path | None,
+) -> tuple[Examples, list[str]]:
+    """Read a dataset, and tell which of its images all runs can be scored on.
+
+    Args:
+        runs: One or more runs.
+        dataset: Name of a dataset; by default the runs' own.
+        manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
+        data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
+
+    Returns:
+        All images of the dataset, and the ids of those to score: of the runs' own dataset those
+        that they held out; of another one all, and never one that a run was trained on.
+
+    Raises:
+        ValueError: If the runs cannot be scored on the same images, or the dataset is unknown,
+            damaged or was trained on.
+        FileNotFoundError: If the dataset is neither prepared nor downloaded.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.recipe.data.image_size != first.recipe.data.image_size:
+            raise ValueError(
+                "Runs can be compared at one image_size only, since their masks differ otherwise. "
+                f"Received: {_size(first)} in {first.directory}, {_size(run)} in {run.directory}"
+            )
+        if run.recipe.data.interpolation != first.recipe.data.interpolation:
+            raise ValueError(
+                "Runs can be compared on images resized in one way only. Received: "
+                f"{first.recipe.data.interpolation} in {first.directory}, "
+                f"{run.recipe.data.interpolation} in {run.directory}"
+            )
+        if dataset is None and (
+            _builder(run.recipe.data.source) != _builder(first.recipe.data.source)
+            or set(run.subset_ids) != set(first.subset_ids)
+        ):
+            raise ValueError(
+                f"{first.directory} and {run.directory} held out different images, so "
+                "they cannot be compared there; name a dataset that neither was trained on: "
+                "--dataset (dataset=)."
+            )
+    examples = read_examples(first.recipe, manual_dir, data_dir, source=dataset)
+    if dataset is None:
+        return examples, list(first.subset_ids)
+    for run in runs:
+        trained_on = set(run.train_ids) & set(examples.ids)
+        if _builder(dataset) == _builder(run.recipe.data.source) and trained_on:
+            raise ValueError(
+                f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
+                f"images of {dataset}, such as {min(trained_on)}: leave --dataset (dataset=) out "
+                f"to score its {run.subset} images."
+            )
+    return examples, examples.ids
 
 
 def score_images(
@@ -72,3 +171,12 @@ def score_images(
         {name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]},
         np.concatenate(predictions),
     )
+
+
+def _builder(source: str) -> str:
+    """Return a dataset's name without its config, which only chooses among its images."""
+    return source.partition("/")[0]
+
+
+def _size(run: Run) -> str:
+    return " × ".join(map(str, run.recipe.data.image_size))
