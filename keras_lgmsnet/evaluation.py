@@ -19,9 +19,9 @@ from keras_lgmsnet.run_directory import (
     write_text,
 )
 from keras_lgmsnet.scoring import (
-    CAUTION,
     THRESHOLD,
     Run,
+    describe_cautions,
     describe_convention,
     read_images,
     score_images,
@@ -141,7 +141,7 @@ def evaluate(
             f"{tolerance:g} pixels. A lesion none of whose pixels is predicted is missed. "
             "Intervals are 95 % bootstrap intervals, of images taken as independent."
         ),
-        "caution": " ".join(_cautions(runs, dataset)) or None,
+        "caution": describe_cautions(runs, dataset),
     }
     if against is not None:
         evaluation["against"] = str(against)
@@ -239,14 +239,6 @@ def _require_replaceable(output_directory: Path) -> None:
             "empty or an earlier evaluation."
         )
     require_writable(output_directory)
-
-
-def _cautions(runs: Sequence[Run], dataset: str | None) -> list[str]:
-    unfinished = [run.directory for run in runs if not (run.directory / "metrics.json").is_file()]
-    return [
-        *([CAUTION] if dataset is None and runs[0].subset == "validation" else []),
-        *(f"{run} is not finished: this is its best network so far." for run in unfinished),
-    ]
 
 
 def _score(run: Run, examples: Examples, tolerance: float) -> dict[str, Row]:

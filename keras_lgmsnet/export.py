@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
+from keras_lgmsnet.run_directory import read_json, read_recipe, require_network, require_unused
 
 FORMATS = ("saved_model", "tflite")
 
@@ -64,10 +64,7 @@ def export(
     _require_installed()
     read_recipe(run_directory)
     require_network(run_directory)
-    if output_directory.exists() and any(output_directory.iterdir()):
-        raise FileExistsError(
-            f"The output directory must be absent or empty. Received: {output_directory}"
-        )
+    require_unused(output_directory)
 
     output_directory.parent.mkdir(parents=True, exist_ok=True)
     # On the same file system, so that one rename publishes everything.

@@ -23,6 +23,7 @@ from keras_lgmsnet.run_directory import (
     atomic_write,
     read_recipe,
     require_network,
+    require_unused,
     require_writable,
     write_csv,
     write_json,
@@ -113,7 +114,7 @@ def predict(
         Fingerprint.read(run_directory) if (run_directory / "fingerprint.json").exists() else None
     )
     files = _list_files([images] if isinstance(images, str | Path) else images)
-    _require_unused(output_directory)
+    require_unused(output_directory)
     require_writable(output_directory)
     network = _Network(network_path, data, overlap if tiles else None)
 
@@ -244,15 +245,6 @@ def _unique_name(relative: Path, taken: set[str]) -> str:
         if key not in taken:
             taken.add(key)
             return candidate
-
-
-def _require_unused(output_directory: Path) -> None:
-    if output_directory.exists() and (
-        not output_directory.is_dir() or any(output_directory.iterdir())
-    ):
-        raise FileExistsError(
-            f"The output directory must be absent or empty. Received: {output_directory}"
-        )
 
 
 def _describe(path: Path, run_directory: Path, data: Data, overlap: float | None) -> None:

@@ -108,6 +108,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def require_unused(output_directory: Path) -> None:
+    """Raise `FileExistsError` unless a directory to write is absent or empty."""
+    if output_directory.exists() and (
+        not output_directory.is_dir() or any(output_directory.iterdir())
+    ):
+        raise FileExistsError(
+            f"The output directory must be absent or empty. Received: {output_directory}"
+        )
+
+
 def require_writable(directory: Path) -> None:
     """Raise `OSError` unless files can be created in the directory, which need not exist yet."""
     directory = directory.absolute()

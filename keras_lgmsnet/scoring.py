@@ -138,6 +138,16 @@ def read_images(
     return examples, examples.ids
 
 
+def describe_cautions(runs: Sequence[Run], dataset: str | None) -> str | None:
+    """Return what must be said with the scores of runs on what `read_images` returned, if any."""
+    unfinished = [run.directory for run in runs if not (run.directory / "metrics.json").is_file()]
+    cautions = [
+        *([CAUTION] if dataset is None and runs[0].subset == "validation" else []),
+        *(f"{run} is not finished: this is its best network so far." for run in unfinished),
+    ]
+    return " ".join(cautions) or None
+
+
 def score_images(
     network: keras.Model, batches: ImageBatches
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
