@@ -241,40 +241,50 @@ def foreground_ratios(segmentation_masks: np.ndarray) -> np.ndarray:
 def draw_foreground_ratios(ratios: Mapping[str, np.ndarray]) -> Figure:
     """Draw the density of the foreground ratio of datasets on one axis, with medians.
 
-    The density is a sum of Gaussians of Silverman's width, 0.9 · min(standard deviation,
-    interquartile range / 1.34) · n^(−1/5) and at least 0.01, reflected at 0 and 1: nothing lies
-    outside, and every curve has the area 1.
+    The density f is that of the images with a lesion, estimated for the logarithm of the ratio,
+    where small lesions have room, and carried back: f(x) = g(ln x) / x, with g a sum of Gaussians
+    of Silverman's width, 0.9 · min(standard deviation, interquartile range / 1.34) · n^(−1/5) and
+    at least 0.1, reflected at a ratio of 1. So nothing lies outside 0 to 1, and small lesions are
+    not smeared over those as small as none. Images without a lesion are counted in the legend.
 
     Args:
-        ratios: For each dataset's name the ratios of its images, 0 to 1, at least one.
+        ratios: For each dataset's name the ratios of its images, 0 to 1.
     """
     figure = Figure(figsize=(_WIDTH * 0.7, 3.2), layout="constrained")
     axes = figure.subplots()
-    grid = np.linspace(0, 1, 501)
+    grid = np.linspace(0, 1, 1001)[1:]
     for (name, values), (color, line) in zip(ratios.items(), _looks(), strict=False):
-        density = _density(values, grid)
-        middle = float(np.median(values))
-        label = f"{_plain(name)}, n = {len(values)}, median {100 * middle:.1f} %"
+        lesions = values[values > 0]
+        label = f"{_plain(name)}: {len(lesions)} images"
+        if len(lesions):
+            density = _density(lesions, grid)
+            middle = float(np.median(lesions))
+            label += f", median {100 * middle:.1f} %"
+            axes.fill_between(100 * grid, density, color=color, alpha=0.08, linewidth=0)
+            height = np.interp(middle, grid, density)
+            axes.plot(100 * middle, height, marker="o", color=color, markersize=5)
+        else:
+            density = np.zeros_like(grid)
+        if len(lesions) < len(values):
+            label += f"; {len(values) - len(lesions)} without lesion"
         axes.plot(100 * grid, density, color=color, linestyle=line, label=label)
-        axes.fill_between(100 * grid, density, color=color, alpha=0.08, linewidth=0)
-        height = np.interp(middle, grid, density)
-        axes.plot(100 * middle, height, marker="o", color=color, markersize=5)
-    axes.set(xlabel="Lesion, % of the image's pixels (dot: median)", ylabel="Density of images")
-    axes.set(xlim=(0, 100), ylim=(0, None))
+    axes.set(xlabel="Lesion, % of the image (dot: median)", xlim=(0, 100), ylim=(0, None))
+    axes.set(ylabel="Images, % per percentage point")
     axes.legend(frameon=False)
     _style(axes)
     return figure
 
 
-def _density(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    low, high = np.quantile(values, [0.25, 0.75])
-    width = 0.9 * min(np.std(values), (high - low) / 1.34) * len(values) ** -0.2
-    width = max(width, 0.01)
+def _density(ratios: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Return the density of ratios above 0 at the points of a grid above 0."""
+    logarithms = np.log(ratios)
+    low, high = np.quantile(logarithms, [0.25, 0.75])
+    width = 0.9 * min(logarithms.std(), (high - low) / 1.34) * len(ratios) ** -0.2
+    width = max(width, 0.1)
     density = np.zeros_like(grid)
-    for points in (values, -values, 2 - values):
-        for value in points:
-            density += np.exp(-0.5 * ((grid - value) / width) ** 2)
-    return density / (len(values) * width * math.sqrt(2 * math.pi))
+    for point in np.concatenate([logarithms, -logarithms]):
+        density += np.exp(-0.5 * ((np.log(grid) - point) / width) ** 2)
+    return density / (len(ratios) * width * math.sqrt(2 * math.pi) * grid)
 
 
 # Features
@@ -458,15 +468,23 @@ def draw_redundancy(redundancies: Mapping[str, Mapping[str, Redundancy]]) -> Fig
         means = [100 * row.per_image.mean() / row.num_channels for row in rows]
         look = {"marker": "D", "s": 14, "facecolor": "white", "edgecolor": "black", "zorder": 3}
         axes.scatter(x, means, linewidth=0.8, **look)
-    axes.scatter([], [], linewidth=0.8, label="mean of single images", **look)
+    points = axes.scatter([], [], linewidth=0.8, label="mean of single images", **look)
     channels = [redundancies[run][stage].num_channels for stage in stages]
     names = [f"{_plain(stage)}\n{count}" for stage, count in zip(stages, channels, strict=True)]
     axes.set_xticks(range(len(stages)), names)
     axes.set(xlabel="Stage and number of its channels", ylim=(0, 108))
-    axes.set(ylabel=f"Channels for {100 * ENERGY:.0f} % of\nthe energy, % of all")
+    axes.set(ylabel=f"% of the channels\nfor {100 * ENERGY:.0f} % of the energy")
     _style(axes)
     axes.grid(visible=False, axis="x")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda index: handles[index] is points)  # runs first
+    figure.legend(
+        [handles[index] for index in order],
+        [names[index] for index in order],
+        loc="outside upper center",
+        ncols=3,
+        frameon=False,
+    )
     return figure
 
 
@@ -482,6 +500,9 @@ def draw_spectra(redundancies: Mapping[str, Mapping[str, Redundancy]]) -> Figure
     rows = math.ceil(len(stages) / columns)
     figure = Figure(figsize=(_WIDTH, 1.7 * rows + 0.7), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    energies = [row.energy for stages_ in redundancies.values() for row in stages_.values()]
+    ends = [math.sqrt(energy[-1] / energy[0]) for energy in energies if energy[-1] > 0]
+    lowest = max(1e-4, 0.7 * min(ends, default=1e-4))
     for stage, axes in itertools.zip_longest(stages, grid.flat):
         if stage is None:
             axes.set_visible(False)
@@ -496,17 +517,16 @@ def draw_spectra(redundancies: Mapping[str, Mapping[str, Redundancy]]) -> Figure
             axes.plot(numbers, values, color=color, linestyle=line)
             axes.plot(needed, values[needed - 1], marker="o", color=color, markersize=5)
         axes.set(title=f"{_plain(stage)}, {redundancy.num_channels} channels")
-        axes.set(yscale="log", ylim=(1e-4, 1.5), xlim=(0, redundancy.num_channels + 1))
+        axes.set(yscale="log", ylim=(lowest, 1.5), xlim=(0, redundancy.num_channels + 1))
         axes.xaxis.get_major_locator().set_params(integer=True)
         _style(axes)
-    figure.supxlabel("Number of the singular value", fontsize=_FONT_SIZE)
+    reached = f"dot: {100 * ENERGY:.0f} % of the energy reached"
+    figure.supxlabel(f"Number of the singular value ({reached})", fontsize=_FONT_SIZE)
     figure.supylabel("Singular value / largest", fontsize=_FONT_SIZE)
     handles = [
         Line2D([], [], color=color, linestyle=line, marker="o", markersize=5, label=_plain(run))
         for run, (color, line) in zip(redundancies, _looks(), strict=False)
     ]
-    legend = f"dot: {100 * ENERGY:.0f} % of the energy reached"
-    handles.append(Line2D([], [], linestyle="none", label=legend))
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
@@ -547,7 +567,7 @@ def draw_stage_maps(
     stages = list(maps[0])
     columns = min(5, 1 + len(stages))
     rows = math.ceil((1 + len(stages)) / columns)
-    figure, grid = _picture_grid(examples, columns, rows)
+    figure, grid = _picture_grid(examples, columns, rows, between=0.21, below=0.62)
     for index, label in enumerate(labels):
         panels = grid[index * rows : (index + 1) * rows].ravel()
         image, mask = examples.images[index], examples.segmentation_masks[index]
@@ -588,7 +608,7 @@ def draw_panels(
         predictions: For each run's name its masks, shape `(images, height, width, num_classes)`.
         ious: For each run's name the IoU of every image.
     """
-    figure, grid = _picture_grid(examples, 2 + len(predictions), 1)
+    figure, grid = _picture_grid(examples, 2 + len(predictions), 1, between=0.3, below=0.4)
     for index, label in enumerate(labels):
         image, mask = examples.images[index], examples.segmentation_masks[index]
         nothing = np.zeros_like(mask)
@@ -611,11 +631,21 @@ def draw_panels(
     return figure
 
 
-def _picture_grid(examples: Examples, columns: int, rows: int) -> tuple[Figure, np.ndarray]:
-    """Return axes for pictures, `rows` for each image, as high as its proportions ask for."""
+def _picture_grid(
+    examples: Examples, columns: int, rows: int, between: float, below: float
+) -> tuple[Figure, np.ndarray]:
+    """Return axes for pictures, `rows` for each image, as high as its proportions ask for.
+
+    Args:
+        examples: The images.
+        columns: Pictures side by side.
+        rows: Rows of pictures for each image.
+        between: Inches that words take between two rows.
+        below: Inches that words take below the last row.
+    """
     heights = [height / width for height, width in examples.original_sizes for _ in range(rows)]
-    panel = (_WIDTH - 0.3) / columns
-    size = (_WIDTH, panel * sum(heights) + 0.25 * len(heights) + 0.6)
+    panel = (_WIDTH - 0.42) / columns - 0.08
+    size = (_WIDTH, sum(panel * height + between for height in heights) + below)
     figure = Figure(figsize=size, layout="compressed")
     grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     return figure, grid
@@ -694,8 +724,8 @@ def _captions(
     )
     return {
         "foreground_ratio": (
-            f"Density of the share of an image that is lesion, at {resized}; dots: medians. "
-            "Gaussian kernels of Silverman's width, 0.01 at least, reflected at 0 and 100 %."
+            f"Density of the share of an image that is lesion, at {resized}, in images with a "
+            "lesion; dots: medians. Gaussian kernels of Silverman's width on the logarithm."
         ),
         "redundancy": (
             f"Bars: least number of singular values, printed above, that hold {100 * ENERGY:.0f} % "
@@ -710,7 +740,8 @@ def _captions(
         ),
         "stages": (
             "Mean of the absolute activations over each stage's channels, from its least to its "
-            "greatest value in each map, enlarged linearly over the image; outline: truth."
+            "greatest value in each map, enlarged linearly over the image in grey, at "
+            f"{100 * _HEAT_OPACITY:.0f} % opacity; outline: truth."
         ),
         "panels": (
             f"Images of {dataset}, truth and predictions at a probability of 0.5 and {resized}, "

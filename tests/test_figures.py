@@ -108,36 +108,41 @@ def test_foreground_ratios_by_hand() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+@given(st.lists(st.floats(1e-4, 1), min_size=1, max_size=30))
 def test_density_has_area_one_whatever_the_ratios(values) -> None:
-    grid = np.linspace(0, 1, 501)
+    grid = np.exp(np.linspace(-30, 0, 3001))
     density = figures._density(np.array(values), grid)
     assert np.isfinite(density).all()
     assert (density >= 0).all()
-    assert np.trapezoid(density, grid) == pytest.approx(1, abs=0.01)
+    assert np.trapezoid(density * grid, np.log(grid)) == pytest.approx(1, abs=0.01)
 
 
 def test_density_lies_where_the_ratios_are() -> None:
-    grid = np.linspace(0, 1, 501)
-    density = figures._density(np.array([0.2, 0.21, 0.22, 0.8]), grid)
-    assert abs(grid[density.argmax()] - 0.21) < 0.01
-    assert density[400] > 10 * density[260]
-    # One alone: a Gaussian of the least width.
+    grid = np.linspace(0, 1, 1001)[1:]
+    # One alone: a Gaussian of the least width, 0.1 on the logarithm.
     alone = figures._density(np.array([0.5]), grid)
-    assert alone.max() == pytest.approx(1 / (0.01 * np.sqrt(2 * np.pi)))
-    # At the edge what would lie outside is reflected.
-    edge = figures._density(np.array([0.0]), grid)
-    assert edge[0] == pytest.approx(2 * alone.max())
+    assert alone[499] == pytest.approx(1 / (0.1 * 0.5 * np.sqrt(2 * np.pi)))
+    assert alone[499] > 100 * alone[299]
+    # What would lie above 1 is reflected.
+    assert figures._density(np.array([1.0]), grid)[-1] == pytest.approx(alone[499])
+    # Of lesions of 1 to 20 %, next to nothing is drawn at 0.1 %.
+    density = figures._density(np.linspace(0.01, 0.2, 100), grid)
+    assert density[0] < 0.05 * density.max()
 
 
 def test_foreground_figure_tells_number_and_median() -> None:
-    figure = draw_foreground_ratios({"a$1$": np.array([0.1, 0.2, 0.6]), "b": np.array([0.5])})
-    assert "b, n = 1, median 50.0 %" in texts(figure)
-    assert r"a\$1\$, n = 3, median 20.0 %" in texts(figure)
+    ratios = {
+        "a$1$": np.array([0.1, 0.2, 0.6]),
+        "b": np.array([0.5, 0.0, 0.0]),
+        "c": np.zeros(4),
+    }
+    figure = draw_foreground_ratios(ratios)
+    labels = [r"a\$1\$: 3 images, median 20.0 %", "b: 1 images, median 50.0 %; 2 without lesion"]
+    assert {*labels, "c: 0 images; 4 without lesion"} <= set(texts(figure))
     axes = figure.axes[0]
     assert axes.get_xlim() == (0, 100)
-    first, second = axes.get_lines()[::2]
-    assert first.get_color() != second.get_color()
+    first, second, third = (line for line in axes.get_lines() if len(line.get_xdata()) > 1)
+    assert len({line.get_color() for line in (first, second, third)}) == 3
     assert first.get_linestyle() != second.get_linestyle()
 
 
