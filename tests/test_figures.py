@@ -85,7 +85,7 @@ def pixels_of(figure: Figure, dpi: int = 100) -> np.ndarray:
 
 
 def texts(figure: Figure) -> list[str]:
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     found = figure.findobj(matplotlib.text.Text)
     return [text.get_text() for text in found if text.get_text() and text.get_visible()]
 
@@ -288,7 +288,7 @@ def make_cases(*original_sizes: tuple[int, int]) -> Examples:
 
 def sides_of(figure: Figure) -> np.ndarray:
     """Height by width of each panel with a picture, as printed."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     panels = [axes for axes in figure.axes if axes.get_images()]
     boxes = [axes.get_window_extent() for axes in panels]
     return np.array([box.height / box.width for box in boxes])
