@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,19 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.images import Examples, ImageBatches
-from keras_lgmsnet.data.sources import describe_source, read_examples
-from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.data.sources import describe_source
 from keras_lgmsnet.run_directory import (
-    read_json,
-    read_recipe,
     require_writable,
     write_csv,
     write_json,
     write_text,
 )
 from keras_lgmsnet.scoring import (
-    CAUTION,
     THRESHOLD,
+    Run,
+    describe_cautions,
     describe_convention,
-    load_network,
+    read_images,
     score_images,
 )
 from keras_lgmsnet.significance import mean_interval, paired_comparison
@@ -125,13 +123,15 @@ def evaluate(
     """
     run_directory = Path(run_directory)
     require_tolerance(tolerance)
-    runs = [_Run.read(Path(run)) for run in (run_directory, against) if run is not None]
+    runs = [Run.read(Path(run)) for run in (run_directory, against) if run is not None]
     recipe = runs[0].recipe
     name = describe_source(dataset or recipe.data.source, manual_dir)
     suffix = (name if dataset else runs[0].subset).replace("/", "-")
     output_directory = Path(output_directory or run_directory / f"evaluation-{suffix}")
     _require_replaceable(output_directory)
-    examples = _read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
+    examples, ids = read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
+    if dataset is None:
+        examples = examples.subset(ids)
     tables = [_score(run, examples, tolerance) for run in runs]
 
     evaluation = {
@@ -152,7 +152,7 @@ def evaluate(
             f"{tolerance:g} pixels. A lesion none of whose pixels is predicted is missed. "
             f"Intervals are 95 % bootstrap intervals, {_describe_draws(examples)}."
         ),
-        "caution": " ".join(_cautions(runs, dataset, examples)) or None,
+        "caution": describe_cautions(runs, dataset, examples),
     }
     if against is not None:
         evaluation["against"] = str(against)
@@ -239,35 +239,6 @@ def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What an evaluation needs of a run directory."""
-
-    directory: Path
-    recipe: Recipe
-    dataset: str
-    train_ids: Sequence[str]
-    subset: str
-    subset_ids: Sequence[str]
-    network: keras.Model
-
-    @classmethod
-    def read(cls, directory: Path) -> "_Run":
-        recipe = read_recipe(directory)
-        dataset = read_json(directory, "recipe.json", "dataset")["dataset"]
-        splits = read_json(directory, "splits.json", "train", "validation")
-        subset = "test" if "test" in splits else "validation"
-        return cls(
-            directory,
-            recipe,
-            dataset,
-            splits["train"],
-            subset,
-            splits[subset],
-            load_network(directory),
-        )
-
-
 def _require_replaceable(output_directory: Path) -> None:
     if output_directory.exists() and not (
         output_directory.is_dir()
@@ -282,72 +253,6 @@ def _require_replaceable(output_directory: Path) -> None:
     require_writable(output_directory)
 
 
-def _read_images(
-    runs: Sequence[_Run],
-    dataset: str | None,
-    manual_dir: str | Path | None,
-    data_dir: str | Path | None,
-    allow_incomplete: bool,
-) -> Examples:
-    """Return the images to score all runs on: never one that a run was trained on."""
-    first = runs[0]
-    for run in runs[1:]:
-        if run.recipe.data.image_size != first.recipe.data.image_size:
-            raise ValueError(
-                "Runs can be compared at one image_size only, since their masks differ otherwise. "
-                f"Received: {_size(first)} in {first.directory}, {_size(run)} in {run.directory}"
-            )
-        if run.recipe.data.interpolation != first.recipe.data.interpolation:
-            raise ValueError(
-                "Runs can be compared on images resized in one way only. Received: "
-                f"{first.recipe.data.interpolation} in {first.directory}, "
-                f"{run.recipe.data.interpolation} in {run.directory}"
-            )
-        if dataset is None and (
-            _builder(run.dataset) != _builder(first.dataset)
-            or set(run.subset_ids) != set(first.subset_ids)
-        ):
-            raise ValueError(
-                f"{first.directory} and {run.directory} held out different images, so "
-                "they cannot be compared there; name a dataset that neither was trained on: "
-                "--dataset (dataset=)."
-            )
-    examples = read_examples(
-        first.recipe, manual_dir, data_dir, source=dataset, allow_incomplete=allow_incomplete
-    )
-    if dataset is None:
-        if examples.dataset != first.dataset:
-            raise ValueError(
-                f"The images of {describe_source(first.recipe.data.source, manual_dir)} are not "
-                f"those that {first.directory} was trained on: give it the same data, or score all "
-                f"of other data by --dataset (dataset=). Received: {examples.dataset} instead of "
-                f"{first.dataset}"
-            )
-        return examples.subset(first.subset_ids)
-    for run in runs:
-        trained_on = _trained_on(run, examples)
-        if _builder(examples.dataset) == _builder(run.dataset) and trained_on:
-            raise ValueError(
-                f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
-                f"images of {describe_source(dataset, manual_dir)}, such as {min(trained_on)}: "
-                f"leave --dataset (dataset=) out to score its {run.subset} images."
-            )
-    return examples
-
-
-def _builder(dataset: str) -> str:
-    """Return the part of a dataset's name within which equal ids mean equal images.
-
-    A config or version only chooses among a dataset's images.
-    """
-    return dataset.partition("/")[0]
-
-
-def _trained_on(run: _Run, examples: Examples) -> set[str]:
-    """Return the examples' ids that are also ids of images the run was trained on."""
-    return set(run.train_ids) & set(examples.ids)
-
-
 def _describe_draws(examples: Examples) -> str:
     count = len(set(examples.groups))
     if count == len(examples.ids):
@@ -355,25 +260,7 @@ def _describe_draws(examples: Examples) -> str:
     return f"for which the {count} patients, videos or cases are drawn with all their images"
 
 
-def _cautions(runs: Sequence[_Run], dataset: str | None, examples: Examples) -> list[str]:
-    cautions = [CAUTION] if dataset is None and runs[0].subset == "validation" else []
-    for run in runs:
-        if not (run.directory / "metrics.json").is_file():
-            cautions.append(f"{run.directory} is not finished: this is its best network so far.")
-        # Only folders of the user's get here with ids trained on, since theirs may mean anything.
-        if dataset == run.recipe.data.source and (same_names := _trained_on(run, examples)):
-            cautions.append(
-                f"{run.directory} was trained on images of {len(same_names)} of these names in "
-                "another folder: where they are the same images, its scores are optimistic."
-            )
-    return cautions
-
-
-def _size(run: _Run) -> str:
-    return " × ".join(map(str, run.recipe.data.image_size))
-
-
-def _score(run: _Run, examples: Examples, tolerance: float) -> dict[str, Row]:
+def _score(run: Run, examples: Examples, tolerance: float) -> dict[str, Row]:
     """Return the row of each image, by its id."""
     batches = ImageBatches(
         examples, run.recipe.training.batch_size, preprocessing=run.recipe.data.preprocessing

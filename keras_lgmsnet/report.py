@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import jinja2
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 TRUTH_COLOR = "#00e5ff"
@@ -88,6 +89,34 @@ def draw_outlines(image: np.ndarray, masks: np.ndarray, color: str, thickness: i
         cv2.drawContours(image, outlines, -1, rgb, thickness, cv2.LINE_AA)
 
 
+def outlined(
+    image: np.ndarray, segmentation_mask: np.ndarray, prediction: np.ndarray | None = None
+) -> np.ndarray:
+    """Return an image, enlarged to some 512 pixels, with the outlines of its masks.
+
+    Args:
+        image: 8-bit RGB, shape `(height, width, 3)`.
+        segmentation_mask: The true mask of 0 and 1, shape `(height, width, num_classes)`.
+        prediction: The predicted mask, of the same shape.
+    """
+    height, width = image.shape[:2]
+    scale = max(1, round(512 / max(height, width)))  # room for outlines finer than a pixel
+    size = (width * scale, height * scale)
+    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    # The wide outline first, so that both show where they coincide.
+    draw_outlines(canvas, segmentation_mask, TRUTH_COLOR, 4)
+    if prediction is not None:
+        draw_outlines(canvas, prediction, PREDICTION_COLOR, 2)
+    return canvas
+
+
+def style_axes(axes: Axes) -> None:
+    """Give axes the look of all diagrams: a light grid, and no frame."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e5e7eb", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
 def _best_median_worst(ious: np.ndarray, candidates: np.ndarray) -> dict[str, list[int]]:
     """Return up to three candidates each, best first, without repeating one where possible."""
     order = candidates[np.argsort(-ious[candidates], kind="stable")].tolist()
@@ -102,13 +131,7 @@ def _best_median_worst(ious: np.ndarray, candidates: np.ndarray) -> dict[str, li
 
 def _overlay(image: np.ndarray, segmentation_mask: np.ndarray, prediction: np.ndarray) -> str:
     """Return the image with both outlines as a JPEG data URI."""
-    height, width = image.shape[:2]
-    scale = max(1, round(512 / max(height, width)))  # room for outlines finer than a pixel
-    size = (width * scale, height * scale)
-    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    # The wide outline first, so that both show where they coincide.
-    draw_outlines(canvas, segmentation_mask, TRUTH_COLOR, 4)
-    draw_outlines(canvas, prediction, PREDICTION_COLOR, 2)
+    canvas = outlined(image, segmentation_mask, prediction)
     bgr = cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])
     return _data_uri("image/jpeg", jpeg.tobytes())
@@ -160,13 +183,11 @@ def _distribution(ious: np.ndarray, subset: str) -> dict[str, str]:
     }
 
 
-def _figure(title: str, xlabel: str) -> tuple[Figure, Any]:
+def _figure(title: str, xlabel: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.4, 3.0), layout="constrained")
     axes = figure.subplots()
     axes.set(title=title, xlabel=xlabel)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e5e7eb", linewidth=0.6)
-    axes.set_axisbelow(True)
+    style_axes(axes)
     return figure, axes
 
 

@@ -1,6 +1,8 @@
-"""How a network is scored on images, after training and in an evaluation alike."""
+"""How networks are scored on images, after training and wherever a run is read again."""
 
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -8,9 +10,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import keras_lgmsnet.models  # noqa: F401 - registers the networks, to be loaded
-from keras_lgmsnet.data.images import ImageBatches
+from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.data.sources import describe_source, read_examples
 from keras_lgmsnet.metrics import image_scores
-from keras_lgmsnet.run_directory import require_network
+from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
 
 THRESHOLD = 0.5
 CAUTION = "Optimistic: the best epoch was picked by its IoU on these same images, as in the paper."
@@ -37,6 +41,136 @@ def load_network(run_directory: Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """What scoring needs of a run directory.
+
+    Args:
+        directory: The run directory.
+        recipe: What it was trained by.
+        dataset: Which copy of which dataset it was trained on, as `Examples.dataset` has it.
+        train_ids: Ids of the images trained on.
+        subset: `"test"`, or `"validation"` where no images were set aside for a test.
+        subset_ids: Ids of those held-out images.
+        network: The best network, from preprocessed images to logits.
+    """
+
+    directory: Path
+    recipe: Recipe
+    dataset: str
+    train_ids: Sequence[str]
+    subset: str
+    subset_ids: Sequence[str]
+    network: keras.Model
+
+    @classmethod
+    def read(cls, directory: Path) -> "Run":
+        """Return what a run directory holds.
+
+        Raises:
+            FileNotFoundError: If it is no run directory, or has no network yet.
+            ValueError: If one of its files is damaged.
+        """
+        recipe = read_recipe(directory)
+        dataset = read_json(directory, "recipe.json", "dataset")["dataset"]
+        splits = read_json(directory, "splits.json", "train", "validation")
+        subset = "test" if "test" in splits else "validation"
+        return cls(
+            directory,
+            recipe,
+            dataset,
+            splits["train"],
+            subset,
+            splits[subset],
+            load_network(directory),
+        )
+
+
+def read_images(
+    runs: Sequence[Run],
+    dataset: str | None,
+    manual_dir: str | Path | None,
+    data_dir: str | Path | None,
+    allow_incomplete: bool = False,
+) -> tuple[Examples, list[str]]:
+    """Read a dataset, and tell which of its images all runs can be scored on.
+
+    Args:
+        runs: One or more runs.
+        dataset: Name of a dataset; by default the runs' own.
+        manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
+        data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
+        allow_incomplete: Whether to go on with an archive short of its published count.
+
+    Returns:
+        All images of the dataset, and the ids of those to score: of the runs' own dataset those
+        that they held out; of another one all, and never one that a run was trained on.
+
+    Raises:
+        ValueError: If the runs cannot be scored on the same images, or the dataset is unknown,
+            damaged or was trained on.
+        FileNotFoundError: If the dataset is neither prepared nor downloaded.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.recipe.data.image_size != first.recipe.data.image_size:
+            raise ValueError(
+                "Runs can be compared at one image_size only, since their masks differ otherwise. "
+                f"Received: {_size(first)} in {first.directory}, {_size(run)} in {run.directory}"
+            )
+        if run.recipe.data.interpolation != first.recipe.data.interpolation:
+            raise ValueError(
+                "Runs can be compared on images resized in one way only. Received: "
+                f"{first.recipe.data.interpolation} in {first.directory}, "
+                f"{run.recipe.data.interpolation} in {run.directory}"
+            )
+        if dataset is None and (
+            _builder(run.dataset) != _builder(first.dataset)
+            or set(run.subset_ids) != set(first.subset_ids)
+        ):
+            raise ValueError(
+                f"{first.directory} and {run.directory} held out different images, so "
+                "they cannot be compared there; name a dataset that neither was trained on: "
+                "--dataset (dataset=)."
+            )
+    examples = read_examples(
+        first.recipe, manual_dir, data_dir, source=dataset, allow_incomplete=allow_incomplete
+    )
+    if dataset is None:
+        if examples.dataset != first.dataset:
+            raise ValueError(
+                f"The images of {describe_source(first.recipe.data.source, manual_dir)} are not "
+                f"those that {first.directory} was trained on: give it the same data, or score all "
+                f"of other data by --dataset (dataset=). Received: {examples.dataset} instead of "
+                f"{first.dataset}"
+            )
+        return examples, list(first.subset_ids)
+    for run in runs:
+        trained_on = _trained_on(run, examples)
+        if _builder(examples.dataset) == _builder(run.dataset) and trained_on:
+            raise ValueError(
+                f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
+                f"images of {describe_source(dataset, manual_dir)}, such as {min(trained_on)}: "
+                f"leave --dataset (dataset=) out to score its {run.subset} images."
+            )
+    return examples, examples.ids
+
+
+def describe_cautions(runs: Sequence[Run], dataset: str | None, examples: Examples) -> str | None:
+    """Return what must be said with the scores of runs on what `read_images` returned, if any."""
+    cautions = [CAUTION] if dataset is None and runs[0].subset == "validation" else []
+    for run in runs:
+        if not (run.directory / "metrics.json").is_file():
+            cautions.append(f"{run.directory} is not finished: this is its best network so far.")
+        # Only folders of the user's get here with ids trained on, since theirs may mean anything.
+        if dataset == run.recipe.data.source and (same_names := _trained_on(run, examples)):
+            cautions.append(
+                f"{run.directory} was trained on images of {len(same_names)} of these names in "
+                "another folder: where they are the same images, its scores are optimistic."
+            )
+    return " ".join(cautions) or None
 
 
 def score_images(
@@ -72,3 +206,20 @@ def score_images(
         {name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]},
         np.concatenate(predictions),
     )
+
+
+def _builder(dataset: str) -> str:
+    """Return the part of a dataset's name within which equal ids mean equal images.
+
+    A config or version only chooses among a dataset's images.
+    """
+    return dataset.partition("/")[0]
+
+
+def _trained_on(run: Run, examples: Examples) -> set[str]:
+    """Return the examples' ids that are also ids of images the run was trained on."""
+    return set(run.train_ids) & set(examples.ids)
+
+
+def _size(run: Run) -> str:
+    return " × ".join(map(str, run.recipe.data.image_size))

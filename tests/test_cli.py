@@ -250,6 +250,56 @@ def test_mistakes_in_evaluate(tmp_path: Path) -> None:
     assert run(cli.evaluate, directory, "--table", "html").exit_code == 2
 
 
+def test_figures_passes_everything_on(monkeypatch) -> None:
+    from keras_lgmsnet import figures
+
+    seen = []
+
+    def record(*arguments, **options) -> dict:
+        seen.append((arguments, options))
+        return {"captions": {"panels": "What they show."}, "caution": "Beware."}
+
+    monkeypatch.setattr(figures, "draw_figures", record)
+    result = run(
+        cli.figures,
+        *("a", "-o", "out", "--against", "b", "--dataset", "ph2", "--foreground-of", "busi"),
+        *("--foreground-of", "bus", "--image", "x", "--image", "y", "--stage", "stem"),
+        *("--manual-dir", "m", "--data-dir", "d"),
+    )
+    panels = Path("out/panels")
+    assert result.stdout.endswith(f"{panels}.png, .pdf: What they show.\nBeware.\n")
+    assert run(cli.figures, "a", "-o", "out").exit_code == 0
+    everything, default = seen
+    assert everything == (
+        (Path("a"), Path("out")),
+        {
+            "against": Path("b"),
+            "dataset": "ph2",
+            "foreground_of": ("busi", "bus"),
+            "images": ("x", "y"),
+            "stages": ("stem",),
+            "manual_dir": Path("m"),
+            "data_dir": Path("d"),
+        },
+    )
+    options = dict.fromkeys(everything[1])
+    options |= {"foreground_of": (), "images": (), "stages": figures.STAGES}
+    assert default == ((Path("a"), Path("out")), options)
+
+
+def test_mistakes_in_figures(tmp_path: Path) -> None:
+    from tests import test_evaluation
+
+    result = run(cli.figures, tmp_path / "none", "-o", tmp_path / "out")
+    assert_one_sentence(result, "none is not a run directory: it has no recipe.json")
+    directory = test_evaluation.write_run(tmp_path / "run")
+    result = run(cli.figures, directory, "-o", tmp_path / "out")
+    assert_one_sentence(result, "Stages must be layers of the network in", "encoder1")
+    result = run(cli.figures, directory, "-o", directory)
+    assert_one_sentence(result, "is in use")
+    assert not (tmp_path / "out").exists()
+
+
 def test_predict(tmp_path: Path, monkeypatch) -> None:
     """One good file, one flagged, one unreadable: each is told, and the exit code says so."""
     from keras_lgmsnet import prediction

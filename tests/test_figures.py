@@ -1,0 +1,521 @@
+"""The paper's figures: the numbers behind, the pictures, and the command's folder."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import keras
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from keras_lgmsnet import LGMSNet2D, figures
+from keras_lgmsnet.data import sources, synthetic
+from keras_lgmsnet.data.images import Examples, preprocess
+from keras_lgmsnet.figures import (
+    activation_map,
+    channel_redundancy,
+    draw_figures,
+    draw_foreground_ratios,
+    draw_panels,
+    draw_redundancy,
+    draw_spectra,
+    draw_stage_maps,
+    foreground_ratios,
+    stage_features,
+)
+from keras_lgmsnet.recipe import Data, Model, Recipe, Training
+from keras_lgmsnet.report import PREDICTION_COLOR, TRUTH_COLOR
+from keras_lgmsnet.run_directory import read_json, write_json
+from keras_lgmsnet.scoring import Run
+
+SIZE = (32, 32)
+IDS = synthetic.generate(6, SIZE).ids
+HELD_OUT = [IDS[4], IDS[1], IDS[3]]
+STAGES = ("encoder1", "encoder5", "decoder2")
+NAMES = ["foreground_ratio", "redundancy", "spectra", "stages", "panels"]
+TABLES = ["foreground_ratio", "panels", "redundancy", "spectra"]
+
+
+def write_run(run: Path, seed: int = 0, kernel_sizes: tuple[int, ...] = (3, 5)) -> Path:
+    """A run of a narrow network that was never trained."""
+    run.mkdir(parents=True)
+    recipe = Recipe(
+        data=Data(source="synthetic", num_images=6, image_size=SIZE),
+        # JAX compiles the transformer for half a minute.
+        model=Model(dims=(4,) * 5, kernel_sizes=kernel_sizes, transformer_ratio=0),
+        training=Training(batch_size=2),
+    )
+    keras.utils.set_random_seed(seed)
+    network = LGMSNet2D((*SIZE, 3), dims=(4,) * 5, kernel_sizes=kernel_sizes, transformer_ratio=0)
+    network.save(run / "model.keras")
+    write_json(run / "recipe.json", {"recipe": recipe.to_dict(), "backend": "any", "versions": {}})
+    train_ids = [id_ for id_ in IDS if id_ not in HELD_OUT]
+    write_json(run / "splits.json", {"train": train_ids, "validation": HELD_OUT})
+    write_json(run / "metrics.json", {})
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def redundancy_of(*images: np.ndarray) -> figures.Redundancy:
+    return channel_redundancy({"stage": image} for image in images)["stage"]
+
+
+def pixels_of(figure: Figure, dpi: int = 100) -> np.ndarray:
+    """The figure as RGB."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    encoded = np.frombuffer(buffer.getvalue(), "uint8")
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def texts(figure: Figure) -> list[str]:
+    figure.draw_without_rendering()
+    found = figure.findobj(matplotlib.text.Text)
+    return [text.get_text() for text in found if text.get_text() and text.get_visible()]
+
+
+def count_near(pixels: np.ndarray, color: str) -> int:
+    distance = np.abs(pixels.astype(int) - list(bytes.fromhex(color[1:]))).max(axis=-1)
+    return int((distance < 40).sum())
+
+
+# Foreground ratio
+
+
+def test_foreground_ratios_by_hand() -> None:
+    masks = np.zeros((4, 4, 8, 2), "uint8")
+    masks[1, :2, :, 0] = 1  # half
+    masks[2, 0, 0] = 1  # both classes in one pixel: 1 of 32
+    masks[3, 0, :, 0] = 1
+    masks[3, 3, :, 1] = 1  # each class a quarter
+    np.testing.assert_array_equal(foreground_ratios(masks), [0, 0.5, 1 / 32, 0.5])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(1e-4, 1), min_size=1, max_size=30))
+def test_density_has_area_one_whatever_the_ratios(values) -> None:
+    grid = np.exp(np.linspace(-30, 0, 3001))
+    density = figures._density(np.array(values), grid)
+    assert np.isfinite(density).all()
+    assert (density >= 0).all()
+    assert np.trapezoid(density * grid, np.log(grid)) == pytest.approx(1, abs=0.01)
+
+
+def test_density_lies_where_the_ratios_are() -> None:
+    grid = np.linspace(0, 1, 1001)[1:]
+    # One alone: a Gaussian of the least width, 0.1 on the logarithm.
+    alone = figures._density(np.array([0.5]), grid)
+    assert alone[499] == pytest.approx(1 / (0.1 * 0.5 * np.sqrt(2 * np.pi)))
+    assert alone[499] > 100 * alone[299]
+    # What would lie above 1 is reflected.
+    assert figures._density(np.array([1.0]), grid)[-1] == pytest.approx(alone[499])
+    # Of lesions of 1 to 20 %, next to nothing is drawn at 0.1 %.
+    density = figures._density(np.linspace(0.01, 0.2, 100), grid)
+    assert density[0] < 0.05 * density.max()
+
+
+def test_foreground_figure_tells_number_and_median() -> None:
+    ratios = {
+        "a$1$": np.array([0.1, 0.2, 0.6]),
+        "b": np.array([0.5, 0.0, 0.0]),
+        "c": np.zeros(4),
+    }
+    figure = draw_foreground_ratios(ratios)
+    labels = [r"a\$1\$: 3 images, median 20.0 %", "b: 1 images, median 50.0 %; 2 without lesion"]
+    assert {*labels, "c: 0 images; 4 without lesion"} <= set(texts(figure))
+    axes = figure.axes[0]
+    assert axes.get_xlim() == (0, 100)
+    first, second, third = (line for line in axes.get_lines() if len(line.get_xdata()) > 1)
+    assert len({line.get_color() for line in (first, second, third)}) == 3
+    assert first.get_linestyle() != second.get_linestyle()
+
+
+# Redundancy
+
+
+def test_channels_that_are_multiples_of_one_need_one() -> None:
+    map_ = np.random.default_rng(0).normal(size=(8, 8, 1))
+    redundancy = redundancy_of(map_ * [1.0, -2.0, 0.5, 3.0] + [5.0, 0.0, -1.0, 2.0])
+    assert redundancy.num_channels == 4
+    assert redundancy.channels_needed == 1
+    assert redundancy.effective_rank == pytest.approx(1, abs=1e-4)
+    np.testing.assert_array_equal(redundancy.per_image, [1])
+
+
+def test_orthogonal_channels_are_all_needed() -> None:
+    hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
+    redundancy = redundancy_of(hadamard[:, 1:].reshape(2, 2, 3).astype("float32"))
+    np.testing.assert_allclose(redundancy.energy, [1 / 3] * 3)
+    assert redundancy.channels_needed == 3
+    assert redundancy.effective_rank == pytest.approx(3)
+
+
+def test_a_constant_is_no_energy_and_a_scale_is() -> None:
+    """Energies 16 : 1, and a dead channel; the third value of 99 % is not needed."""
+    features = np.zeros((4, 1, 3))
+    features[:, 0, 0] = [4, -4, 4, -4]
+    features[:, 0, 1] = [1, 1, -1, -1]
+    features[:, 0, 2] = 100
+    redundancy = redundancy_of(features)
+    np.testing.assert_allclose(redundancy.energy, [16 / 17, 1 / 17, 0], atol=1e-12)
+    assert redundancy.channels_needed == 2
+    shares = np.array([4 / 5, 1 / 5])
+    assert redundancy.effective_rank == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def test_the_threshold_is_99_percent() -> None:
+    assert figures._channels_needed(np.array([0.99, 0.01])) == 1
+    assert figures._channels_needed(np.array([0.989, 0.011])) == 2
+    assert figures._channels_needed(np.array([0.25] * 4)) == 4
+
+
+def test_constant_features_need_no_channel() -> None:
+    redundancy = redundancy_of(np.full((4, 4, 3), 0.1, "float32"))
+    assert (redundancy.channels_needed, redundancy.effective_rank) == (0, 0.0)
+    np.testing.assert_array_equal(redundancy.per_image, [0])
+
+
+def test_all_images_together_and_each_alone() -> None:
+    """Each image uses one channel, not the same; beside their own means they differ, too."""
+    first, second = np.zeros((2, 4, 1, 2))
+    first[:, 0, 0] = second[:, 0, 1] = [1, -1, 1, -1]
+    second[..., 0] = 3
+    redundancy = redundancy_of(first, second)
+    np.testing.assert_array_equal(redundancy.per_image, [1, 1])
+    assert redundancy.channels_needed == 2
+    # About the common mean 1.5, the first channel has 4 + 8 · 1.5², the second 4.
+    np.testing.assert_allclose(redundancy.energy, [22 / 26, 4 / 26])
+
+
+@pytest.mark.parametrize("sides", [(6, 5), (3, 4, 5)])
+def test_energies_are_those_of_the_singular_value_decomposition(sides) -> None:
+    """Of images and of volumes."""
+    images = np.random.default_rng(0).normal(2, 1, (3, *sides, 7)).astype("float32")
+    images[..., 6] = images[..., 0] - images[..., 1]
+    matrix = images.reshape(-1, 7).astype("float64")
+    values = np.linalg.svd(matrix - matrix.mean(axis=0), compute_uv=False)
+    redundancy = redundancy_of(*images)
+    np.testing.assert_allclose(redundancy.energy, values**2 / (values**2).sum(), atol=1e-9)
+
+
+def test_features_that_are_not_finite_are_named() -> None:
+    with pytest.raises(ValueError, match=r"features in stage are not finite"):
+        redundancy_of(np.full((2, 2, 3), np.nan))
+
+
+def test_redundancy_of_no_image_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at least one image"):
+        channel_redundancy([])
+
+
+def test_redundancy_figures_tell_the_numbers() -> None:
+    hadamard = np.array([[1, 1, 1], [-1, 1, -1], [1, -1, -1], [-1, -1, 1]])
+    many = channel_redundancy([{"a": hadamard, "b": hadamard[:, :2]}])
+    few = channel_redundancy([{"a": hadamard[:, :1] * np.ones(3), "b": np.ones((4, 2))}])
+    runs = {"lms": many, "single": few}
+    figure = draw_redundancy(runs)
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    np.testing.assert_allclose(heights, [100, 100, 100 / 3, 0])
+    assert {"lms", "single", "a\n3", "b\n2", "3", "2", "1", "0"} <= set(texts(figure))
+    spectra = draw_spectra(runs)
+    values = spectra.axes[0].get_lines()[0].get_ydata()
+    np.testing.assert_allclose(values, [1, 1, 1])
+    assert {"lms", "single", "a, 3 channels", "b, 2 channels"} <= set(texts(spectra))
+    assert len(spectra.axes[1].get_lines()) == 2  # the constant one has none
+
+
+# Activation maps
+
+
+def test_activation_map_by_hand() -> None:
+    features = np.array([[[1.0, -1.0], [0.0, 4.0]], [[-3.0, 3.0], [0.0, 2.0]]])
+    # Means of absolute values: 1, 2, 3, 1.
+    np.testing.assert_allclose(activation_map(features), [[0, 0.5], [1, 0]])
+    np.testing.assert_allclose(activation_map(7 * features), activation_map(features))
+
+
+def test_activation_map_that_is_the_same_everywhere_is_nought() -> None:
+    np.testing.assert_array_equal(activation_map(np.full((2, 3, 4), -5.0)), np.zeros((2, 3)))
+
+
+def test_stage_features_are_the_networks(run: Path) -> None:
+    loaded = Run.read(run)
+    images = synthetic.generate(2, SIZE).images
+    first, second = stage_features(loaded, images, ("encoder1", "encoder5", "logits"))
+    assert first["encoder1"].shape == (32, 32, 4)
+    assert first["encoder5"].shape == (2, 2, 4)
+    logits = loaded.network.predict_on_batch(preprocess(images))
+    for index, features in enumerate((first, second)):
+        np.testing.assert_allclose(features["logits"], logits[index], atol=1e-5)
+
+
+def test_unknown_stages_are_named(run: Path) -> None:
+    loaded = Run.read(run)
+    with pytest.raises(ValueError, match=r"encoder1, .*Received: encoder6"):
+        next(stage_features(loaded, np.zeros((1, *SIZE, 3)), ("encoder1", "encoder6")))
+    with pytest.raises(ValueError, match=r"at least one stage"):
+        next(stage_features(loaded, np.zeros((1, *SIZE, 3)), ()))
+
+
+# Pictures
+
+
+def make_cases(*original_sizes: tuple[int, int]) -> Examples:
+    """Grey images with a lesion in the middle."""
+    count = len(original_sizes)
+    masks = np.zeros((count, *SIZE, 1), "uint8")
+    masks[:, 8:24, 8:24] = 1
+    images = np.full((count, *SIZE, 3), 100, "uint8")
+    ids = [f"case {index}" for index in range(count)]
+    return Examples(ids, images, masks, original_sizes=np.array(original_sizes))
+
+
+def sides_of(figure: Figure) -> np.ndarray:
+    """Height by width of each panel with a picture, as printed."""
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.get_images()]
+    boxes = [axes.get_window_extent() for axes in panels]
+    return np.array([box.height / box.width for box in boxes])
+
+
+def test_panels_keep_the_proportions_and_show_the_outlines() -> None:
+    cases = make_cases((300, 400), (400, 300), (128, 128))
+    nothing = np.zeros_like(cases.segmentation_masks)
+    shifted = np.roll(cases.segmentation_masks, 6, axis=1)
+    figure = draw_panels(
+        cases,
+        ["best\ncase 0", "case 1", "worst\n$3"],
+        {"first": shifted, "second": nothing},
+        {"first": np.array([0.25, 0.5, 0.75]), "second": np.zeros(3)},
+    )
+    sides = sides_of(figure)
+    np.testing.assert_allclose(sides, np.repeat([0.75, 4 / 3, 1], 4), rtol=0.02)
+    assert {"image", "truth", "first", "second", "IoU 0.250", "IoU 0.750"} <= set(texts(figure))
+    assert {"best\ncase 0", "worst\n\\$3", "prediction"} <= set(texts(figure))
+    image, truth, first, second = (axes.get_images()[0].get_array() for axes in figure.axes[:4])
+    counts = [
+        (count_near(picture, TRUTH_COLOR) > 100, count_near(picture, PREDICTION_COLOR) > 100)
+        for picture in (image, truth, first, second)
+    ]
+    assert counts == [(False, False), (True, False), (True, True), (True, False)]
+    pixels = pixels_of(figure)
+    assert pixels.shape[1] == 720
+    assert pixels.std() > 20
+
+
+def test_a_truth_without_lesion_says_so() -> None:
+    cases = make_cases((64, 64))
+    empty = Examples(cases.ids, cases.images, np.zeros_like(cases.segmentation_masks))
+    figure = draw_panels(empty, ["x"], {"run": cases.segmentation_masks}, {"run": np.array([0.0])})
+    assert "no lesion" in texts(figure)
+
+
+@pytest.mark.parametrize(("stages", "panels"), [(1, 2), (4, 5), (9, 10), (11, 15)])
+def test_stage_maps_are_hot_where_the_map_is(stages: int, panels: int) -> None:
+    cases = make_cases((300, 400), (300, 400))
+    map_ = np.zeros((4, 4))
+    map_[0, 0] = 1
+    maps = [{f"stage {number}": map_ for number in range(stages)}] * 2
+    figure = draw_stage_maps(cases, ["first", "second"], maps)
+    pictures = [axes for axes in figure.axes if axes.get_images()]
+    assert len(pictures) == 2 * (1 + stages)
+    titles = [axes.get_title() for axes in pictures[: 1 + stages]]
+    assert titles == ["image and truth", *maps[0]]
+    hot = pictures[1].get_images()[0].get_array().astype(int)
+    height, width = hot.shape[:2]
+    assert hot[10, 10].sum() > hot[height - 10, width - 10].sum() + 150
+    np.testing.assert_allclose(sides_of(figure), 0.75, rtol=0.02)
+    assert len([axes for axes in figure.axes if not axes.get_visible()]) == 2 * (
+        panels - 1 - stages
+    )
+    assert {"least", "greatest", "first", "second"} <= set(texts(figure))
+
+
+def test_cases_are_best_median_and_worst() -> None:
+    ious = np.array([0.5, 1.0, 0.1, 0.9, 0.3])
+    everything = np.ones(5, bool)
+    assert figures._best_median_worst(ious, everything) == {1: "best", 0: "median", 2: "worst"}
+    shown = np.array([True, False, True, True, False])
+    assert figures._best_median_worst(ious, shown) == {3: "best", 0: "median", 2: "worst"}
+    assert figures._best_median_worst(ious[:1], everything[:1]) == {0: "best, median, worst"}
+    assert figures._best_median_worst(ious[:2], everything[:2]) == {1: "best, median", 0: "worst"}
+    assert figures._best_median_worst(np.ones(2), np.zeros(2, bool)) == {
+        0: "best, median",
+        1: "worst",
+    }
+
+
+def test_images_for_redundancy_are_spread_over_the_ids(monkeypatch) -> None:
+    ids = [f"{number:03}" for number in range(100)]
+    monkeypatch.setattr(figures, "REDUNDANCY_IMAGES", 4)
+    assert figures._sample(ids[::-1]) == ["000", "033", "066", "099"]
+    assert figures._sample(["b", "a"]) == ["a", "b"]
+
+
+# A run from end to end
+
+
+def image_of(path: Path) -> np.ndarray:
+    return cv2.imread(str(path))
+
+
+def test_figures_of_a_run(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "below" / "figures"
+    drawn = draw_figures(str(run), output, stages=STAGES)
+    assert sorted(path.name for path in output.iterdir()) == sorted(
+        [
+            "figures.json",
+            *(f"{name}.{suffix}" for name in NAMES for suffix in ("png", "pdf")),
+            *(f"{name}.csv" for name in TABLES),
+        ]
+    )
+    assert [path.name for path in output.parent.iterdir()] == ["figures"]  # nothing unfinished
+    for name in NAMES:
+        pixels = image_of(output / f"{name}.png")
+        assert pixels.shape[1] >= 1000, name  # 200 dots an inch
+        assert pixels.shape[0] >= 400, name
+        assert pixels.std() > 5, name
+        assert (output / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert read_json(output, "figures.json") == json.loads(json.dumps(drawn))
+    assert list(drawn["captions"]) == NAMES
+    assert drawn["caution"].startswith("Optimistic")
+
+    ratios = read_rows(output / "foreground_ratio.csv")
+    masks = synthetic.generate(6, SIZE).segmentation_masks
+    assert [row["id"] for row in ratios] == IDS  # all images, not only those held out
+    np.testing.assert_allclose(
+        [float(row["foreground_ratio"]) for row in ratios], foreground_ratios(masks)
+    )
+    redundancy = read_rows(output / "redundancy.csv")
+    assert [row["stage"] for row in redundancy] == list(STAGES)
+    for row in redundancy:
+        assert (row["run"], row["kernel_sizes"]) == ("run", "3 5")
+        assert (row["channels"], row["images"]) == ("4", "3")
+        needed, rank = int(row["channels_needed"]), float(row["effective_rank"])
+        assert 1 <= needed <= 4
+        assert 1 <= rank <= 4
+        assert float(row["share_needed"]) == needed / 4
+    spectra = read_rows(output / "spectra.csv")
+    assert len(spectra) == 3 * 4
+    assert sum(float(row["energy_share"]) for row in spectra[:4]) == pytest.approx(1)
+    panels = read_rows(output / "panels.csv")
+    assert [row["rule"] for row in panels] == ["best", "median", "worst"]
+    assert sorted(row["id"] for row in panels) == sorted(HELD_OUT)
+    ious = [float(row["iou run"]) for row in panels]
+    assert ious == sorted(ious, reverse=True)
+
+
+def test_two_runs_and_chosen_images(run: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "run", seed=1, kernel_sizes=(3, 3))  # of the same name
+    (other / "metrics.json").unlink()
+    output = tmp_path / "figures"
+    output.mkdir()  # empty is as good as absent
+    chosen = HELD_OUT[2]
+    drawn = draw_figures(run, output, against=other, images=[chosen, chosen], stages=["encoder1"])
+    assert list(drawn["captions"]) == [*NAMES[:4], "stages_against", "panels"]
+    rows = read_rows(output / "redundancy.csv")
+    assert [(row["run"], row["kernel_sizes"]) for row in rows] == [
+        (str(run), "3 5"),
+        (str(other), "3 3"),
+    ]
+    assert rows[0]["effective_rank"] != rows[1]["effective_rank"]
+    (panel,) = read_rows(output / "panels.csv")
+    assert (panel["id"], panel["rule"]) == (chosen, "")
+    assert {f"iou {run}", f"iou {other}"} < set(panel)
+    assert (output / "stages.png").read_bytes() != (output / "stages_against.png").read_bytes()
+    assert f"{other} is not finished" in drawn["caution"]
+    assert f"{other}: 3, 3." in drawn["captions"]["redundancy"]
+
+
+def test_the_same_figures_twice_are_the_same(run: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        draw_figures(run, tmp_path / name, stages=["encoder5"])
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+@pytest.fixture
+def unseen(monkeypatch) -> Mapping[str, Examples]:
+    """Datasets that no run has seen."""
+    cases = make_cases((64, 48), (64, 48))
+    datasets = {"unseen": cases, "more": make_cases((64, 64))}
+
+    def load(builder, image_size, manual_dir, data_dir, **options) -> Examples:
+        return datasets[builder]
+
+    monkeypatch.setattr(sources, "load_examples", load)
+    return datasets
+
+
+def test_an_unseen_dataset_and_more_foregrounds(run: Path, tmp_path: Path, unseen) -> None:
+    drawn = draw_figures(
+        run, tmp_path / "out", dataset="unseen", foreground_of=["more"], stages=["encoder1"]
+    )
+    assert (drawn["dataset"], drawn["caution"]) == ("unseen", None)
+    rows = read_rows(tmp_path / "out" / "foreground_ratio.csv")
+    assert [row["dataset"] for row in rows] == ["unseen", "unseen", "more"]
+    assert {row["foreground_ratio"] for row in rows} == {"0.25"}
+    assert {row["id"] for row in read_rows(tmp_path / "out" / "panels.csv")} == {
+        "case 0",
+        "case 1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stages": ["encoder6"]}, r"layers of the network in .*encoder1.*Received: encoder6"),
+        ({"stages": []}, r"at least one stage"),
+        ({"images": ["none"]}, r"among the 3 of synthetic that can be scored.*Received: 'none'"),
+        ({"images": [IDS[0]]}, r"among the 3 of synthetic"),  # trained on
+        ({"dataset": "synthetic"}, r"was trained on 3 of the 6 images"),
+        ({"dataset": "ph3"}, r"must be one of .*ph2.*'ph3'"),
+        ({"foreground_of": ["ph3"]}, r"must be one of .*ph2.*'ph3'"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(options, message, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw_figures(run, tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_held_out_no_image_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_json(run / "splits.json", {"train": IDS, "validation": []})
+    with pytest.raises(ValueError, match=r"no image of synthetic"):
+        draw_figures(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_use_is_not_written_to(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match=r"is in use"):
+        draw_figures(run, run)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot be written to"):
+        draw_figures(run, tmp_path / "file" / "below")
+
+
+def test_full_disk_leaves_nothing(run: Path, tmp_path: Path, monkeypatch) -> None:
+    def failing(path: Path, rows) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(figures, "write_csv", failing)
+    with pytest.raises(OSError, match=r"No space left"):
+        draw_figures(run, tmp_path / "out", stages=["encoder5"])
+    assert not list(tmp_path.iterdir())
