@@ -669,6 +669,13 @@ def _read_nifti(path: AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
                 f"{path} must have at most {MAX_VOXELS:,} voxels; crop or resample it. "
                 f"Received: shape {shape}"
             )
+        # nibabel would take a distance of 0 for 1 mm.
+        distances = nibabel.Nifti1Header(start, check=False)["pixdim"][1:4]
+        if header["qform_code"] and not header["sform_code"] and not distances.all():
+            raise ValueError(
+                f"{path} must tell how far apart its voxels are; convert it again from its source. "
+                f"Received: {distances.tolist()} mm"
+            )
         size = math.prod(shape) * dtype.itemsize
         with _nifti_damage_named(path):
             content = io.BytesIO()
