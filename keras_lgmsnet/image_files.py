@@ -1,15 +1,18 @@
 """Image files as users have them: found in folders, read as 8-bit RGB, upright.
 
-Pillow decodes, not OpenCV: it tells the size before it decodes, refuses a file that was cut short,
-where OpenCV returns it half grey, and is confined to the formats named here.
+The one reader of the package: what `lgms-predict` reads and what the dataset builders prepare are
+the same pixels. Pillow decodes, not OpenCV: it tells the size before it decodes, refuses a file
+that was cut short, where OpenCV may return it half grey, and is confined to the formats named here.
 """
 
+import contextlib
+import io
 import os
 import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -19,9 +22,12 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm")
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 100_000  # longer ones cannot be written again
+MAX_BYTES = 2**30  # of a file; 100 million pixels of 64 bits take less
 
 TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side; crop or shrink it"
+TOO_LONG = f"it has more than {MAX_BYTES:,} bytes; crop or shrink it"
 SEVERAL_FRAMES = "it has several frames; extract the one that is meant"
+ORIENTATION = 0x0112  # the tag in EXIF
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -36,38 +42,109 @@ def read_image(path: str | Path) -> np.ndarray:
       values, scaled by the bits stored; MONOCHROME1 is inverted.
 
     Args:
-        path: A file of one image, of at most `MAX_PIXELS` pixels and `MAX_SIDE` a side; more are
-            refused before they are decoded. Of a multi-picture JPEG, which phones write, the
-            first picture counts; other files of several frames are refused.
+        path: A file of one image, of at most `MAX_PIXELS` pixels, `MAX_SIDE` a side and
+            `MAX_BYTES` in the file; more are refused before they are decoded. Of a multi-picture
+            JPEG, which phones write, the first picture counts; other files of several frames are
+            refused.
 
     Returns:
         `uint8` array of shape `(height, width, 3)`.
 
     Raises:
-        ValueError: If the file holds no image, a damaged one or one that is refused.
+        ValueError: If the file holds no image, a damaged one or one that is refused, or is DICOM
+            and pydicom is not installed.
         OSError: If the file cannot be opened.
-        ModuleNotFoundError: If the file is DICOM and pydicom is not installed.
 
     Example:
     ```python
     image = read_image("photo.jpg")
     ```
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{printable(path)} is not a file.")
-    with open(path, "rb") as file:
-        decode = _decode_dicom if file.read(132)[128:] == b"DICM" else _decode_picture
-        file.seek(0)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what a decoder gets over is no obstacle here
-                return decode(file)
-        except ModuleNotFoundError:
-            raise
-        # Given damaged bytes, decoders raise errors of every kind.
-        except Exception as error:
-            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            raise ValueError(f"{printable(path)} cannot be read as an image: {reason}.") from error
+    with refusals_named(path):
+        if status.st_size > MAX_BYTES:
+            raise ValueError(TOO_LONG)
+    content = Path(path).read_bytes()
+    with refusals_named(path):
+        pixels = to_8_bits(decode_image(content)[0])
+    return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+
+
+def decode_image(content: bytes) -> tuple[PIL.Image.Image, bool]:
+    """Decodes an image file as `read_image` does, but for the bits and the channels.
+
+    To be called in `refusals_named`, which says which file an error is about.
+
+    Args:
+        content: The file's bytes.
+
+    Returns:
+        The image, grey (Pillow's mode `L`) or RGB; or grey of more than 8 bits (`I;16`, `I` or
+        `F`), for `to_8_bits`. And whether it is a JPEG or PNG that every decoder takes for these
+        pixels: of 8 bits, grey or RGB, neither transparent nor turned by EXIF.
+
+    Raises:
+        ValueError: If it is no image or one that is refused. Of damaged bytes, decoders raise
+            errors of every kind.
+    """
+    if is_dicom(content):
+        return _decode_dicom(content), False
+    if not content:
+        raise ValueError("the file is empty")
+    try:
+        image = PIL.Image.open(io.BytesIO(content), formats=FORMATS)
+    except PIL.UnidentifiedImageError:
+        raise ValueError(f"its content is none of {', '.join(FORMATS)} or DICOM") from None
+    except PIL.Image.DecompressionBombError:
+        raise ValueError(TOO_LARGE) from None
+    _require_moderate(image.width, image.height)
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise ValueError(SEVERAL_FRAMES)
+    plain = (
+        image.mode in ("L", "RGB")
+        and not image.has_transparency_data
+        and image.getexif().get(ORIENTATION, 1) == 1
+        # Of a PNG, the header's byte 24 is the depth.
+        and (image.format in ("JPEG", "MPO") or (image.format == "PNG" and content[24] == 8))
+    )
+    image.load()
+    PIL.ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in ("1", "LA"):
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "I", "F") and not image.mode.startswith("I;"):
+        # By way of RGBA, because a transparent colour of a palette is a colour, too.
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB").convert("RGB")
+    return image, plain
+
+
+def to_8_bits(image: PIL.Image.Image) -> np.ndarray:
+    """Returns what `decode_image` returned as `uint8`, `(height, width)` or with 3 channels.
+
+    Raises:
+        ValueError: If it has values that are not finite.
+    """
+    return _to_8_bits(np.asarray(image))
+
+
+@contextlib.contextmanager
+def refusals_named(path: object) -> Iterator[None]:
+    """Turns whatever a decoder raises into a `ValueError` of one sentence that names the file.
+
+    Example:
+    ```python
+    with refusals_named(path):
+        image, _ = decode_image(content)
+    ```
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a decoder gets over is no obstacle here
+            yield
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ValueError(f"{printable(path)} cannot be read as an image: {reason}.") from error
 
 
 def find_images(folder: str | Path, leave_out: str | None = None) -> Iterator[Path]:
@@ -97,47 +174,37 @@ def find_images(folder: str | Path, leave_out: str | None = None) -> Iterator[Pa
                 yield Path(parent, name)
 
 
-def printable(path: str | Path) -> str:
+def is_dicom(content: bytes) -> bool:
+    """Returns whether a file is DICOM."""
+    return content[128:132] == b"DICM"
+
+
+def printable(path: object) -> str:
     """Returns a path as text, also where its bytes are none in UTF-8."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    return os.fsencode(str(path)).decode("utf-8", "replace")
 
 
-def _decode_picture(file: BinaryIO) -> np.ndarray:
-    if not file.read(1):
-        raise ValueError("the file is empty")
-    file.seek(0)
-    try:
-        image = PIL.Image.open(file, formats=FORMATS)
-    except PIL.UnidentifiedImageError:
-        raise ValueError(f"its content is none of {', '.join(FORMATS)} or DICOM") from None
-    except PIL.Image.DecompressionBombError:
-        raise ValueError(TOO_LARGE) from None
-    with image:
-        _require_moderate(image.width, image.height)
-        if getattr(image, "is_animated", False) and image.format != "MPO":
-            raise ValueError(SEVERAL_FRAMES)
-        image = PIL.ImageOps.exif_transpose(image)
-        if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            return _grey_to_rgb(_to_8_bits(np.asarray(image)))
-        # By way of RGBA, because a transparent colour of a palette is a colour, too.
-        rgb = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        return np.ascontiguousarray(np.asarray(rgb)[..., :3])
-
-
-def _decode_dicom(file: BinaryIO) -> np.ndarray:
+def _decode_dicom(content: bytes) -> PIL.Image.Image:
     try:
         import pydicom
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"{printable(file.name)} is DICOM, which needs pydicom: "
-            "pip install 'keras-lgmsnet[dicom]'.",
-            name="pydicom",
+        raise ValueError(
+            "it is DICOM, which needs pydicom: pip install 'keras-lgmsnet[dicom]'"
         ) from None
 
     # Which is decompressed as a whole, to whatever size, before a word of it can be read.
-    syntax = pydicom.filereader.read_file_meta_info(file.name).get("TransferSyntaxUID")
+    file = io.BytesIO(content)
+    file.seek(132)
+    meta = pydicom.filereader.read_dataset(
+        file,
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, *_: tag.group != 2,
+    )
+    syntax = meta.get("TransferSyntaxUID")
     if syntax is not None and syntax.is_deflated:
         raise ValueError("its DICOM is deflated; save it uncompressed")
+    file.seek(0)
     dataset = pydicom.dcmread(file)
     if "PixelData" not in dataset:
         raise ValueError("the DICOM file holds no image")
@@ -149,14 +216,14 @@ def _decode_dicom(file: BinaryIO) -> np.ndarray:
     if interpretation == "PALETTE COLOR":
         values = pydicom.pixels.apply_color_lut(values, dataset)
     if values.ndim == 3:
-        return _to_8_bits(values)
+        return PIL.Image.fromarray(_to_8_bits(values))
     center, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     if center is not None and width:
         values = pydicom.pixels.apply_modality_lut(values, dataset)
         grey = _window(values, center, width, dataset.get("VOILUTFunction"))
     else:
         grey = _to_8_bits(values, dataset.BitsStored)
-    return _grey_to_rgb(255 - grey if interpretation == "MONOCHROME1" else grey)
+    return PIL.Image.fromarray(255 - grey if interpretation == "MONOCHROME1" else grey)
 
 
 def _first(dataset: Any, name: str) -> float | None:
@@ -187,10 +254,6 @@ def _to_8_bits(values: np.ndarray, bits: int | None = None) -> np.ndarray:
         low, high = 0, 2 ** max(bits or 8, int(high).bit_length()) - 1
     scaled = (values.astype("float32") - low) * (255 / ((high - low) or 1))
     return np.rint(scaled).astype("uint8")
-
-
-def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
-    return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def _require_moderate(width: int, height: int) -> None:

@@ -125,7 +125,7 @@ def predict(
         for path, name in tqdm(files.items(), desc="Predicting", unit="image", disable=None):
             try:
                 image = read_image(path)
-            except (OSError, ValueError, ModuleNotFoundError) as error:
+            except (OSError, ValueError) as error:
                 rows.append(Prediction(path=printable(path), name=name, error=_sentence(error)))
                 continue
             probability = network.probabilities(image)

@@ -174,7 +174,7 @@ def test_mistakes_in_train(arguments, words, tmp_path: Path, monkeypatch) -> Non
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (isic.truncate_image, ["ISIC_0000001.jpg is not a readable image"]),
+        (isic.truncate_image, ["ISIC_0000001.jpg cannot be read as an image"]),
         (isic.enlarge_mask, ["ISIC_0000001_segmentation.png must be", "(10, 12)"]),
     ],
 )

@@ -352,7 +352,7 @@ class TestDicom:
     def test_pydicom_is_asked_for(self, tmp_path: Path, monkeypatch) -> None:
         path = save_dicom(tmp_path / "a.dcm", GREY)
         monkeypatch.setitem(sys.modules, "pydicom", None)
-        with pytest.raises(ModuleNotFoundError, match=r"a.dcm is DICOM, .*keras-lgmsnet\[dicom\]"):
+        with pytest.raises(ValueError, match=r"a.dcm .* it is DICOM, .*keras-lgmsnet\[dicom\]"):
             read_image(path)
 
 

@@ -2,36 +2,45 @@
 
 A builder derives from `ImageBuilder` (2D) or `VolumeBuilder` (3D) and lists its cases; a builder of
 a user's own folder also from `FolderBuilder`. Nothing is ever extracted to disk, and no link that
-leads out of a dataset's folder of files is followed. Examples are encoded with OpenCV and nibabel,
-because TensorFlow Datasets encodes arrays as images with TensorFlow only.
+leads out of a dataset's folder of files is followed. Images are read by `keras_lgmsnet.image_files`
+and volumes by nibabel, up to a size that is known before they are decoded. Examples are encoded
+with OpenCV, because TensorFlow Datasets encodes arrays as images with TensorFlow only.
 """
 
 import abc
+import contextlib
 import copy
 import dataclasses
 import gzip
 import hashlib
+import io
 import itertools
 import math
 import os
 import re
+import struct
 import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import cv2
 import nibabel
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet import image_files
+
 AnyPath = Path | zipfile.Path
 Found = TypeVar("Found")
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = image_files.SUFFIXES
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+MAX_VOXELS = 2**29  # of a volume, channels included: 2 GiB as float32
+NIFTI_HEADER = 348  # bytes
+MAX_NIFTI_EXTRA = 2**24  # bytes before and after the voxels
 GO_ON = (
     "correct that, or set allow_incomplete=True (lgms-train --set data.allow_incomplete=true, "
     "lgms-evaluate --allow-incomplete) to go on with the complete cases"
@@ -188,15 +197,24 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
                 f"Neither {folder / names[0]} nor {folder / archive} exists. "
                 f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             ) from error
-        except zipfile.BadZipFile as error:
+        # A NotImplementedError is a newer version of the format, a ValueError a name's encoding.
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
             raise ValueError(
                 f"{folder / archive} is damaged ({error}); download it again."
             ) from error
-        for member in opened.namelist():
-            if PurePosixPath(member).is_absolute() or ".." in re.split(r"[/\\]", member):
+        for member in opened.infolist():
+            name = member.filename
+            if PurePosixPath(name).is_absolute() or ".." in re.split(r"[/\\]", name):
                 raise ValueError(
                     f"{folder / archive} is not the published archive: it holds a file outside "
-                    f"itself; download it again. Received: {member!r}"
+                    f"itself; download it again. Received: {name!r}"
+                )
+            # Of these only, zipfile inflates no more than it is asked for.
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(
+                    f"{folder / archive} is not the published archive: it must be compressed by "
+                    f"deflation, if at all; download it again. Received: {name!r}, compressed "
+                    f"by method {member.compress_type}"
                 )
         return zipfile.Path(opened, f"{names[0]}/")
 
@@ -218,6 +236,11 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
                 `allow_incomplete`; if there is nothing to yield at all.
         """
         counted = len(set().union(*parts.values())) if count is None else count
+        if not counted:
+            raise ValueError(
+                f"{' and '.join(parts)} in {folder} must hold files of a kind that is read, of "
+                "the same names. Received: none"
+            )
         for (part, found), (other_part, other) in itertools.permutations(parts.items(), 2):
             missing = sorted(other.keys() - found.keys())
             if missing and not self.allow_incomplete:
@@ -244,12 +267,13 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
 class ImageBuilder(SegmentationBuilder, skip_registration=True):
     """Base of the builders of 2D images, whose mask is 0 or 1.
 
-    A JPEG or PNG is kept as it is, byte by byte; anything else becomes a PNG without loss. Grey
-    images are decoded to three equal channels.
+    Images are read as `keras_lgmsnet.image_files.read_image` reads them. A JPEG or PNG of grey or
+    RGB of 8 bits, upright and opaque, is kept as it is, byte by byte; anything else becomes such a
+    PNG. Grey images are decoded to three equal channels.
     """
 
     COLOR: ClassVar[bool] = True  # grey images are not the published ones
-    USERS_OWN: ClassVar[bool] = False  # turned as its camera says, and masks of any origin
+    USERS_OWN: ClassVar[bool] = False  # masks of any origin
 
     def _features(self) -> dict[str, tfds.features.FeatureConnector]:
         background, foreground = self.LABELS.values()
@@ -262,15 +286,15 @@ class ImageBuilder(SegmentationBuilder, skip_registration=True):
 
     def _example(self, case: Case) -> dict[str, Any]:
         (path,) = case.images
-        encoded, pixels = read_image(path, upright=self.USERS_OWN)
-        if self.COLOR and pixels.ndim == 2:
-            raise ValueError(f"{path} must be a colour image. Received: {pixels.shape}")
+        encoded, shape = read_image(path)
+        if self.COLOR and len(shape) == 2:
+            raise ValueError(f"{path} must be a colour image. Received: {shape}")
         masks = [
-            read_mask(mask_path, pixels.shape[:2], two_valued=self.USERS_OWN)
+            read_mask(mask_path, shape[:2], two_valued=self.USERS_OWN)
             for mask_path in case.segmentation_masks
         ]
         return {
-            "image": encoded or encode_png(pixels),
+            "image": encoded,
             "segmentation_mask": encode_png(np.maximum.reduce(masks)),
         }
 
@@ -402,7 +426,8 @@ def list_files(part: AnyPath, *suffixes: str) -> dict[str, AnyPath]:
         *suffixes: The endings of the files to list, whatever their case.
 
     Raises:
-        ValueError: If two files have one id, or a file is a link that leads out of the folder.
+        ValueError: If two files have one id, a name is not Unicode, or a file is a link that leads
+            out of the folder.
     """
     paths = [path for path in part.iterdir() if not path.name.startswith(".")]
     if isinstance(part, Path):
@@ -419,21 +444,27 @@ def case_files(part: Path, name: str) -> dict[str, AnyPath]:
         name: The file's path in the case's folder, with `{}` for the case.
 
     Raises:
-        ValueError: If a link leads out of the part.
+        ValueError: If a link leads out of the part, or a name is not Unicode.
     """
     paths = {case.name: case / name.format(case.name) for case in part.iterdir()}
     for path in paths.values():
+        _require_text(path)
         check_link(path, part)
     return {id_: path for id_, path in sorted(paths.items()) if path.is_file()}
 
 
 def by_id(names: Mapping[AnyPath, str], *suffixes: str) -> dict[str, AnyPath]:
-    """Returns those files whose name has one of the suffixes, by the name without it."""
+    """Returns those files whose name has one of the suffixes, by the name without it.
+
+    Raises:
+        ValueError: If two files have one id, or a name is not Unicode.
+    """
     files: dict[str, AnyPath] = {}
     for path, name in sorted(names.items(), key=lambda item: item[1]):
         suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), None)
         if suffix is None:
             continue
+        _require_text(path)
         id_ = unicodedata.normalize("NFC", name[: -len(suffix)])
         if id_ in files:
             raise ValueError(f"{path} and {files[id_]} have the same id; rename or remove one.")
@@ -445,10 +476,15 @@ def walk(folder: Path) -> list[Path]:
     """Returns all files below a folder, sorted, without hidden ones.
 
     Raises:
-        ValueError: If there is a link to a folder, or one that leads out of the folder.
+        ValueError: If there is a link to a folder or to nothing, or one that leads out of the
+            folder; if there is a pipe or the like; or if a folder cannot be listed.
     """
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"{error.filename} cannot be listed: {error.strerror}") from error
+
     paths = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
             if (Path(parent) / name).is_symlink():
@@ -459,6 +495,8 @@ def walk(folder: Path) -> list[Path]:
         paths += [Path(parent) / name for name in files if not name.startswith(".")]
     for path in paths:
         check_link(path, folder)
+        if not path.is_file():  # which might be waited for without end
+            raise ValueError(f"{path} cannot be read: it is no file, nor a link to one; remove it.")
     return sorted(paths)
 
 
@@ -472,42 +510,45 @@ def check_link(path: Path, folder: Path) -> None:
         )
 
 
-def read_image(path: AnyPath, *, upright: bool = False) -> tuple[bytes | None, np.ndarray]:
-    """Reads an image of 8 bits a channel.
+def read_image(path: AnyPath) -> tuple[bytes, tuple[int, ...]]:
+    """Reads an image, see `keras_lgmsnet.image_files.read_image`.
 
     Args:
-        path: The file.
-        upright: Whether to turn the image as its EXIF orientation says. Otherwise that is ignored,
-            as TensorFlow does when it decodes.
+        path: The file, or the file in a zip file.
 
     Returns:
-        The file's bytes, if TensorFlow and OpenCV decode them to the same pixels, otherwise
-        `None`; and the pixels, grey or in OpenCV's order: blue, green, red.
+        The image as JPEG or PNG of 8 bits: the file's bytes where every decoder takes them for the
+        same pixels, otherwise a PNG. And its shape, `(height, width)` if it is grey, or
+        `(height, width, 3)`.
 
     Raises:
-        ValueError: If the file is unreadable or has other than 8 bits.
+        ValueError: If the file is unreadable, damaged or refused.
     """
-    encoded, pixels = _decode(path)
-    kept = encoded.startswith((b"\xff\xd8\xff", b"\x89PNG"))
-    if pixels.shape[2:] == (4,):  # drop the opacity
-        kept, pixels = False, np.ascontiguousarray(pixels[..., :3])
-    if upright:
-        turned = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_ANYCOLOR)
-        if not np.array_equal(turned, pixels):
-            kept, pixels = False, turned
-    return encoded if kept else None, pixels
+    content = read_bytes(path)
+    with image_files.refusals_named(path):
+        image, plain = image_files.decode_image(content)
+        shape = (image.height, image.width, *((3,) if image.mode == "RGB" else ()))
+        return content if plain else encode_png(image_files.to_8_bits(image)), shape
 
 
 def read_mask(path: AnyPath, shape: tuple[int, int], *, two_valued: bool = False) -> np.ndarray:
     """Reads a mask file; the arguments and the result are those of `binary_mask`.
 
-    `two_valued` does not apply to JPEGs, whose compression makes further values.
+    Formats and palettes are those of `keras_lgmsnet.image_files.read_image`, without DICOM, whose
+    values depend on a window. `two_valued` does not apply to JPEGs, whose compression makes further
+    values.
 
     Raises:
         ValueError: If the file is unreadable or no mask of that shape.
     """
-    encoded, pixels = _decode(path)
-    lossy = encoded.startswith(b"\xff\xd8\xff")
+    content = read_bytes(path)
+    if image_files.is_dicom(content):
+        raise ValueError(
+            f"{path} must be {', '.join(image_files.FORMATS)}; convert it. Received: DICOM"
+        )
+    with image_files.refusals_named(path):
+        pixels = np.asarray(image_files.decode_image(content)[0])
+    lossy = content.startswith(b"\xff\xd8\xff")
     return binary_mask(pixels, shape, str(path), two_valued=two_valued and not lossy)
 
 
@@ -516,10 +557,11 @@ def binary_mask(
 ) -> np.ndarray:
     """Turns a mask's pixels into 0 and 1.
 
-    Foreground is what is brighter than 127; in a mask of 0 and 1 only, what is 1.
+    Foreground is what is brighter than 127; in a mask of 0 and 1 only, what is 1. A mask of more
+    than 8 bits holds 0 and 1, 0 and 255, or 0 and 65535, only.
 
     Args:
-        pixels: `uint8`, grey, or with three channels that are grey.
+        pixels: `uint8`, grey, or with three channels that are grey; or grey of any other type.
         shape: Height and width of the mask's image.
         source: What to call the mask in an error.
         two_valued: Whether to refuse a mask that holds more than two values: they might be further
@@ -540,9 +582,13 @@ def binary_mask(
             f"{source} must be a grey image of its image's height and width, {shape}. "
             f"Received: {pixels.shape}"
         )
-    values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
-    clear = {*values} <= {0, 255} or {*values} <= {0, 1}
-    if not clear and (two_valued or values[-1] <= 127):
+    if pixels.dtype == np.uint8:
+        values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
+        threshold_will_do = not two_valued and values[-1] > 127
+    else:
+        values = np.unique(pixels)
+        threshold_will_do = False
+    if not any({*values} <= {0, full} for full in (1, 255, 65535)) and not threshold_will_do:
         raise ValueError(
             f"{source} must hold 0 and 255, or 0 and 1, only. "
             f"Received: {', '.join(map(str, values[:5]))}{' …' if len(values) > 5 else ''}"
@@ -551,8 +597,8 @@ def binary_mask(
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """Encodes grey or blue-green-red pixels of 8 bits as PNG."""
-    return cv2.imencode(".png", pixels)[1].tobytes()
+    """Encodes grey or RGB pixels of 8 bits as PNG."""
+    return cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1].tobytes()
 
 
 def read_volume(path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
@@ -563,8 +609,8 @@ def read_volume(path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
         `(4, 4)`.
 
     Raises:
-        ValueError: If the file is unreadable, has other than 3 or 4 axes, voxels that are not
-            finite numbers, or no usable affine.
+        ValueError: If the file is unreadable, has other than 3 or 4 axes, more than `MAX_VOXELS`
+            voxels, voxels that are not finite numbers, or no usable affine.
     """
     volume, voxels = _read_nifti(path)
     with np.errstate(over="ignore"):  # what does not fit becomes infinite
@@ -608,49 +654,108 @@ def read_label_map(
     return mask[..., None], volume.affine if has_affine else None
 
 
-def read_bytes(path: AnyPath) -> bytes:
+def read_bytes(path: AnyPath, limit: int = image_files.MAX_BYTES) -> bytes:
     """Returns a file's content.
 
+    Args:
+        path: The file, or the file in a zip file.
+        limit: The most bytes that it may have, to be known before they are read.
+
     Raises:
-        ValueError: If it cannot be read, because of the file system or of a damaged zip file.
+        ValueError: If it is too long or cannot be read, because of the file system or of a damaged
+            zip file.
     """
+    with _opened(path) as file:
+        if isinstance(path, zipfile.Path):
+            size = path.root.getinfo(path.at).file_size
+        else:
+            size = path.stat().st_size
+        if size > limit:
+            raise ValueError(
+                f"{path} must have at most {limit:,} bytes, uncompressed. Received: {size:,}"
+            )
+        # With the size, because zipfile inflates all there is when it is told none.
+        return file.read(size)
+
+
+@contextlib.contextmanager
+def _opened(path: AnyPath) -> Iterator[BinaryIO]:
+    """Opens a file, or the file in a zip file, and names it in what goes wrong in reading it."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     # A RuntimeError is an encrypted member, a NotImplementedError an unknown compression.
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def _decode(path: AnyPath) -> tuple[bytes, np.ndarray]:
-    """Returns a file's bytes and the pixels that they encode, of 8 bits a channel."""
-    encoded = read_bytes(path)
+def _require_text(path: AnyPath) -> None:
+    """Raises a `ValueError` if a name is none in Unicode, as ids are."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if pixels is None:
-        raise ValueError(f"{path} is not a readable image; replace it by an undamaged copy.")
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"{path} must have 8 bits a channel; convert it. Received: {pixels.dtype}")
-    return encoded, pixels
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{image_files.printable(path)} must have a name in UTF-8; rename it. "
+            f"Received: {os.fsencode(path.name)!r}"
+        ) from error
 
 
 def _read_nifti(path: AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
-    content = read_bytes(path)
-    try:
-        if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
-        volume = nibabel.Nifti1Image.from_bytes(content)
-        stored = volume.dataobj
-        size = math.prod(stored.shape) * stored.dtype.itemsize
-        if not 0 <= size <= len(content) - stored.offset:  # before nibabel makes room for it
+    with _opened(path) as file:
+        stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+        with _nifti_damage_named(path):
+            start = stream.read(NIFTI_HEADER)
+            header = nibabel.Nifti1Header(start)
+            shape, dtype = header.get_data_shape(), header.get_data_dtype()
+        # Before anything is inflated, or room made for it.
+        if len(shape) not in (3, 4) or min(shape) < 1 or dtype.kind not in "iuf":
             raise ValueError(
-                f"it has {len(content) - stored.offset} of the {size} bytes that its header tells"
+                f"{path} must hold numbers along 3 axes, or 4 with channels last. "
+                f"Received: shape {shape} of {dtype}"
             )
-        voxels = np.asanyarray(stored)
+        if math.prod(shape) > MAX_VOXELS:
+            raise ValueError(
+                f"{path} must have at most {MAX_VOXELS:,} voxels; crop or resample it. "
+                f"Received: shape {shape}"
+            )
+        # nibabel would take a distance of 0 for 1 mm.
+        distances = nibabel.Nifti1Header(start, check=False)["pixdim"][1:4]
+        if header["qform_code"] and not header["sform_code"] and not distances.all():
+            raise ValueError(
+                f"{path} must tell how far apart its voxels are; convert it again from its source. "
+                f"Received: {distances.tolist()} mm"
+            )
+        size = math.prod(shape) * dtype.itemsize
+        with _nifti_damage_named(path):
+            content = io.BytesIO()
+            content.write(start)
+            # To the end, where the check sums are.
+            while chunk := stream.read(2**20):
+                content.write(chunk)
+                if content.tell() > size + MAX_NIFTI_EXTRA:
+                    raise ValueError(f"it has more than the {size} bytes that its header tells")
+            found = content.tell() - header.get_data_offset()
+            if found < size:
+                raise ValueError(f"it has {found} of the {size} bytes that its header tells")
+            volume = nibabel.Nifti1Image.from_stream(content)
+            voxels = np.asanyarray(volume.dataobj)
+    if not np.isfinite(volume.affine).all() or not np.linalg.det(volume.affine):
+        raise ValueError(
+            f"{path} must have an affine that can be inverted; convert it again from its source. "
+            f"Received: {volume.affine.tolist()}"
+        )
+    return volume, voxels
+
+
+@contextlib.contextmanager
+def _nifti_damage_named(path: AnyPath) -> Iterator[None]:
+    """Turns what gzip and nibabel raise on a damaged file into one kind that names the file."""
+    try:
+        yield
     except (
         EOFError,
         OSError,
+        OverflowError,
         ValueError,
         zlib.error,
         nibabel.filebasedimages.ImageFileError,
@@ -658,17 +763,6 @@ def _read_nifti(path: AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
         nibabel.wrapstruct.WrapStructError,
     ) as error:
         raise ValueError(f"{path} is not a readable NIfTI file: {error}") from error
-    if voxels.ndim not in (3, 4) or not voxels.size or voxels.dtype.kind not in "iuf":
-        raise ValueError(
-            f"{path} must hold numbers along 3 axes, or 4 with channels last. "
-            f"Received: shape {voxels.shape} of {voxels.dtype}"
-        )
-    if not np.isfinite(volume.affine).all() or not np.linalg.det(volume.affine):
-        raise ValueError(
-            f"{path} must have an affine that can be inverted; convert it again from its source. "
-            f"Received: {volume.affine.tolist()}"
-        )
-    return volume, voxels
 
 
 def _check_same_grid(

@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 
 AFFINE = np.array([[-0.5, 0, 0, 90], [0, 0, 2, -30], [0, 0.75, 0, 10], [0, 0, 0, 1.0]])
 SPACING = (0.5, 0.75, 2)
+UNREADABLE = "(cannot be read as an image: |is not a readable NIfTI file: )"
 MILLIMETRE = np.outer([1, 1, 1, 0], [0, 0, 0, 1])  # added to an affine, a move along each axis
 
 
@@ -91,7 +92,9 @@ class ArchiveTests:
         """Checks that the archive is refused with a message, and nothing left prepared."""
         with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
             self.prepare(archive)
-        assert raised.traceback[-1].path.name.startswith(("_reading", self.builder.name))
+        assert raised.traceback[-1].path.name.startswith(
+            ("_reading", "image_files", self.builder.name)
+        )
         data = archive.parent / "data"
         left = [path for path in data.rglob("*") if path.is_file()]
         # TensorFlow Datasets notes the name of the default config before it prepares.
@@ -164,7 +167,7 @@ class PairTests(ArchiveTests):
             self.file(archive, self.mask, number).unlink()
             if self.file(archive, self.image, number).exists():
                 self.file(archive, self.image, number).unlink()
-        with pytest.raises(ValueError, match=r"Received: 0, \d+ too few"):
+        with pytest.raises(ValueError, match=r"Received: (0, \d+ too few|none)"):
             self.prepare(archive, allow_incomplete=True)
 
     def test_a_link_out_of_the_folder_is_refused(self, archive: Path) -> None:
@@ -182,18 +185,18 @@ class PairTests(ArchiveTests):
     def test_an_empty_file_is_refused(self, archive: Path) -> None:
         file = self.file(archive, self.image, 1)
         file.write_bytes(b"")
-        self.refuse(archive, f"{re.escape(file.name)} (cannot be read|is not a readable)")
+        self.refuse(archive, f"{re.escape(file.name)} {UNREADABLE}")
 
     @pytest.mark.parametrize("template", ["image", "mask"])
     def test_a_truncated_file_is_refused(self, archive: Path, template: str) -> None:
         file = self.file(archive, getattr(self, template), 1)
         file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
-        self.refuse(archive, f"{re.escape(file.name)} is not a readable")
+        self.refuse(archive, f"{re.escape(file.name)} {UNREADABLE}")
 
     def test_a_file_of_another_kind_is_refused(self, archive: Path) -> None:
         file = self.file(archive, self.image, 1)
         file.write_text("<html>Log in to download</html>" * 20)
-        self.refuse(archive, f"{re.escape(file.name)} is not a readable")
+        self.refuse(archive, f"{re.escape(file.name)} {UNREADABLE}")
 
 
 class ImageTests(PairTests):
@@ -250,10 +253,10 @@ class ImageTests(PairTests):
         read = self.read(archive)[self.ids[1]]["segmentation_mask"]
         assert np.all(read == (value == 255))
 
-    def test_an_image_of_16_bits_is_refused(self, archive: Path) -> None:
-        file = self.file(archive, self.image, 1)
-        write_png(file, np.zeros((9, 12, 3), dtype=np.uint16))
-        self.refuse(archive, f"{re.escape(file.name)} must have 8 bits a channel; .* uint16")
+    def test_an_image_of_16_bits_is_scaled(self, archive: Path) -> None:
+        image = np.full((9, 12, 3), (20 << 8, 40 << 8, 60 << 8), dtype=np.uint16)
+        write_png(self.file(archive, self.image, 1), image)
+        assert np.all(self.read(archive)[self.ids[1]]["image"] == (60, 40, 20))
 
     @pytest.mark.parametrize(
         ("mask", "message"),

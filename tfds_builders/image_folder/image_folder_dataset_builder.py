@@ -36,7 +36,11 @@ class Builder(FolderBuilder, ImageBuilder):
     ```
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar = {
+        "1.0.0": "First release.",
+        "1.1.0": "Reads GIF, WebP, DICOM and more than 8 bits, as prediction does.",
+    }
     BUILDER_CONFIGS: ClassVar = [Config(description="The folder that is given.")]
     COLOR = False
     USERS_OWN = True

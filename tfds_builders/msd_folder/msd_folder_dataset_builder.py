@@ -17,6 +17,7 @@ from tfds_builders._reading import (
     FolderConfig,
     VolumeBuilder,
     list_files,
+    read_bytes,
 )
 
 
@@ -49,7 +50,7 @@ class Builder(FolderBuilder, VolumeBuilder):
     def _cases(self, folder: Path) -> Iterable[Case]:
         described = _read_description(folder)
         count = described.get("numTraining")
-        if not isinstance(count, int | None):
+        if not isinstance(count, int | None) or isinstance(count, bool):
             raise ValueError(
                 f"{folder / 'dataset.json'} must count the cases in numTraining by an integer. "
                 f"Received: {count!r}"
@@ -96,9 +97,9 @@ def read_labels(folder: Path) -> Mapping[int, str]:
         labels = {name: value for value, name in labels.items()}
     try:
         values = {int(value): name for name, value in labels.items()}
-    except (TypeError, ValueError):  # nnU-Net's regions are lists of integers
+    except (TypeError, ValueError, OverflowError):  # nnU-Net's regions are lists of integers
         values = {}
-    if len(values) != len(labels) or not all(0 <= value <= 255 for value in values):
+    if not values or len(values) != len(labels) or not all(0 <= value <= 255 for value in values):
         raise ValueError(
             f"{folder / 'dataset.json'} must give each label an integer of its own from 0 to 255. "
             f"Received: {labels}"
@@ -113,9 +114,15 @@ def _count_channels(described: dict[str, Any]) -> int:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / "dataset.json"
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        described = json.loads(read_bytes(path, limit=2**24).decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(described, dict) or not isinstance(described.get("labels"), dict):
         raise ValueError(f"{path} must hold an object with the object labels in it.")
+    for name in ("channel_names", "modality"):
+        if not isinstance(described.get(name), dict | list | None):
+            raise ValueError(
+                f"{path} must name the channels in {name} by an object. "
+                f"Received: {described[name]!r}"
+            )
     return described

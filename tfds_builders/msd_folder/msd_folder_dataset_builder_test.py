@@ -89,6 +89,11 @@ class TestArchive(testing.VolumeTests):
             ('{"labels": {"0": "a", "256": "b"}}', "an integer of its own from 0 to 255"),
             ('{"labels": {"0": "a"}, "numTraining": "3"}', "numTraining by an integer.*'3'"),
             ('{"labels": {"x": "a"}}', "an integer of its own from 0 to 255"),
+            ('{"labels": {"a": Infinity}}', "an integer of its own from 0 to 255"),
+            ('{"labels": {}}', "an integer of its own from 0 to 255"),
+            ('{"labels": {"0": "a"}, "numTraining": true}', "numTraining by an integer.*True"),
+            ('{"labels": {"0": "a"}, "modality": 1}', "channels in modality by an object.*: 1"),
+            ("[" * 100_000, "dataset.json cannot be read as JSON: maximum recursion depth"),
         ],
     )
     def test_a_damaged_description_is_refused(self, archive, content, message) -> None:

@@ -1,6 +1,7 @@
 """TUCC: thyroid nodules in ultrasound cine clips."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.image_files import MAX_BYTES, MAX_PIXELS
 from tfds_builders._reading import Case, ImageBuilder, binary_mask, encode_png
 
 ARCHIVE = "dataset.hdf5"
@@ -57,7 +59,7 @@ class Builder(ImageBuilder):
                 yield (
                     case.id,
                     {
-                        "image": encode_png(pixels[..., ::-1] if pixels.ndim == 3 else pixels),
+                        "image": encode_png(pixels),
                         "segmentation_mask": encode_png(mask),
                         "id": case.id,
                         "group": case.group,
@@ -91,6 +93,15 @@ def _open(path: Path) -> h5py.File:
         dtypes = {own[name].dtype for name in ("image", "mask") if name in own}
     if missing := [name for name in ARRAYS if name not in own]:
         raise ValueError(f"{path} must hold the array {missing[0]}; download it again.")
+    for name, array in own.items():
+        # What is decompressed at once: a chunk, or all of the two arrays that are read whole.
+        whole = array.nbytes if array.ndim < 3 else math.prod(array.chunks or (0,))
+        if whole > MAX_BYTES or math.prod(array.shape[1:3]) > MAX_PIXELS:
+            raise ValueError(
+                f"{path} must hold frames of at most {MAX_PIXELS:,} pixels, compressed by at most "
+                f"{MAX_BYTES:,} bytes at a time; download it again. "
+                f"Received: {name} {array.shape}, by {array.chunks}"
+            )
     color = shapes["image"][3:]
     if (
         len({shape[:1] for shape in shapes.values()}) != 1

@@ -94,6 +94,20 @@ class TestArchive(testing.ArchiveTests):
         write_frames(archive, **arrays)
         self.refuse(archive, message)
 
+    @pytest.mark.parametrize(
+        ("name", "shape", "chunks"),
+        [
+            ("image", (4, 20_000, 20_000), (1, 20_000, 20_000)),
+            ("mask", (2**20, 1000, 1000), (2**11, 1000, 1000)),
+            ("annot_id", (2**31,), (2**20,)),
+        ],
+    )
+    def test_arrays_that_would_fill_the_memory_are_refused(self, archive, name, shape, chunks):
+        with h5py.File(archive / "dataset.hdf5", "r+") as file:
+            del file[name]
+            file.create_dataset(name, shape, np.uint8, chunks=chunks, compression="gzip")
+        self.refuse(archive, rf"at most 100,000,000 pixels, .* Received: {name} \(\d+, ?")
+
     @pytest.mark.parametrize("kind", ["missing", "linked", "external", "virtual"])
     def test_arrays_from_elsewhere_are_refused(self, archive, kind) -> None:
         elsewhere = archive.parent / "elsewhere.hdf5"
