@@ -209,14 +209,14 @@ def draw_figures(
             for index, rule in chosen.items()
         ],
     }
-    captions = _captions(named_runs, dataset, len(ids), len(sample.ids), examples.images.shape[1:3])
+    captions = _captions(named_runs, dataset, len(ids), len(sample.ids), bool(images))
     outcome = {
         "run": str(run_directory),
         "against": None if against is None else str(against),
         "dataset": dataset,
         "backend": keras.backend.backend(),
         "caution": caution,
-        "captions": {name: captions[name.removesuffix("_against")] for name in figures},
+        "captions": {name: captions[name] for name in figures},
     }
     _write(output_directory, figures, tables, outcome)
     return outcome
@@ -462,12 +462,14 @@ def draw_redundancy(redundancies: Mapping[str, Mapping[str, Redundancy]]) -> Fig
         rows = [redundancies[run][stage] for stage in stages]
         x = np.arange(len(stages)) + (number - (len(redundancies) - 1) / 2) * width
         needed = np.array([row.channels_needed / row.num_channels for row in rows])
-        bars = axes.bar(x, 100 * needed, 0.92 * width, color=color, label=_plain(run))
-        counts = [str(row.channels_needed) for row in rows]
-        axes.bar_label(bars, counts, padding=1, fontsize=_FONT_SIZE - 1)
-        means = [100 * row.per_image.mean() / row.num_channels for row in rows]
+        means = np.array([row.per_image.mean() / row.num_channels for row in rows])
+        axes.bar(x, 100 * needed, 0.92 * width, color=color, label=_plain(run))
         look = {"marker": "D", "s": 14, "facecolor": "white", "edgecolor": "black", "zorder": 3}
-        axes.scatter(x, means, linewidth=0.8, **look)
+        axes.scatter(x, 100 * means, linewidth=0.8, **look)
+        for row, middle, height in zip(rows, x, 100 * np.maximum(needed, means), strict=True):
+            # Above the diamond, too, which can be higher than the bar.
+            text = {"ha": "center", "va": "bottom", "fontsize": _FONT_SIZE - 1}
+            axes.text(middle, height + 2, str(row.channels_needed), **text)
     points = axes.scatter([], [], linewidth=0.8, label="mean of single images", **look)
     channels = [redundancies[run][stage].num_channels for stage in stages]
     names = [f"{_plain(stage)}\n{count}" for stage, count in zip(stages, channels, strict=True)]
@@ -710,17 +712,26 @@ def _sample(ids: Sequence[str]) -> list[str]:
 
 
 def _captions(
-    runs: Mapping[str, Run], dataset: str, scored: int, sampled: int, size: tuple[int, int]
+    runs: Mapping[str, Run], dataset: str, scored: int, sampled: int, named: bool
 ) -> dict[str, str]:
     kernels = "; ".join(
         f"{name}: {', '.join(map(str, run.recipe.model.kernel_sizes))}"
         for name, run in runs.items()
     )
     first = next(iter(runs))
-    resized = f"{size[0]} × {size[1]} pixels"
+    resized = " × ".join(map(str, runs[first].recipe.data.image_size)) + " pixels"
     features = (
         f"Features of {sampled} of the {scored} images of {dataset} that can be scored, at "
         f"{resized}. Kernel sizes of the local multiscale blocks: {kernels}."
+    )
+    activations = (
+        "mean of the absolute activations over each stage's channels, from its least to its "
+        "greatest value in each map, enlarged linearly over the image in grey, at "
+        f"{100 * _HEAT_OPACITY:.0f} % opacity; outline: truth."
+    )
+    rule = (
+        f" Best, median and worst are by the IoU of {first} among {scored} images, those with "
+        "nothing to outline left out."
     )
     return {
         "foreground_ratio": (
@@ -738,15 +749,13 @@ def _captions(
             "Singular values of each stage's features, by the largest; dots: the number at which "
             f"{100 * ENERGY:.0f} % of the energy, their sum of squares, is reached. {features}"
         ),
-        "stages": (
-            "Mean of the absolute activations over each stage's channels, from its least to its "
-            "greatest value in each map, enlarged linearly over the image in grey, at "
-            f"{100 * _HEAT_OPACITY:.0f} % opacity; outline: truth."
-        ),
+        **{
+            figure: f"{name}: {activations}"
+            for figure, name in zip(("stages", "stages_against"), runs, strict=False)
+        },
         "panels": (
             f"Images of {dataset}, truth and predictions at a probability of 0.5 and {resized}, "
-            f"shown in their original proportions. Best, median and worst are by the IoU of "
-            f"{first} among {scored} images, those with nothing to outline left out."
+            f"shown in their original proportions.{'' if named else rule}"
         ),
     }
 

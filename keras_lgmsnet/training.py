@@ -420,8 +420,9 @@ def _begin(
     begun_with = read_json(run_directory, "recipe.json", "dataset")["dataset"]
     if begun_with != training.dataset:
         raise ValueError(
-            f"A run must be resumed with the copy of the dataset it began with; {run_directory} "
-            f"began with {begun_with}. Received: {training.dataset}"
+            f"The images of {recipe.data.source} are not those that {run_directory} was begun "
+            "with: give it the same data, or begin another run. "
+            f"Received: {training.dataset} instead of {begun_with}"
         )
     if not (run_directory / "splits.json").exists():
         write_json(run_directory / "splits.json", splits)

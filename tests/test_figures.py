@@ -395,6 +395,7 @@ def test_figures_of_a_run(run: Path, tmp_path: Path) -> None:
     assert read_json(output, "figures.json") == json.loads(json.dumps(drawn))
     assert list(drawn["captions"]) == NAMES
     assert drawn["caution"].startswith("Optimistic")
+    assert "Best, median and worst are by the IoU of run among 3" in drawn["captions"]["panels"]
 
     ratios = read_rows(output / "foreground_ratio.csv")
     masks = synthetic.generate(6, SIZE).segmentation_masks
@@ -440,7 +441,11 @@ def test_two_runs_and_chosen_images(run: Path, tmp_path: Path) -> None:
     assert {f"iou {run}", f"iou {other}"} < set(panel)
     assert (output / "stages.png").read_bytes() != (output / "stages_against.png").read_bytes()
     assert f"{other} is not finished" in drawn["caution"]
-    assert f"{other}: 3, 3." in drawn["captions"]["redundancy"]
+    captions = drawn["captions"]
+    assert f"{other}: 3, 3." in captions["redundancy"]
+    assert captions["stages"].startswith(f"{run}: mean of the absolute")
+    assert captions["stages_against"].startswith(f"{other}: mean of the absolute")
+    assert "Best, median and worst" not in captions["panels"]
 
 
 def test_the_same_figures_twice_are_the_same(run: Path, tmp_path: Path) -> None:

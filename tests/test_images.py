@@ -362,7 +362,8 @@ def test_a_folder_of_the_users_is_the_same_dataset_wherever_it_lies(tmp_path) ->
 def test_load_examples_reads_an_incomplete_archive_if_allowed(manual_dir) -> None:
     (manual_dir / IMAGES / f"{IDS[1]}.jpg").unlink()
     arguments = ("isic2018_task1", (8, 8), manual_dir, manual_dir.parent / "data")
-    with pytest.raises(ValueError, match="allow_incomplete=True"):
+    mends = r"=True \(lgms-train --set data.allow_incomplete=true, lgms-evaluate --allow-incompl"
+    with pytest.raises(ValueError, match=mends):
         load_examples(*arguments, progress=False)
     examples = load_examples(*arguments, progress=False, allow_incomplete=True)
     assert sorted(examples.ids) == [IDS[0], IDS[2]]

@@ -366,7 +366,8 @@ def test_resume_refuses_another_copy_of_the_dataset(begun: Path) -> None:
     values = read_json(begun, "recipe.json")
     write_json(begun / "recipe.json", values | {"dataset": "image_folder@0/1.0.0"})
     (begun / "splits.json").unlink()  # equal ids would not do
-    with pytest.raises(ValueError, match=r"began with image_folder@0/1.0.0. Received: synthetic/0"):
+    message = r"begun with: give it the same data.* synthetic/0 instead of image_folder@0/1.0.0"
+    with pytest.raises(ValueError, match=message):
         train(RECIPE, begun, resume=True)
     assert not (begun / "splits.json").exists()
 
