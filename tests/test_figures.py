@@ -55,7 +55,8 @@ def write_run(run: Path, seed: int = 0, kernel_sizes: tuple[int, ...] = (3, 5)) 
     keras.utils.set_random_seed(seed)
     network = LGMSNet2D((*SIZE, 3), dims=(4,) * 5, kernel_sizes=kernel_sizes, transformer_ratio=0)
     network.save(run / "model.keras")
-    write_json(run / "recipe.json", {"recipe": recipe.to_dict(), "backend": "any", "versions": {}})
+    begun = {"dataset": "synthetic/0", "backend": "any", "versions": {}}
+    write_json(run / "recipe.json", {"recipe": recipe.to_dict(), **begun})
     train_ids = [id_ for id_ in IDS if id_ not in HELD_OUT]
     write_json(run / "splits.json", {"train": train_ids, "validation": HELD_OUT})
     write_json(run / "metrics.json", {})

@@ -12,7 +12,7 @@ import pkgutil
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 import tfds_builders
-from keras_lgmsnet.data.augmentation import Augmentation
+from keras_lgmsnet.data.augmentation import Pair
 from keras_lgmsnet.run_directory import require_writable
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class ImageBatches(keras.utils.PyDataset):
         batch_size: int,
         *,
         preprocessing: str = "imagenet",
-        augmentation: Augmentation | None = None,
+        augmentation: Callable[..., Pair] | None = None,
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
