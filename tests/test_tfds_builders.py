@@ -78,7 +78,8 @@ for example in builder.as_data_source("train"):
     assert example["segmentation_mask"].any()
     print(example["id"].decode())
 """
-    ids = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
-    ).stdout.split()
-    assert set(test.TestArchive.ids) <= set(ids)
+    child = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert child.returncode == 0, child.stderr
+    assert set(test.TestArchive.ids) <= set(child.stdout.split())
