@@ -1,6 +1,7 @@
-"""Runs the suite on the three backends, each in a process of its own: `python -m tests`.
+"""Runs the suite on the three backends, each in processes of its own: `python -m tests`.
 
-Arguments are passed on to pytest: `python -m tests -k lms`.
+Arguments are passed on to pytest: `python -m tests -k lms`. Two processes share the tests of a
+backend; `-n 0` runs them in one.
 """
 
 import os
@@ -11,6 +12,9 @@ import tempfile
 import pytest
 
 BACKENDS = ("tensorflow", "jax", "torch")
+# A worker holds up to 4 GB of compiled networks. `worksteal` keeps neighbours, which share
+# fixtures, together, and still lets no worker wait.
+PARALLEL = ("-n", "logical", "--maxprocesses", "2", "--dist", "worksteal")
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +29,7 @@ def main(arguments: list[str]) -> int:
             # JAX would spend most of the time on compiling the same small networks again.
             environment["JAX_COMPILATION_CACHE_DIR"] = cache
             environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-            command = [sys.executable, "-m", "pytest", *arguments]
+            command = [sys.executable, "-m", "pytest", *PARALLEL, *arguments]
             returncode = subprocess.run(command, env=environment).returncode
         if number and returncode == pytest.ExitCode.NO_TESTS_COLLECTED:
             returncode = 0  # all that was asked for runs once only

@@ -50,6 +50,7 @@ def assert_one_sentence(result: click.testing.Result, *words: str) -> None:
         assert word in result.stderr
 
 
+@pytest.mark.optimized
 def test_train_lgmsnet(tmp_path: Path) -> None:
     """LGMSNet itself, narrow, from the command to the report and the table."""
     output = tmp_path / "run"
