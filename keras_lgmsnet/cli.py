@@ -110,6 +110,11 @@ _manual_dir_option = click.option(
     type=click.Path(path_type=Path),
     help="Folder with the dataset's archives, as downloaded from its publisher.",
 )
+_allow_incomplete_option = click.option(
+    "--allow-incomplete",
+    is_flag=True,
+    help="Score the complete cases of an archive that is short of its published count.",
+)
 _output_option = click.option(
     "-o",
     "--output",
@@ -226,11 +231,7 @@ def train(
     show_default=True,
     help="Pixels within which boundaries agree, for the boundary F-score.",
 )
-@click.option(
-    "--allow-incomplete",
-    is_flag=True,
-    help="Score the complete cases of an archive that is short of its published count.",
-)
+@_allow_incomplete_option
 @click.option(
     "--table",
     "style",
@@ -306,6 +307,7 @@ def evaluate(
 @_backend_option
 @_manual_dir_option
 @_data_dir_option
+@_allow_incomplete_option
 @_mistakes_in_one_sentence
 def figures(
     run_directory: Path,
@@ -318,6 +320,7 @@ def figures(
     backend: str | None,
     manual_dir: Path | None,
     data_dir: Path | None,
+    allow_incomplete: bool,
 ) -> None:
     """Draw the paper's figures of RUN: lesion sizes, redundancy, activations and predictions."""
     _choose_backend(backend)
@@ -333,6 +336,7 @@ def figures(
         stages=stages or STAGES,
         manual_dir=manual_dir,
         data_dir=data_dir,
+        allow_incomplete=allow_incomplete,
     )
     for name, caption in drawn["captions"].items():
         click.echo(f"{output_directory / name}.png, .pdf: {caption}")

@@ -14,6 +14,8 @@ from tqdm.auto import tqdm
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.data.sources import describe_source
 from keras_lgmsnet.run_directory import (
+    UNFINISHED,
+    read_json,
     require_writable,
     write_csv,
     write_json,
@@ -127,11 +129,14 @@ def evaluate(
     recipe = runs[0].recipe
     name = describe_source(dataset or recipe.data.source, manual_dir)
     suffix = (name if dataset else runs[0].subset).replace("/", "-")
+    if against is not None:
+        suffix += f"-against-{runs[1].directory.resolve().name}"
     output_directory = Path(output_directory or run_directory / f"evaluation-{suffix}")
     _require_replaceable(output_directory)
     examples, ids = read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
     if dataset is None:
         examples = examples.subset(ids)
+    _require_same_images(output_directory, examples, against)
     tables = [_score(run, examples, tolerance) for run in runs]
 
     evaluation = {
@@ -243,7 +248,8 @@ def _require_replaceable(output_directory: Path) -> None:
     if output_directory.exists() and not (
         output_directory.is_dir()
         and all(
-            path.name.removeprefix(".unfinished-") in _FILES for path in output_directory.iterdir()
+            path.name in _FILES or path.name.startswith(UNFINISHED)
+            for path in output_directory.iterdir()
         )
     ):
         raise FileExistsError(
@@ -251,6 +257,25 @@ def _require_replaceable(output_directory: Path) -> None:
             "empty or an earlier evaluation."
         )
     require_writable(output_directory)
+
+
+def _require_same_images(
+    output_directory: Path, examples: Examples, against: str | Path | None
+) -> None:
+    """Raise unless an earlier evaluation there is of the same images and against the same run."""
+    if not (output_directory / "evaluation.json").exists():
+        return
+    earlier = read_json(output_directory, "evaluation.json", "identity")
+    differences = {
+        "identity": (earlier["identity"], examples.dataset),
+        "against": (earlier.get("against"), None if against is None else str(against)),
+    }
+    for key, (was, is_) in differences.items():
+        if was != is_:
+            raise FileExistsError(
+                f"{output_directory} holds another evaluation, whose {key} is {was}: name another "
+                f"output directory (-o). Received: {is_}"
+            )
 
 
 def _describe_draws(examples: Examples) -> str:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,15 @@ from matplotlib.lines import Line2D
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.images import Examples, ImageBatches, preprocess
-from keras_lgmsnet.data.sources import read_examples
+from keras_lgmsnet.data.sources import describe_source, read_examples
 from keras_lgmsnet.report import PREDICTION_COLOR, TRUTH_COLOR, outlined, style_axes
-from keras_lgmsnet.run_directory import require_unused, require_writable, write_csv, write_json
+from keras_lgmsnet.run_directory import (
+    atomic_directory,
+    require_unused,
+    require_writable,
+    write_csv,
+    write_json,
+)
 from keras_lgmsnet.scoring import Run, describe_cautions, read_images, score_images
 
 # The stages of `LGMSNet2D` that hold its blocks, in the order of the data.
@@ -30,7 +35,7 @@ STAGES = (
     *("decoder5", "decoder4", "decoder3", "decoder2"),
 )
 
-# Share of the energy that the channels needed must hold.
+# Share of the energy that the components needed must hold.
 ENERGY = 0.99
 
 # Images that the redundancy is measured on, at most: enough for it to settle, in little time.
@@ -59,6 +64,7 @@ def draw_figures(
     stages: Sequence[str] = STAGES,
     manual_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
+    allow_incomplete: bool = False,
 ) -> dict[str, Any]:
     """Draw what the paper shows of data, features and predictions.
 
@@ -91,6 +97,7 @@ def draw_figures(
         stages: Names of the network's layers to look at.
         manual_dir: Folder with the datasets' archives, as downloaded from their publishers.
         data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
+        allow_incomplete: Whether to go on with archives short of their published counts.
 
     Returns:
         The contents of `figures.json`: "run", "against", "dataset", "backend", "caution" (what
@@ -116,9 +123,9 @@ def draw_figures(
     named_runs = dict(zip(_names(runs), runs, strict=True))
     for run in runs:
         _require_stages(run, stages)
-    examples, ids = read_images(runs, dataset, manual_dir, data_dir)
+    examples, ids = read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
     caution = describe_cautions(runs, dataset, examples)
-    dataset = dataset or runs[0].recipe.data.source
+    dataset = describe_source(dataset or runs[0].recipe.data.source, manual_dir)
     if not ids:
         raise ValueError(f"{run_directory} held out no image of {dataset}: there is none to draw.")
     if unknown := [id_ for id_ in images if id_ not in set(ids)]:
@@ -130,7 +137,9 @@ def draw_figures(
     ratios = {dataset: (examples.ids, foreground_ratios(examples.segmentation_masks))}
     examples = examples.subset(ids)
     for name in foreground_of:
-        more = read_examples(runs[0].recipe, manual_dir, data_dir, source=name)
+        more = read_examples(
+            runs[0].recipe, manual_dir, data_dir, source=name, allow_incomplete=allow_incomplete
+        )
         ratios[name] = (more.ids, foreground_ratios(more.segmentation_masks))
         del more
 
@@ -142,7 +151,7 @@ def draw_figures(
         ious[name] = scores["iou"]
     first = next(iter(named_runs))
     positions = {id_: position for position, id_ in enumerate(ids)}
-    chosen = {positions[id_]: "" for id_ in images} or _best_median_worst(
+    chosen = {positions[id_]: "" for id_ in images} or _extreme_cases(
         ious[first],
         np.logical_or(examples.segmentation_masks, predictions[first]).any(axis=(1, 2, 3)),
     )
@@ -188,10 +197,10 @@ def draw_figures(
                 "kernel_sizes": " ".join(map(str, run.recipe.model.kernel_sizes)),
                 "stage": stage,
                 "channels": redundancy.num_channels,
-                "channels_needed": redundancy.channels_needed,
-                "share_needed": redundancy.channels_needed / redundancy.num_channels,
+                "components_needed": redundancy.components_needed,
+                "share_needed": redundancy.components_needed / redundancy.num_channels,
                 "effective_rank": redundancy.effective_rank,
-                "channels_needed_per_image": redundancy.per_image.mean(),
+                "components_needed_per_image": redundancy.per_image.mean(),
                 "standard_deviation": redundancy.per_image.std(),
                 "images": len(redundancy.per_image),
             }
@@ -323,7 +332,7 @@ class Redundancy:
     Args:
         energy: Share of the energy of each singular value over all images, the largest first,
             shape `(channels,)`. Sums to 1, or to 0 where the features are constant.
-        per_image: Channels needed in each image alone, shape `(images,)`.
+        per_image: Components needed in each image alone, shape `(images,)`.
     """
 
     energy: np.ndarray
@@ -335,9 +344,9 @@ class Redundancy:
         return len(self.energy)
 
     @property
-    def channels_needed(self) -> int:
+    def components_needed(self) -> int:
         """Least number of singular values that hold 99 % of the energy; 0 if there is none."""
-        return _channels_needed(self.energy)
+        return _components_needed(self.energy)
 
     @property
     def effective_rank(self) -> float:
@@ -357,16 +366,15 @@ def channel_redundancy(features: Iterable[Mapping[str, np.ndarray]]) -> dict[str
     constant offset counts nothing; channels are not scaled. With the singular values
     σ₁ ≥ … ≥ σ_C of X, the energy is Σσᵢ², the total variance, and
 
-    - the channels needed are the least k with σ₁² + … + σₖ² ≥ 0.99 · Σσᵢ² (the criterion of
-      Garg et al., "A low effort approach to structured CNN design using PCA", IEEE Access 2020,
-      and of Yang et al., "Harnessing structures for value-based planning and reinforcement
-      learning", ICLR 2020): C where all channels are orthogonal and equally strong, 1 where all
-      are multiples of one;
+    - the components needed are the least k with σ₁² + … + σₖ² ≥ 0.99 · Σσᵢ² (principal components
+      of a layer's activations, as Garg et al. count them in "A low effort approach to structured
+      CNN design using PCA", IEEE Access 2020; the threshold is ours): C where all channels are
+      orthogonal and equally strong, 1 where all are multiples of one;
     - the effective rank is exp(−Σ pᵢ log pᵢ) with pᵢ = σᵢ / Σσ (Roy and Vetterli, "The effective
       rank: a measure of effective dimensionality", EUSIPCO 2007), which needs no threshold.
 
     Both are of X over the pixels of all images. The paper averages "the number of channel
-    singular values" without saying which count; nearest to it are the channels needed in each
+    singular values" without saying which count; nearest to it are the components needed in each
     image alone, X being its pixels only, which are in `per_image`. They cannot exceed the number
     of the stage's pixels.
 
@@ -384,7 +392,7 @@ def channel_redundancy(features: Iterable[Mapping[str, np.ndarray]]) -> dict[str
     ```python
     run = Run.read(Path("runs/isic"))
     redundancies = channel_redundancy(stage_features(run, images))
-    redundancies["encoder1"].channels_needed  # of 16
+    redundancies["encoder1"].components_needed  # of 16
     ```
     """
     sums: dict[str, _Sums] = {}
@@ -412,13 +420,18 @@ class _Sums:
                 "earlier checkpoint."
             )
         matrix = values.reshape(-1, values.shape[-1]).astype("float64")
+        if self.means and len(matrix) != self.pixels:
+            raise ValueError(
+                f"The features in {stage} must have the same pixels in every image. "
+                f"Received: {self.pixels} and {len(matrix)}"
+            )
         self.pixels = len(matrix)
         mean = matrix.mean(axis=0)
         centred = matrix - mean
         products = centred.T @ centred
         self.means.append(mean)
         self.products += products
-        self.per_image.append(_channels_needed(_energy(products, self.pixels * (mean @ mean))))
+        self.per_image.append(_components_needed(_energy(products, self.pixels * (mean @ mean))))
 
     def redundancy(self) -> Redundancy:
         means = np.stack(self.means)
@@ -440,7 +453,7 @@ def _energy(products: np.ndarray, offset: float) -> np.ndarray:
     return energy / total if total > 1e-12 * offset else np.zeros_like(energy)
 
 
-def _channels_needed(energy: np.ndarray) -> int:
+def _components_needed(energy: np.ndarray) -> int:
     if not energy.any():
         return 0
     # The last digits of a sum are rounding.
@@ -449,7 +462,7 @@ def _channels_needed(energy: np.ndarray) -> int:
 
 @matplotlib.rc_context(_STYLE)
 def draw_redundancy(redundancies: Mapping[str, Mapping[str, Redundancy]]) -> Figure:
-    """Draw the share of channels needed in each stage, a bar for each run.
+    """Draw the components needed in each stage, by its channels, a bar for each run.
 
     Args:
         redundancies: For each run's name what `channel_redundancy` returned, of the same stages.
@@ -461,7 +474,7 @@ def draw_redundancy(redundancies: Mapping[str, Mapping[str, Redundancy]]) -> Fig
     for number, (run, color) in enumerate(zip(redundancies, _COLORS, strict=False)):
         rows = [redundancies[run][stage] for stage in stages]
         x = np.arange(len(stages)) + (number - (len(redundancies) - 1) / 2) * width
-        needed = np.array([row.channels_needed / row.num_channels for row in rows])
+        needed = np.array([row.components_needed / row.num_channels for row in rows])
         means = np.array([row.per_image.mean() / row.num_channels for row in rows])
         axes.bar(x, 100 * needed, 0.92 * width, color=color, label=_plain(run))
         look = {"marker": "D", "s": 14, "facecolor": "white", "edgecolor": "black", "zorder": 3}
@@ -469,13 +482,13 @@ def draw_redundancy(redundancies: Mapping[str, Mapping[str, Redundancy]]) -> Fig
         for row, middle, height in zip(rows, x, 100 * np.maximum(needed, means), strict=True):
             # Above the diamond, too, which can be higher than the bar.
             text = {"ha": "center", "va": "bottom", "fontsize": _FONT_SIZE - 1}
-            axes.text(middle, height + 2, str(row.channels_needed), **text)
+            axes.text(middle, height + 2, str(row.components_needed), **text)
     points = axes.scatter([], [], linewidth=0.8, label="mean of single images", **look)
     channels = [redundancies[run][stage].num_channels for stage in stages]
     names = [f"{_plain(stage)}\n{count}" for stage, count in zip(stages, channels, strict=True)]
     axes.set_xticks(range(len(stages)), names)
     axes.set(xlabel="Stage and number of its channels", ylim=(0, 108))
-    axes.set(ylabel=f"% of the channels\nfor {100 * ENERGY:.0f} % of the energy")
+    axes.set(ylabel=f"Components for {100 * ENERGY:.0f} % of\nthe energy, % of the channels")
     _style(axes)
     axes.grid(visible=False, axis="x")
     handles, names = axes.get_legend_handles_labels()
@@ -511,7 +524,7 @@ def draw_spectra(redundancies: Mapping[str, Mapping[str, Redundancy]]) -> Figure
             continue
         for run, (color, line) in zip(redundancies, _looks(), strict=False):
             redundancy = redundancies[run][stage]
-            needed = redundancy.channels_needed
+            needed = redundancy.components_needed
             if not needed:
                 continue  # constant features have no singular values to draw
             values = np.sqrt(redundancy.energy / redundancy.energy[0])
@@ -689,7 +702,7 @@ def _require_stages(run: Run, stages: Sequence[str]) -> None:
         )
 
 
-def _best_median_worst(ious: np.ndarray, outlined_: np.ndarray) -> dict[int, str]:
+def _extreme_cases(ious: np.ndarray, outlined_: np.ndarray) -> dict[int, str]:
     """Return the images of best, median and worst IoU, and which they are."""
     # A picture without outlines shows nothing, however right it is.
     candidates = np.flatnonzero(outlined_) if outlined_.any() else np.arange(len(ious))
@@ -767,11 +780,7 @@ def _write(
     tables: Mapping[str, list[dict[str, Any]]],
     outcome: dict[str, Any],
 ) -> None:
-    output_directory.parent.mkdir(parents=True, exist_ok=True)
-    # On the same file system, so that one rename publishes everything.
-    with tempfile.TemporaryDirectory(dir=output_directory.parent, prefix=".unfinished-") as folder:
-        unfinished = Path(folder) / "figures"
-        unfinished.mkdir()
+    with atomic_directory(output_directory) as unfinished:
         for name, figure in figures.items():
             figure.savefig(unfinished / f"{name}.png", dpi=_DPI)
             # Without a date, the same figure is the same file.
@@ -779,9 +788,6 @@ def _write(
         for name, rows in tables.items():
             write_csv(unfinished / f"{name}.csv", rows)
         write_json(unfinished / "figures.json", outcome)
-        if output_directory.exists():
-            output_directory.rmdir()
-        unfinished.rename(output_directory)
 
 
 def _looks() -> Iterator[tuple[str, str]]:

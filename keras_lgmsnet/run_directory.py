@@ -32,6 +32,8 @@ import filelock
 
 from keras_lgmsnet.recipe import Recipe
 
+# Begins the names of what is being written; what bears it later was left by a killed process.
+UNFINISHED = ".unfinished-"
 _LOCK = ".lock"
 
 
@@ -114,7 +116,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Whatever happens, `path` is either what it was or complete.
     """
-    temporary = path.with_name(f".unfinished-{path.name}")  # the suffix tells Keras the format
+    temporary = path.with_name(f"{UNFINISHED}{path.name}")  # the suffix tells Keras the format
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -142,24 +144,41 @@ def lock(run_directory: Path) -> Iterator[None]:
         ) from error
 
 
-def require_unused(directory: Path, else_: str = "") -> None:
-    """Raise `FileExistsError` unless the directory is absent or empty.
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a folder to write to, which becomes `path`, absent or empty, when all went well.
 
-    What a command leaves that was killed in its first write does not count.
+    Whatever happens, `path` is either what it was or complete.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # On the same file system, so that one rename publishes everything.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as temporary:
+        unfinished = Path(temporary) / path.name
+        unfinished.mkdir()
+        yield unfinished
+        if path.exists():
+            path.rmdir()
+        unfinished.rename(path)
+
+
+def require_unused(directory: Path, *, may_resume: bool = False) -> None:
+    """Raise `FileExistsError` unless the directory is absent or empty.
 
     Args:
         directory: Where a command is to write.
-        else_: What the user may do besides choosing another directory.
+        may_resume: Whether the command could continue what is there; if so, what it leaves when it
+            is killed in its first write does not count.
     """
-    if directory.exists() and (
-        not directory.is_dir()
-        or any(
-            path.name != _LOCK and not path.name.startswith(".unfinished-")
-            for path in directory.iterdir()
-        )
+    if not directory.exists():
+        return
+    if not directory.is_dir() or any(
+        not (may_resume and (path.name == _LOCK or path.name.startswith(UNFINISHED)))
+        for path in directory.iterdir()
     ):
+        resume = ", or continue the run in it with --resume (resume=True)" if may_resume else ""
         raise FileExistsError(
-            f"{directory} is in use: choose another directory, absent or empty{else_}."
+            f"{directory} is in use: choose another directory, absent or empty{resume}."
         )
 
 
@@ -168,7 +187,7 @@ def require_writable(directory: Path) -> None:
     directory = directory.absolute()
     existing = next(folder for folder in (directory, *directory.parents) if folder.exists())
     try:
-        with tempfile.TemporaryDirectory(dir=existing):
+        with tempfile.TemporaryDirectory(dir=existing, prefix=UNFINISHED):
             pass
     except OSError as error:
         raise OSError(f"{directory} cannot be written to: {error.strerror}.") from error

@@ -7,6 +7,7 @@ import platform
 import shutil
 import statistics
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +16,9 @@ from typing import Any, Self
 
 import keras
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 import keras_lgmsnet
 from keras_lgmsnet.data.augmentation import AUGMENTATIONS
@@ -44,8 +47,6 @@ from keras_lgmsnet.run_directory import (
 )
 from keras_lgmsnet.scoring import CAUTION, THRESHOLD, describe_convention, score_images
 
-_OR_RESUME = ", or continue the run in it with --resume (resume=True)"
-
 
 def train(
     recipe: Recipe,
@@ -58,7 +59,8 @@ def train(
     """Train a network and write everything about it to a run directory.
 
     Whenever training stops, the directory holds the last finished epoch; resumed, it continues as
-    if it had not stopped: on the CPU, history and weights are those of an uninterrupted run.
+    if it had not stopped: on the CPU, history and weights are those of an uninterrupted run. To
+    that end, the process's random seeds are set and its backend made deterministic, which lasts.
 
     Args:
         recipe: What to train, on what.
@@ -145,7 +147,7 @@ def train_splits(
             f"A mean over splits needs two seeds or more, each once. Received: {tuple(seeds)}"
         )
     if not resume:
-        require_unused(directory, _OR_RESUME)
+        require_unused(directory, may_resume=True)
     recipes = {  # all at once, so that a seed out of range is known before anything is trained
         seed: dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split_seed=seed))
         for seed in seeds
@@ -179,21 +181,25 @@ class _TensorBoard(AbstractContextManager):
         # What a killed run wrote may lack an epoch, or hold one that was not finished.
         if self.directory.exists():
             shutil.rmtree(self.directory)
-        self.training, self.validation = (
-            SummaryWriter(str(self.directory / part)) for part in ("training", "validation")
-        )
+        self.training, self.validation = map(self._open, ("training", "validation"))
         return self
 
     def write(self, epoch: int, row: dict[str, float]) -> None:
         for name, value in row.items():
             writer = self.validation if name.startswith("val_") else self.training
-            writer.add_scalar(name.removeprefix("val_"), value, epoch)
+            curve = scalar(name.removeprefix("val_"), value)
+            writer.write_event(Event(wall_time=time.time(), step=epoch, summary=curve))
         self.training.flush()
         self.validation.flush()
 
     def __exit__(self, *error: object) -> None:
         self.training.close()
         self.validation.close()
+
+    def _open(self, part: str) -> EventsWriter:
+        # `SummaryWriter` would write from a thread, and wait for it forever once a disk is full.
+        (self.directory / part).mkdir(parents=True)
+        return EventsWriter(str(self.directory / part / "events"))
 
 
 class _FinishedEpochs(keras.callbacks.Callback):
@@ -266,7 +272,7 @@ class _FinishedEpochs(keras.callbacks.Callback):
 def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse, before any work, a directory that this run must not or cannot write to."""
     if not resume:
-        require_unused(run_directory, _OR_RESUME)
+        require_unused(run_directory, may_resume=True)
     require_writable(run_directory)
     if resume:
         begun = read_json(run_directory, "recipe.json", "backend")
@@ -302,7 +308,7 @@ def _make_deterministic(seed: int) -> None:
     elif keras.backend.backend() == "torch":
         import torch
 
-        if not torch.cuda.is_available():
+        if not torch.accelerator.is_available():
             torch.use_deterministic_algorithms(True)
 
 
@@ -398,7 +404,7 @@ def _begin(
     """Write what a run knows beforehand; where it is resumed, check that it still holds."""
     if not resume:
         # Another run may have begun while the data were read.
-        require_unused(run_directory, _OR_RESUME)
+        require_unused(run_directory, may_resume=True)
     if not (run_directory / "recipe.json").exists():
         backend = keras.backend.backend()
         versions = {

@@ -154,7 +154,7 @@ def test_channels_that_are_multiples_of_one_need_one() -> None:
     map_ = np.random.default_rng(0).normal(size=(8, 8, 1))
     redundancy = redundancy_of(map_ * [1.0, -2.0, 0.5, 3.0] + [5.0, 0.0, -1.0, 2.0])
     assert redundancy.num_channels == 4
-    assert redundancy.channels_needed == 1
+    assert redundancy.components_needed == 1
     assert redundancy.effective_rank == pytest.approx(1, abs=1e-4)
     np.testing.assert_array_equal(redundancy.per_image, [1])
 
@@ -163,7 +163,7 @@ def test_orthogonal_channels_are_all_needed() -> None:
     hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
     redundancy = redundancy_of(hadamard[:, 1:].reshape(2, 2, 3).astype("float32"))
     np.testing.assert_allclose(redundancy.energy, [1 / 3] * 3)
-    assert redundancy.channels_needed == 3
+    assert redundancy.components_needed == 3
     assert redundancy.effective_rank == pytest.approx(3)
 
 
@@ -175,20 +175,20 @@ def test_a_constant_is_no_energy_and_a_scale_is() -> None:
     features[:, 0, 2] = 100
     redundancy = redundancy_of(features)
     np.testing.assert_allclose(redundancy.energy, [16 / 17, 1 / 17, 0], atol=1e-12)
-    assert redundancy.channels_needed == 2
+    assert redundancy.components_needed == 2
     shares = np.array([4 / 5, 1 / 5])
     assert redundancy.effective_rank == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def test_the_threshold_is_99_percent() -> None:
-    assert figures._channels_needed(np.array([0.99, 0.01])) == 1
-    assert figures._channels_needed(np.array([0.989, 0.011])) == 2
-    assert figures._channels_needed(np.array([0.25] * 4)) == 4
+    assert figures._components_needed(np.array([0.99, 0.01])) == 1
+    assert figures._components_needed(np.array([0.989, 0.011])) == 2
+    assert figures._components_needed(np.array([0.25] * 4)) == 4
 
 
 def test_constant_features_need_no_channel() -> None:
     redundancy = redundancy_of(np.full((4, 4, 3), 0.1, "float32"))
-    assert (redundancy.channels_needed, redundancy.effective_rank) == (0, 0.0)
+    assert (redundancy.components_needed, redundancy.effective_rank) == (0, 0.0)
     np.testing.assert_array_equal(redundancy.per_image, [0])
 
 
@@ -199,7 +199,7 @@ def test_all_images_together_and_each_alone() -> None:
     second[..., 0] = 3
     redundancy = redundancy_of(first, second)
     np.testing.assert_array_equal(redundancy.per_image, [1, 1])
-    assert redundancy.channels_needed == 2
+    assert redundancy.components_needed == 2
     # About the common mean 1.5, the first channel has 4 + 8 · 1.5², the second 4.
     np.testing.assert_allclose(redundancy.energy, [22 / 26, 4 / 26])
 
@@ -409,7 +409,7 @@ def test_figures_of_a_run(run: Path, tmp_path: Path) -> None:
     for row in redundancy:
         assert (row["run"], row["kernel_sizes"]) == ("run", "3 5")
         assert (row["channels"], row["images"]) == ("4", "3")
-        needed, rank = int(row["channels_needed"]), float(row["effective_rank"])
+        needed, rank = int(row["components_needed"]), float(row["effective_rank"])
         assert 1 <= needed <= 4
         assert 1 <= rank <= 4
         assert float(row["share_needed"]) == needed / 4

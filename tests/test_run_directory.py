@@ -9,6 +9,7 @@ import pytest
 
 from keras_lgmsnet.recipe import Data, Recipe
 from keras_lgmsnet.run_directory import (
+    atomic_directory,
     atomic_write,
     lock,
     read_json,
@@ -98,12 +99,38 @@ def test_require_unused(tmp_path: Path) -> None:
     require_unused(tmp_path)
     for name in (".lock", ".unfinished-recipe.json"):
         (tmp_path / name).touch()
-    require_unused(tmp_path)
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(FileExistsError, match=r"is in use: choose another directory, absent or"):
+    require_unused(tmp_path, may_resume=True)
+    with pytest.raises(FileExistsError, match=r"is in use: choose another directory, .* empty\."):
         require_unused(tmp_path)
-    with pytest.raises(FileExistsError, match=r"notes.txt is in use.*, or empty it\."):
-        require_unused(tmp_path / "notes.txt", ", or empty it")
+    (tmp_path / "notes.txt").touch()
+    for directory in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(FileExistsError, match=r"is in use.* with --resume"):
+            require_unused(directory, may_resume=True)
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+
+    def fail(path: Path) -> None:
+        with atomic_directory(path) as unfinished:
+            (unfinished / "a.txt").touch()
+            raise OSError
+
+    for name in ("new/deep", "empty", "link"):
+        with pytest.raises(OSError):
+            fail(Path(name))
+        assert not list(tmp_path.rglob("a.txt"))
+        with atomic_directory(Path(name)) as unfinished:
+            (unfinished / "a.txt").touch()
+        assert (tmp_path / name / "a.txt").exists()
+        (tmp_path / name / "a.txt").unlink()
+    monkeypatch.chdir(tmp_path / "empty")
+    with atomic_directory(Path(".")) as unfinished:
+        (unfinished / "a.txt").touch()
+    assert (tmp_path / "empty" / "a.txt").exists()
+    assert not list(tmp_path.glob(".unfinished-*"))
 
 
 def test_read_recipe(tmp_path: Path) -> None:

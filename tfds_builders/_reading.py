@@ -43,7 +43,7 @@ NIFTI_HEADER = 348  # bytes
 MAX_NIFTI_EXTRA = 2**24  # bytes before and after the voxels
 GO_ON = (
     "correct that, or set allow_incomplete=True (lgms-train --set data.allow_incomplete=true, "
-    "lgms-evaluate --allow-incomplete) to go on with the complete cases"
+    "lgms-evaluate and lgms-figures --allow-incomplete) to go on with the complete cases"
 )
 
 

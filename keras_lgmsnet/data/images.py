@@ -1,5 +1,6 @@
 """2D images: decoded once, then served to `fit` in reproducible batches."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -13,19 +14,20 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
+import filelock
 import keras
 import numpy as np
 from tqdm.auto import tqdm
 
 import tfds_builders
 from keras_lgmsnet.data.augmentation import Pair
-from keras_lgmsnet.run_directory import require_writable
+from keras_lgmsnet.run_directory import UNFINISHED, require_writable
 
 if TYPE_CHECKING:
     from tfds_builders._reading import ImageBuilder
@@ -143,8 +145,8 @@ def load_examples(
     copy's own folder, which goes when that goes; from then on it is only mapped into memory, which
     the system fills and frees as pages are used. The file takes `4 * height * width` bytes an
     image: 0.7 GB for ISIC 2018 at 256 × 256 pixels, 4.6 GB for TUCC. Where it cannot be written,
-    or would not fit, the images are decoded into memory each time. A damaged file is replaced; one
-    that is deleted is written again.
+    or would not fit, the images are decoded into memory each time. A file cut short is replaced;
+    one that is deleted is written again.
 
     Args:
         builder: Name of a 2D dataset in the `tfds_builders` package, such as `"isic2018_task1"`, or
@@ -239,8 +241,9 @@ class ImageBatches(keras.utils.PyDataset):
     the order of the batches by a random state of its own, and `set_epoch` as a callback, because
     Keras does not tell a dataset its epoch.
 
-    A batch's images are made side by side by the threads of one pool, which changes nothing in
-    them; from the first batch on, OpenCV has one thread of its own in the process.
+    A batch's images are made side by side by the threads of one pool, and the next batch while the
+    model trains on this one, which changes nothing in them; from the first batch on, OpenCV has
+    one thread of its own in the process.
 
     Each batch is a pair: preprocessed images, `float32` of shape `(batch, height, width, 3)`, and
     segmentation masks, `float32` 0 or 1 of shape `(batch, height, width, 1)`.
@@ -293,6 +296,7 @@ class ImageBatches(keras.utils.PyDataset):
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
+        self._next: tuple[tuple[int, int], Future] | None = None
 
     def set_epoch(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Chooses the epoch, counted from 0, whose order and augmentation the batches have.
@@ -310,9 +314,24 @@ class ImageBatches(keras.utils.PyDataset):
         return math.ceil(len(self.examples.ids) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        batch = self._take(self.epoch, index)
+        if index + 1 < len(self):
+            # While the model trains on this one.
+            self._next = (self.epoch, index + 1), _ahead().submit(self._make, self.epoch, index + 1)
+        return batch
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_next": None}
+
+    def _take(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._next is not None and self._next[0] == (epoch, index):
+            return self._next[1].result()
+        return self._make(epoch, index)
+
+    def _make(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         positions = np.arange(len(self.examples.ids))
         if self.shuffle:
-            positions = np.random.default_rng([self.seed, self.epoch]).permutation(positions)
+            positions = np.random.default_rng([self.seed, epoch]).permutation(positions)
         positions = positions[index * self.batch_size : (index + 1) * self.batch_size]
         image_shape = self.examples.images.shape[1:]
         mask_shape = self.examples.segmentation_masks.shape[1:]
@@ -325,13 +344,19 @@ class ImageBatches(keras.utils.PyDataset):
             segmentation_mask = self.examples.segmentation_masks[position]
             if self.augmentation is not None:
                 # From 1, because NumPy seeds [a, b] and [a, b, 0] alike.
-                rng = np.random.default_rng([self.seed, self.epoch, 1 + position])
+                rng = np.random.default_rng([self.seed, epoch, 1 + position])
                 image, segmentation_mask = self.augmentation(image, segmentation_mask, rng)
             images[row] = preprocess(image, self.preprocessing)
             segmentation_masks[row] = segmentation_mask
 
         list(_threads().map(fill, range(len(positions))))  # raises what a thread raised
         return images, segmentation_masks
+
+
+@functools.cache
+def _ahead() -> ThreadPoolExecutor:
+    """Return the threads that wait for batches made ahead; each has its images made by others."""
+    return ThreadPoolExecutor(max_workers=4, thread_name_prefix="ImageBatches-ahead")
 
 
 @functools.cache
@@ -358,8 +383,8 @@ def _rows(array: np.ndarray | Rows, positions: np.ndarray) -> Rows:
 # A file of decoded images is a NumPy array of records, image and mask, as `numpy.load` reads it;
 # behind it, where `numpy.load` does not look, follow the examples' names as JSON.
 
-_UNFINISHED = ".unfinished-"
 _CHUNK = 32  # images held until they are written
+_DECODING = "v1"  # to be changed with what is decoded, so that no older file is taken for it
 
 
 def _read(
@@ -368,12 +393,11 @@ def _read(
     """Return the decoded images of a prepared copy, from its file, written now if need be."""
     height, width = image_size
     folder = Path(prepared.data_path)
-    path = folder / f"decoded-{height}x{width}-{interpolation}.npy"
+    path = folder / f"decoded-{_DECODING}-{height}x{width}-{interpolation}.npy"
     count = prepared.info.splits["train"].num_examples
-    try:
+    # Not decoded yet, cut short, or not to be mapped on this file system.
+    with contextlib.suppress(OSError, ValueError):
         return _map_decoded(path, count, image_size)
-    except (FileNotFoundError, ValueError):
-        pass  # not decoded yet, or damaged
 
     def decode(file: BinaryIO, where: str) -> None:
         source = prepared.as_data_source(split="train")
@@ -381,28 +405,29 @@ def _read(
         with bar:
             _decode(source, file, image_size, interpolation, bar)
 
-    if not _has_room(folder, count * 4 * height * width):
-        memory = io.BytesIO()
-        decode(memory, "into memory")
-        return _parse_decoded(memory.getbuffer(), count, image_size)
-    _remove_abandoned(folder)
-    # Each process has a name of its own: two at once each write a whole file.
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as temporary:
-        unfinished = Path(temporary) / path.name
-        with open(unfinished, "wb") as file:
-            decode(file, "once")
-            file.flush()
-            os.fsync(file.fileno())  # a power cut must not leave the name on an empty file
-        os.replace(unfinished, path)
-    return _map_decoded(path, count, image_size)
+    if _has_room(folder, count * 4 * height * width):
+        _remove_abandoned(folder)
+        with contextlib.suppress(OSError):  # a quota is met only in writing
+            # Each process has a name of its own: two at once each write a whole file.
+            with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as temporary:
+                unfinished = Path(temporary) / path.name
+                with open(unfinished, "wb") as file:
+                    decode(file, "once")
+                    file.flush()
+                    os.fsync(file.fileno())  # a power cut must not leave the name on an empty file
+                os.replace(unfinished, path)
+            return _map_decoded(path, count, image_size)
+    memory = io.BytesIO()
+    decode(memory, "into memory")
+    return _parse_decoded(memory.getbuffer(), count, image_size)
 
 
 def _map_decoded(path: Path, count: int, image_size: tuple[int, int]) -> Examples:
     """Map a file of decoded images into memory.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is not of so many images of that size, or damaged.
+        OSError: If there is none, or it cannot be mapped.
+        ValueError: If it is not of so many images of that size, or cut short.
     """
     with open(path, "rb") as file:
         return _parse_decoded(
@@ -418,6 +443,8 @@ def _parse_decoded(
     if buffer[: len(header)] != header or len(buffer) < end:
         raise ValueError(f"They must be {count} images of {image_size} pixels.")
     names = json.loads(bytes(buffer[end:]))
+    if not isinstance(names, dict) or names.keys() != {"ids", "groups", "original_sizes"}:
+        raise ValueError("Behind the images must be their ids, groups and original sizes.")
     records = np.ndarray(count, record, buffer, offset=len(header))
     records.flags.writeable = False
     return Examples(
@@ -494,9 +521,10 @@ def _has_room(folder: Path, size: int) -> bool:
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove what killed processes left; nothing is decoded for as long as a day."""
-    for abandoned in folder.glob(f"{_UNFINISHED}*"):
-        if time.time() - abandoned.stat().st_mtime > 24 * 60 * 60:
-            shutil.rmtree(abandoned, ignore_errors=True)  # another process may be at it
+    for abandoned in folder.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(FileNotFoundError):  # another process may be at it
+            if time.time() - abandoned.stat().st_mtime > 24 * 60 * 60:
+                shutil.rmtree(abandoned)
 
 
 def _prepare(
@@ -535,9 +563,13 @@ def _prepare(
             f"The config of {name} must be one of "
             f"{', '.join(module.Builder.builder_configs) or 'none'}. Received: {config!r}"
         )
-    builder = module.Builder(
-        data_dir=data_dir, config=config or None, allow_incomplete=allow_incomplete
+    make_builder = functools.partial(
+        module.Builder,
+        data_dir=data_dir,
+        config=config or None,
+        allow_incomplete=allow_incomplete,
     )
+    builder = make_builder()
     manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
     if not builder.data_path.exists():
         if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
@@ -545,10 +577,14 @@ def _prepare(
                 f"{name} is neither prepared in {builder.data_dir_root} nor downloaded to "
                 f"{manual_dir}. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
-            file_format="array_record",
-        )
+        root = Path(builder.data_dir_root)
+        root.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(root / f".{name}.lock"):
+            builder = make_builder()  # another process may have prepared it meanwhile
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+                file_format="array_record",
+            )
     elif builder.info.file_format.value != "array_record":
         raise ValueError(
             f"The prepared copy must be in the array_record format to be read without TensorFlow; "
