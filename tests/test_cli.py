@@ -265,7 +265,7 @@ def test_figures_passes_everything_on(monkeypatch) -> None:
         cli.figures,
         *("a", "-o", "out", "--against", "b", "--dataset", "ph2", "--foreground-of", "busi"),
         *("--foreground-of", "bus", "--image", "x", "--image", "y", "--stage", "stem"),
-        *("--manual-dir", "m", "--data-dir", "d"),
+        *("--manual-dir", "m", "--data-dir", "d", "--allow-incomplete"),
     )
     panels = Path("out/panels")
     assert result.stdout.endswith(f"{panels}.png, .pdf: What they show.\nBeware.\n")
@@ -281,10 +281,12 @@ def test_figures_passes_everything_on(monkeypatch) -> None:
             "stages": ("stem",),
             "manual_dir": Path("m"),
             "data_dir": Path("d"),
+            "allow_incomplete": True,
         },
     )
     options = dict.fromkeys(everything[1])
     options |= {"foreground_of": (), "images": (), "stages": figures.STAGES}
+    options |= {"allow_incomplete": False}
     assert default == ((Path("a"), Path("out")), options)
 
 

@@ -207,7 +207,7 @@ def test_an_unfinished_run_is_called_so(run: Path, unseen: Examples) -> None:
 def test_against_another_run(run: Path, tmp_path: Path) -> None:
     other = write_run(tmp_path / "other", brightest=-0.5)
     evaluated = evaluate(run, against=other)
-    output = run / "evaluation-validation"
+    output = run / "evaluation-validation-against-other"
     assert sorted(path.name for path in output.iterdir()) == ["against.csv", *FILES]
     assert not (other / "evaluation-validation").exists()
     assert evaluated["against"] == str(other)
@@ -221,9 +221,12 @@ def test_against_another_run(run: Path, tmp_path: Path) -> None:
     assert (output / "against.csv").read_bytes() == (
         tmp_path / "alone" / "per_image.csv"
     ).read_bytes()
-    # Evaluated again without the other run, nothing is left of it.
+    # Without the other run it is another evaluation, and takes no place but its own.
     evaluate(run)
-    assert sorted(path.name for path in output.iterdir()) == FILES
+    assert sorted(path.name for path in (run / "evaluation-validation").iterdir()) == FILES
+    with pytest.raises(FileExistsError, match=r"another evaluation, whose against is .*other: na"):
+        evaluate(run, output)
+    evaluate(run, output, against=other)
 
 
 def test_patients_are_drawn_whole(run: Path, unseen: Examples, tmp_path: Path) -> None:
@@ -236,7 +239,7 @@ def test_patients_are_drawn_whole(run: Path, unseen: Examples, tmp_path: Path) -
     iou = evaluated["groups"]["all"]["scores"]["iou"]
     np.testing.assert_allclose(iou["interval"], (1 / 3, 1.5 / 3))  # the two patients' means
     assert evaluated["groups"]["large"]["scores"]["iou"]["interval"] is None  # of one patient
-    output = run / "evaluation-unseen"
+    output = run / "evaluation-unseen-against-other"
     assert [row["group"] for row in read_rows(output / "per_image.csv")] == groups
     everywhere = np.array([1 / 4, 1 / 4, 1 / 8, 1 / 32, 0, 0])
     differences = [1, 0.5, 0, 0, 1, 0] - everywhere

@@ -351,12 +351,12 @@ def test_stage_maps_are_hot_where_the_map_is(stages: int, panels: int) -> None:
 def test_cases_are_best_median_and_worst() -> None:
     ious = np.array([0.5, 1.0, 0.1, 0.9, 0.3])
     everything = np.ones(5, bool)
-    assert figures._best_median_worst(ious, everything) == {1: "best", 0: "median", 2: "worst"}
+    assert figures._extreme_cases(ious, everything) == {1: "best", 0: "median", 2: "worst"}
     shown = np.array([True, False, True, True, False])
-    assert figures._best_median_worst(ious, shown) == {3: "best", 0: "median", 2: "worst"}
-    assert figures._best_median_worst(ious[:1], everything[:1]) == {0: "best, median, worst"}
-    assert figures._best_median_worst(ious[:2], everything[:2]) == {1: "best, median", 0: "worst"}
-    assert figures._best_median_worst(np.ones(2), np.zeros(2, bool)) == {
+    assert figures._extreme_cases(ious, shown) == {3: "best", 0: "median", 2: "worst"}
+    assert figures._extreme_cases(ious[:1], everything[:1]) == {0: "best, median, worst"}
+    assert figures._extreme_cases(ious[:2], everything[:2]) == {1: "best, median", 0: "worst"}
+    assert figures._extreme_cases(np.ones(2), np.zeros(2, bool)) == {
         0: "best, median",
         1: "worst",
     }

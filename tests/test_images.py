@@ -188,9 +188,9 @@ def test_examples_are_decoded_once_for_each_size_and_interpolation(data_dir, mon
     for key, examples in decoded.items():
         assert_equal_examples(load(*key), examples)
     assert sorted(path.name for path in prepared_copy(data_dir).glob("*.npy")) == [
-        "decoded-16x16-linear.npy",
-        "decoded-8x8-lanczos.npy",
-        "decoded-8x8-linear.npy",
+        "decoded-v1-16x16-linear.npy",
+        "decoded-v1-8x8-lanczos.npy",
+        "decoded-v1-8x8-linear.npy",
     ]
     with pytest.raises(ValueError, match="read-only"):
         decoded[8, "linear"].images[0, 0, 0, 0] = 1
@@ -198,7 +198,7 @@ def test_examples_are_decoded_once_for_each_size_and_interpolation(data_dir, mon
 
 @pytest.mark.no_backend
 def test_decoded_images_are_an_array_that_numpy_reads(data_dir) -> None:
-    records = np.load(prepared_copy(data_dir) / "decoded-8x8-linear.npy")
+    records = np.load(prepared_copy(data_dir) / "decoded-v1-8x8-linear.npy")
     examples = load_examples("isic2018_task1", (8, 8), data_dir=data_dir, progress=False)
     np.testing.assert_array_equal(records["image"], examples.images)
     np.testing.assert_array_equal(records["segmentation_mask"], examples.segmentation_masks)
@@ -219,7 +219,7 @@ def test_decoded_images_are_an_array_that_numpy_reads(data_dir) -> None:
     ids=["empty", "in header", "in images", "in names", "count", "shape", "kind"],
 )
 def test_a_damaged_file_of_decoded_images_is_replaced(data_dir, damage) -> None:
-    path = prepared_copy(data_dir) / "decoded-8x8-linear.npy"
+    path = prepared_copy(data_dir) / "decoded-v1-8x8-linear.npy"
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
     assert path.read_bytes() != whole
@@ -237,7 +237,7 @@ def test_examples_are_decoded_into_memory_where_they_cannot_be_written(
 
     expected = load_examples("isic2018_task1", (8, 8), data_dir=data_dir, progress=False)
     folder = prepared_copy(data_dir)
-    (folder / "decoded-8x8-linear.npy").unlink()
+    (folder / "decoded-v1-8x8-linear.npy").unlink()
     before = sorted(folder.iterdir())
     if lack == "right":
         monkeypatch.setattr(os, "mkdir", refuse)  # not even root can write to such a disk
@@ -268,7 +268,7 @@ def test_what_killed_processes_left_is_removed_after_a_day(data_dir) -> None:
     folder = prepared_copy(data_dir)
     for name, age in ((".unfinished-old", 25), (".unfinished-new", 1)):
         (folder / name).mkdir()
-        (folder / name / "decoded-16x16-linear.npy").write_bytes(b"half")
+        (folder / name / "decoded-v1-16x16-linear.npy").write_bytes(b"half")
         os.utime(folder / name, (time.time() - 3600 * age,) * 2)
     load_examples("isic2018_task1", (16, 16), data_dir=data_dir, progress=False)
     assert not (folder / ".unfinished-old").exists()
@@ -362,7 +362,7 @@ def test_a_folder_of_the_users_is_the_same_dataset_wherever_it_lies(tmp_path) ->
 def test_load_examples_reads_an_incomplete_archive_if_allowed(manual_dir) -> None:
     (manual_dir / IMAGES / f"{IDS[1]}.jpg").unlink()
     arguments = ("isic2018_task1", (8, 8), manual_dir, manual_dir.parent / "data")
-    mends = r"=True \(lgms-train --set data.allow_incomplete=true, lgms-evaluate --allow-incompl"
+    mends = r"=True \(lgms-train --set data.allow_incomplete=true, lgms-evaluate and lg"
     with pytest.raises(ValueError, match=mends):
         load_examples(*arguments, progress=False)
     examples = load_examples(*arguments, progress=False, allow_incomplete=True)

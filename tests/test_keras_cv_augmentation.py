@@ -45,6 +45,12 @@ MOVING = ("RandomFlip", "RandomRotation", "RandomShear", "RandomTranslation", "R
 UNCHANGING = ("AutoContrast", "Grayscale", "Posterization")  # nothing is drawn
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _deterministic_operations() -> None:
+    """As in training on TensorFlow; it lasts."""
+    tf.config.experimental.enable_op_determinism()
+
+
 def image_and_mask() -> tuple[np.ndarray, np.ndarray]:
     """Stripes in smooth colours, and a mask that is fine enough to show any blur."""
     rows, columns = np.mgrid[:48, :64]

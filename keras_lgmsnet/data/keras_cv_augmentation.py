@@ -182,6 +182,22 @@ def _naming(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def _as_global(generator: Any) -> Iterator[None]:
+    """Give layers that are built the generator where they ask for TensorFlow's global one.
+
+    TensorFlow has none to give where its operations are deterministic, as in training.
+    """
+    import tensorflow as tf
+
+    original = tf.random.get_global_generator
+    tf.random.get_global_generator = lambda: generator
+    try:
+        yield
+    finally:
+        tf.random.get_global_generator = original
+
+
 def _build(keras_cv: Any, name: str, arguments: Mapping[str, Any], generator: Any) -> Any:
     """Return a layer that computes in float32 and draws from the generator alone."""
 
@@ -194,7 +210,8 @@ def _build(keras_cv: Any, name: str, arguments: Mapping[str, Any], generator: An
         def __call__(self, shape: Any = (), dtype: str = "float32") -> Any:
             return generator.uniform(shape, self.lower, self.upper, dtype)
 
-    layer = getattr(keras_cv.layers, name)(**arguments, **LAYERS[name])
+    with _as_global(generator):
+        layer = getattr(keras_cv.layers, name)(**arguments, **LAYERS[name])
     for part in layer._flatten_layers():
         part.dtype_policy = "float32"
         part._random_generator = generator
