@@ -70,7 +70,8 @@ def _choose_backend(asked: str | None) -> None:
             f"Asked for: {backend}; installed: {', '.join(installed) or 'none'}."
         )
     os.environ["KERAS_BACKEND"] = backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes are not for our users
+    # TensorFlow's notes are not for our users; it calls the absence of a GPU an error.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
     if keras.backend.backend() != backend:

@@ -154,7 +154,8 @@ def evaluate(
             f"{describe_convention(recipe.data.image_size)} Pixels of probability above "
             f"{THRESHOLD} are predicted as lesion. HD95 is the image's diagonal, and the boundary "
             "F-score 0, where only one of mask and prediction is empty; boundaries agree within "
-            f"{tolerance:g} pixels. A lesion none of whose pixels is predicted is missed. "
+            f"{tolerance:g} pixels. A lesion none of whose pixels is predicted is missed. Lesions "
+            "are small, medium or large by their share of the image. "
             f"Intervals are 95 % bootstrap intervals, {_describe_draws(examples)}."
         ),
         "caution": describe_cautions(runs, dataset, examples),
@@ -220,16 +221,18 @@ def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
     """
     if style not in TABLE_STYLES:
         raise ValueError(f"Styles are {', '.join(TABLE_STYLES)}. Received: {style=}")
+    run = _name(evaluation["run"])
     images = f"{evaluation['images']} images of {evaluation['dataset']}"
     if evaluation["subset"] != "all":
         subset = f"{evaluation['subset']} images"
         images = f"the {evaluation['images']} {subset} of {evaluation['dataset']}"
     notes = " ".join(filter(None, (evaluation["convention"], evaluation["caution"])))
-    tables = [(f"{evaluation['run']} on {images}.", *_group_cells(evaluation["groups"]), notes)]
+    tables = [(f"{run} on {images}.", *_group_cells(evaluation["groups"]), notes)]
     if "comparison" in evaluation:
-        title = f"{evaluation['run']} against {evaluation['against']} on {images}."
+        against = _name(evaluation["against"])
+        title = f"{run} against {against} on {images}."
         notes = (
-            f"Differences are {evaluation['run']} minus {evaluation['against']}, image by image; "
+            f"Differences are {run} minus {against}, image by image; "
             "of HD95, less is better. By the Wilcoxon signed-rank test, ** p < 0.01 and "
             "* p < 0.05, of images taken as independent and not corrected for the number of scores."
         )
@@ -410,7 +413,8 @@ def _group_cells(groups: dict[str, dict[str, Any]]) -> tuple[list[str], list[lis
 
 
 def _comparison_cells(evaluation: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    header = ["", evaluation["run"], evaluation["against"], "difference", "Wilcoxon p", "t-test p"]
+    runs = map(_name, (evaluation["run"], evaluation["against"]))
+    header = ["", *runs, "difference", "Wilcoxon p", "t-test p"]
     rows = [
         [
             SCORES[name],
@@ -423,6 +427,11 @@ def _comparison_cells(evaluation: dict[str, Any]) -> tuple[list[str], list[list[
         for name, score in evaluation["comparison"].items()
     ]
     return header, rows
+
+
+def _name(run_directory: str) -> str:
+    """Return what a table calls a run: a path would mean nothing to its reader."""
+    return Path(run_directory).resolve().name
 
 
 def _cell(name: str, value: float, interval: Sequence[float] | None = None, mark: str = "") -> str:

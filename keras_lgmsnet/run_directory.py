@@ -176,10 +176,10 @@ def require_unused(directory: Path, *, may_resume: bool = False) -> None:
         not (may_resume and (path.name == _LOCK or path.name.startswith(UNFINISHED)))
         for path in directory.iterdir()
     ):
-        resume = ", or continue the run in it with --resume (resume=True)" if may_resume else ""
-        raise FileExistsError(
-            f"{directory} is in use: choose another directory, absent or empty{resume}."
-        )
+        mend = "choose another directory, absent or empty"
+        if may_resume and (directory / "recipe.json").exists():
+            mend += ", or continue the run in it with --resume (resume=True)"
+        raise FileExistsError(f"{directory} is in use: {mend}.")
 
 
 def require_writable(directory: Path) -> None:

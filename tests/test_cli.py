@@ -83,7 +83,7 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     table = (output / "evaluation-validation" / "table.md").read_text(encoding="utf-8")
     assert result.stdout == f"Keras backend: {backend}\n{table}"
-    assert f"{output} on the 3 validation images of synthetic." in table
+    assert f"{output.name} on the 3 validation images of synthetic." in table
     groups = read_json(output / "evaluation-validation", "evaluation.json")["groups"]
     for name, mean in metrics["means"].items():
         assert groups["all"]["scores"][name]["mean"] == pytest.approx(mean, abs=1e-6)

@@ -481,7 +481,7 @@ def test_table(run: Path, unseen: Examples, tmp_path: Path) -> None:
     assert cells["False alarms"] == ["1 of 2", "1 of 2", "–", "–", "–"]
     header = ["", "all", "no lesion", "small (< 5 %)", "medium (5–20 %)", "large (≥ 20 %)"]
     assert header in lines
-    assert ["", str(run), str(other), "difference", "Wilcoxon p", "t-test p"] in lines
+    assert ["", run.name, other.name, "difference", "Wilcoxon p", "t-test p"] in lines
     groups = next(line for line in lines if line and line[0] == "IoU, %")
     low, high = (100 * end for end in evaluated["groups"]["all"]["scores"]["iou"]["interval"])
     assert groups[1] == f"41.67 [{low:.2f}, {high:.2f}]"
@@ -494,7 +494,7 @@ def test_table(run: Path, unseen: Examples, tmp_path: Path) -> None:
         f"{compared['wilcoxon_p']:.3f}",
         f"{compared['t_test_p']:.3f}",
     ]
-    assert f"{run} minus {other}" in text
+    assert f"{run.name} minus {other.name}" in text
     latex = format_table(evaluated, "latex")
     assert latex.count(r"\begin{table}") == 2
     assert r"IoU, \% & 41.67 & 10.94 & 30.73 [" in latex

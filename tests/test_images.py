@@ -297,12 +297,13 @@ def test_load_examples_finds_archives_where_tfds_expects_them(manual_dir) -> Non
 
 
 @pytest.mark.no_backend
-@pytest.mark.parametrize("exists", [False, True])
-def test_load_examples_says_what_to_download_and_where_to_put_it(tmp_path, exists) -> None:
-    if exists:
-        (tmp_path / "manual").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"manual\. Download .*zip .*https://.* put"):
-        load_examples("isic2018_task1", (8, 8), tmp_path / "manual", tmp_path / "data")
+def test_load_examples_says_what_to_download_and_where_to_put_it(tmp_path) -> None:
+    folder = tmp_path / "manual"
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*manual \(--manual-dir, man"):
+        load_examples("isic2018_task1", (8, 8), folder, tmp_path / "data")
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"--manual-dir.* Download .*zip .*https://.* put"):
+        load_examples("isic2018_task1", (8, 8), folder, tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 

@@ -104,8 +104,11 @@ def test_require_unused(tmp_path: Path) -> None:
         require_unused(tmp_path)
     (tmp_path / "notes.txt").touch()
     for directory in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(FileExistsError, match=r"is in use.* with --resume"):
+        with pytest.raises(FileExistsError, match=r"is in use.* empty\."):
             require_unused(directory, may_resume=True)
+    (tmp_path / "recipe.json").touch()
+    with pytest.raises(FileExistsError, match=r"is in use.* or continue .* with --resume"):
+        require_unused(tmp_path, may_resume=True)
 
 
 def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:

@@ -185,6 +185,9 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         for name in names:
             if (folder / name).is_dir():
                 return folder / name
+            # The archive's own top folder may be what the user named.
+            if Path(name).parts[0] == folder.name and (folder.parent / name).is_dir():
+                return folder.parent / name
         if archive is None:
             raise FileNotFoundError(
                 f"{folder} holds no folder {' or '.join(names)}. "

@@ -542,6 +542,10 @@ def _prepare(
         raise ValueError(
             f"The dataset builder must be one of {', '.join(known)}. Received: builder={name!r}"
         )
+    if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {manual_dir} (--manual-dir, manual_dir=) to read {name} from."
+        )
     # Takes seconds to import, which generated data need not pay.
     import tensorflow_datasets as tfds
 
@@ -575,7 +579,8 @@ def _prepare(
         if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
             raise FileNotFoundError(
                 f"{name} is neither prepared in {builder.data_dir_root} nor downloaded to "
-                f"{manual_dir}. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+                f"{manual_dir}: name the folder with its archives (--manual-dir, manual_dir=). "
+                f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
         root = Path(builder.data_dir_root)
         root.mkdir(parents=True, exist_ok=True)

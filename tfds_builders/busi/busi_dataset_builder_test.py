@@ -32,6 +32,9 @@ class TestArchive(testing.ImageTests, testing.PublishedTests, testing.ZipTests):
         testing.write_image(normal / "normal (1).png", 0)
         testing.write_png(normal / "normal (1)_mask.png", np.zeros((8, 12), dtype=np.uint8))
 
+    def test_the_archives_own_folder_may_be_named(self, archive) -> None:
+        assert sorted(self.read(archive / "Dataset_BUSI_with_GT")) == list(self.ids)
+
     def test_several_masks_are_united(self, archive) -> None:
         path = self.file(archive, self.mask, 1)
         corners = np.zeros((2, 9, 12), dtype=np.uint8)
