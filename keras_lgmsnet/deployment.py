@@ -32,6 +32,8 @@ from keras_lgmsnet.models import LGMSNet2D, LGMSNet3D
 _LANES = 16
 # Output slices that one banded convolution of a volume computes, and pixels along the width.
 _BAND = (4, 4)
+# Attention weights of one head, beyond which the heads are computed one after the other.
+_WEIGHTS_IN_CACHE = 256**2
 
 
 def deploy(model: keras.Model) -> keras.Model:
@@ -370,26 +372,31 @@ def _attend_by_rows(images: Any, height: int, width: int, tokens: int) -> Any:
     # (batch * pairs of rows, row, pairs of columns, column and feature)
     pairs = ops.reshape(images, (-1, 2, width // 2, 2 * 3 * features))
     rows = []
-    for row in (0, 1):
-        heads = []
-        for start in range(0, 2 * 3 * features, 3 * features):
-            for head in range(NUM_HEADS):
-                query, key, value = (
-                    ops.reshape(
-                        pairs[:, row : row + 1, :, first : first + HEAD_DIM],
-                        (-1, tokens, HEAD_DIM),
-                    )
-                    for first in range(start + head * HEAD_DIM, start + 3 * features, features)
-                )
-                attended = _attention(query, key, value) if tokens > 1 else value
-                heads.append(ops.reshape(attended, (-1, 1, width // 2, HEAD_DIM)))
-        rows.append(ops.concatenate(heads, axis=-1))
+    for row in ops.split(pairs, 2, axis=1):
+        columns = []
+        for sequences in ops.split(row, 2, axis=3):
+            sequences = ops.reshape(sequences, (-1, tokens, 3 * NUM_HEADS, HEAD_DIM))
+            attended = _attend_by_heads(ops.transpose(sequences, (0, 2, 1, 3)))
+            attended = ops.transpose(attended, (0, 2, 1, 3))
+            columns.append(ops.reshape(attended, (-1, 1, width // 2, features)))
+        rows.append(ops.concatenate(columns, axis=-1))
     return ops.reshape(ops.concatenate(rows, axis=1), (-1, height, width, features))
 
 
+def _attend_by_heads(sequences: Any) -> Any:
+    """softmax(QKᵀ)V of `(batch, [queries | keys | values] by head, tokens, features)`."""
+    parts = ops.split(sequences, 3, axis=1)
+    if sequences.shape[2] ** 2 <= _WEIGHTS_IN_CACHE:
+        return _attention(*parts)
+    heads = zip(*(ops.split(part, NUM_HEADS, axis=1) for part in parts), strict=True)
+    return ops.concatenate([_attention(*head) for head in heads], axis=1)
+
+
 def _attention(query: Any, key: Any, value: Any) -> Any:
-    """softmax(QKᵀ)V of `(batch, tokens, features)`."""
-    weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 2, 1))))
+    """softmax(QKᵀ)V of `(batch, heads, tokens, features)`."""
+    if value.shape[2] == 1:
+        return value  # a token alone attends to itself; Keras would warn of the softmax
+    weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
     return ops.matmul(weights, value)
 
 
