@@ -158,7 +158,7 @@ def _lms(block: LMSBlock, x: _Features, name: str) -> _Features:
         part = x.replace(x.images[..., group * width : (group + 1) * width])
         convolve = _depthwise if run == 1 else _depthwise_by_runs(run)
         scales.append(convolve(part, kernel, bias, f"{name}_depthwise_{group}").images)
-    y = x.replace(ops.concatenate(scales, axis=-1) if groups > 1 else scales[0])
+    y = x.replace(_join(scales, axis=-1))
 
     # The channels are now (group, pixel of the run, channel of the group).
     def spread(values: np.ndarray) -> np.ndarray:
@@ -363,7 +363,7 @@ def _attend(x: _Features) -> Any:
         _attend_by_rows(pairs[:, start : start + 1], height, width, tokens) for start in (0, 1)
     ]
     attended = [ops.reshape(slices, (-1, 1, height * width, features)) for slices in attended]
-    return ops.reshape(ops.concatenate(attended, axis=1), (-1, height, width, features))
+    return ops.reshape(_join(attended, axis=1), (-1, height, width, features))
 
 
 def _attend_by_rows(images: Any, height: int, width: int, tokens: int) -> Any:
@@ -379,8 +379,8 @@ def _attend_by_rows(images: Any, height: int, width: int, tokens: int) -> Any:
             attended = _attend_by_heads(ops.transpose(sequences, (0, 2, 1, 3)))
             attended = ops.transpose(attended, (0, 2, 1, 3))
             columns.append(ops.reshape(attended, (-1, 1, width // 2, features)))
-        rows.append(ops.concatenate(columns, axis=-1))
-    return ops.reshape(ops.concatenate(rows, axis=1), (-1, height, width, features))
+        rows.append(_join(columns, axis=-1))
+    return ops.reshape(_join(rows, axis=1), (-1, height, width, features))
 
 
 def _attend_by_heads(sequences: Any) -> Any:
@@ -389,7 +389,7 @@ def _attend_by_heads(sequences: Any) -> Any:
     if sequences.shape[2] ** 2 <= _WEIGHTS_IN_CACHE:
         return _attention(*parts)
     heads = zip(*(ops.split(part, NUM_HEADS, axis=1) for part in parts), strict=True)
-    return ops.concatenate([_attention(*head) for head in heads], axis=1)
+    return _join([_attention(*head) for head in heads], axis=1)
 
 
 def _attention(query: Any, key: Any, value: Any) -> Any:
@@ -412,7 +412,7 @@ def _convolve(x: _Features, kernel: np.ndarray, bias: np.ndarray | None, name: s
     if x.depth is not None:
         padded = _pad_depth(x, taps // 2, taps // 2)
         slices = [padded[:, tap : tap + x.depth] for tap in range(taps)]
-        images = ops.concatenate(slices, axis=-1)
+        images = _join(slices, axis=-1)
         images = ops.reshape(images, (-1, *x.sides, images.shape[-1]))
         kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(taps, taps, -1, kernel.shape[-1])
     return x.replace(_conv_2d(images, kernel, bias, name))
@@ -493,7 +493,7 @@ def _depthwise_banded(
         ops.transpose(padded, (0, 2, 1)), (-1, bands + further, pixels * channels, band)
     )
     windows = [padded[:, first : first + bands] for first in range(further + 1)]
-    windows = ops.concatenate(windows, axis=-1)
+    windows = _join(windows, axis=-1)
     windows = ops.reshape(windows, (-1, pixels, channels, (further + 1) * band))
 
     outputs = []
@@ -509,7 +509,7 @@ def _depthwise_banded(
         images = ops.reshape(windows[:, :, channel : channel + 1], (-1, *x.sides, dense.shape[2]))
         images = _conv_2d(images, dense, its_bias, f"{name}_{channel}", strides=(1, run))
         outputs.append(ops.reshape(images, (-1, pixels, 1, band)))
-    outputs = ops.transpose(ops.concatenate(outputs, axis=2), (0, 3, 1, 2))
+    outputs = ops.transpose(_join(outputs, axis=2), (0, 3, 1, 2))
     return x.replace(ops.reshape(outputs, (-1, *x.sides, channels)))
 
 
@@ -599,9 +599,17 @@ def _pad_depth(x: _Features, before: int, after: int) -> Any:
 
 
 def _concatenate(parts: list[_Features]) -> _Features:
-    if len(parts) == 1:
-        return parts[0]
-    return parts[0].replace(ops.concatenate([part.images for part in parts], axis=-1))
+    return parts[0].replace(_join([part.images for part in parts], axis=-1))
+
+
+def _join(parts: list[Any], axis: int) -> Any:
+    """Concatenate; LiteRT's fast kernel takes five at most."""
+    while len(parts) > 1:
+        parts = [
+            ops.concatenate(some, axis=axis) if len(some) > 1 else some[0]
+            for some in (parts[start : start + 4] for start in range(0, len(parts), 4))
+        ]
+    return parts[0]
 
 
 def _activate(images: Any, activation: Any) -> Any:
