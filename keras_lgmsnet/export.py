@@ -7,9 +7,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_lgmsnet.run_directory import read_json, read_recipe, require_network, require_unused
+
+if TYPE_CHECKING:
+    from keras_lgmsnet.deployment import deploy
+
+__all__ = ["FORMATS", "deploy", "export"]
 
 FORMATS = ("saved_model", "tflite")
 
@@ -83,6 +88,15 @@ def export(
             output_directory.rmdir()
         unfinished.rename(output_directory)
     return exported
+
+
+def __getattr__(name: str) -> Any:
+    """Import `deploy` on first use: with it comes Keras, whose backend is then chosen."""
+    if name == "deploy":
+        from keras_lgmsnet.deployment import deploy
+
+        return deploy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _require_known(formats: Sequence[str]) -> None:
