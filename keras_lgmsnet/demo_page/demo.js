@@ -1,10 +1,10 @@
 // Segments a picture with the exported network, in this browser: the picture goes nowhere.
 
-const TIMED_RUNS = 10;
+const TIMED_RUNS = 10; // as the page says
 const OVERLAY_SIDE = 2048; // the longest; more than a screen shows, less than a phone's memory
 // That of the report and the overlays of lgms-predict first.
 const COLORS = ["#ffb300", "#00e5ff", "#ff4fa3", "#7cff4f", "#b388ff", "#ff7043"];
-const FILL = 0.25;
+const FILL = 0.18; // so that the colours of what is filled can still be judged
 
 const element = (id) => document.getElementById(id);
 const file = element("file");
@@ -31,7 +31,7 @@ async function start() {
   const [output] = model.getOutputDetails();
   const [, height, width] = input.shape;
   const numClasses = output.shape.at(-1);
-  const names = description.classes ?? (numClasses === 1 ? ["lesion"] : []);
+  const names = description.classes ?? (numClasses === 1 ? ["Segmented"] : []);
   const classes = Array.from({ length: numClasses }, (_, channel) => ({
     channel,
     name: names[channel] ?? `class ${channel + 1}`,
@@ -84,7 +84,7 @@ async function segment(blob) {
     times.sort((a, b) => a - b);
     const middle = TIMED_RUNS / 2;
     element("median").textContent = milliseconds((times[middle - 1] + times[middle]) / 2);
-    element("status").textContent = `Segmented; latency timed over ${TIMED_RUNS} runs.`;
+    element("status").textContent = "Done.";
   } catch (error) {
     if (mine !== turn) return;
     element("controls").hidden = element("result").hidden = true; // those of another picture
