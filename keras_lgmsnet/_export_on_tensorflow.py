@@ -17,12 +17,13 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_lgmsnet.models  # which registers them, to be loaded
+from keras_lgmsnet._litert import SIGNATURE, to_tflite, trace
 from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.data.synthetic import generate
+from keras_lgmsnet.deployment import deploy
 from keras_lgmsnet.recipe import Data
 from keras_lgmsnet.run_directory import read_recipe, write_json
 
-SIGNATURE = "serving_default"
 NUM_IMAGES = 8
 
 # From one image, shape (1, height, width, 3), to its logits.
@@ -68,7 +69,7 @@ def write_formats(run_directory: Path, output_directory: Path, formats: list[str
 
 def _write_saved_model(network: keras.Model, output_directory: Path) -> tuple[Path, Predict]:
     path = output_directory / "saved_model"
-    function, variables = _trace(network, batch_size=None)
+    function, variables = trace(network, batch_size=None)
     tf.saved_model.save(variables, str(path), signatures={SIGNATURE: function})
     serve = tf.saved_model.load(str(path)).signatures[SIGNATURE]
     return path, lambda image: serve(image=tf.constant(image))["logits"].numpy()
@@ -76,29 +77,12 @@ def _write_saved_model(network: keras.Model, output_directory: Path) -> tuple[Pa
 
 def _write_tflite(network: keras.Model, output_directory: Path) -> tuple[Path, Predict]:
     path = output_directory / "model.tflite"
-    # A fixed batch size makes every shape static, which the fast kernels ask for.
-    function, variables = _trace(network, batch_size=1)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    path.write_bytes(converter.convert())
+    path.write_bytes(to_tflite(deploy(network)))
     serve = Interpreter(str(path)).get_signature_runner(SIGNATURE)
     return path, lambda image: serve(image=image)["logits"]
 
 
 WRITERS = {"saved_model": _write_saved_model, "tflite": _write_tflite}
-
-
-def _trace(network: keras.Model, batch_size: int | None) -> tuple[Callable, tf.Module]:
-    """Return the network's graph, and a holder of its variables without the optimizer's."""
-    shape = (batch_size, *network.input_shape[1:])
-    function = tf.function(
-        lambda image: {"logits": network(image, training=False)},
-        input_signature=[tf.TensorSpec(shape, tf.float32, name="image")],
-        autograph=False,
-    )
-    variables = tf.Module()
-    variables.all = [variable.value for variable in network.variables]
-    return function.get_concrete_function(), variables
 
 
 def _predict_each(predict: Predict, images: np.ndarray) -> np.ndarray:
