@@ -84,7 +84,8 @@ def to_tflite(
         )
     if precision == "int8":
         _require_images(representative_images, model.input_shape[1:])
-        content = _quantize(trace(model, output=output), representative_images)
+        images = representative_images.astype(model.input.dtype)
+        content = _quantize(trace(model, output=output), images)
     else:
         converter = _converter(*trace(model, output=output))
         if precision != "float32":
