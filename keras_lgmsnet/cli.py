@@ -347,7 +347,7 @@ def figures(
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(list(FORMATS)),
+    metavar=f"[{'|'.join(FORMATS)}]",
     multiple=True,
     default=list(FORMATS),
     show_default=True,
@@ -356,7 +356,7 @@ def figures(
 @click.option(
     "--precision",
     "precisions",
-    type=click.Choice(PRECISIONS),
+    metavar=f"[{'|'.join(PRECISIONS)}]",
     multiple=True,
     default=["float32"],
     show_default=True,
@@ -365,7 +365,7 @@ def figures(
 )
 @click.option(
     "--activation",
-    type=click.Choice(ACTIVATIONS),
+    metavar=f"[{'|'.join(ACTIVATIONS)}]",
     default="none",
     show_default=True,
     help="What follows the logits: none, or sigmoid for probabilities.",
