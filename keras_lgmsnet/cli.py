@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from keras_lgmsnet.export import ACTIVATIONS, FORMATS, PRECISIONS
 from keras_lgmsnet.recipe import load_recipe, override
 from keras_lgmsnet.tables import TABLE_STYLES
 
@@ -346,22 +347,62 @@ def figures(
 @click.option(
     "--format",
     "formats",
+    metavar=f"[{'|'.join(FORMATS)}]",
     multiple=True,
-    default=("saved_model", "tflite"),
+    default=list(FORMATS),
     show_default=True,
     help="What to write; may be repeated.",
 )
+@click.option(
+    "--precision",
+    "precisions",
+    metavar=f"[{'|'.join(PRECISIONS)}]",
+    multiple=True,
+    default=["float32"],
+    show_default=True,
+    help="May be repeated; each format is written in those it has: tflite in all, the others in "
+    "float32.",
+)
+@click.option(
+    "--activation",
+    metavar=f"[{'|'.join(ACTIVATIONS)}]",
+    default="none",
+    show_default=True,
+    help="What follows the logits: none, or sigmoid for probabilities.",
+)
+@_manual_dir_option
+@_data_dir_option
 @_mistakes_in_one_sentence
-def export(run_directory: Path, output_directory: Path, formats: tuple[str, ...]) -> None:
-    """Export the best network of RUN, checked against it; TensorFlow must be installed."""
+def export(
+    run_directory: Path,
+    output_directory: Path,
+    formats: tuple[str, ...],
+    precisions: tuple[str, ...],
+    activation: str,
+    manual_dir: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Export the best network of RUN, proven on its own held-out images to segment as well.
+
+    TensorFlow must be installed, whatever backend trained RUN.
+    """
+    from keras_lgmsnet import _model_card
     from keras_lgmsnet.export import export as export_run
 
-    exported = export_run(run_directory, output_directory, formats)
-    for name, result in exported["formats"].items():
-        click.echo(
-            f"{output_directory}: {name}, probabilities within "
-            f"{result['max_probability_difference']:.1e} of the Keras network"
-        )
+    exported = export_run(
+        run_directory,
+        output_directory,
+        formats,
+        precisions=precisions,
+        activation=activation,
+        manual_dir=manual_dir,
+        data_dir=data_dir,
+    )
+    click.echo(_model_card.agreement_table(exported))
+    click.echo(
+        f"On {exported['compared_on']['images']} {exported['compared_on']['subset']} images. "
+        f"Model card: {output_directory / 'model_card.md'}"
+    )
 
 
 @click.command()
