@@ -13,6 +13,7 @@ from typing import Any
 
 from keras_lgmsnet.export import ACTIVATIONS, FORMATS, PRECISIONS
 from keras_lgmsnet.recipe import load_recipe, override
+from keras_lgmsnet.run_directory import require_unused
 from keras_lgmsnet.tables import TABLE_STYLES
 
 try:
@@ -370,6 +371,19 @@ def figures(
     show_default=True,
     help="What follows the logits: none, or sigmoid for probabilities.",
 )
+@click.option(
+    "--demo",
+    "demo_directory",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write a page there, too, that runs the TFLite models in the browser.",
+)
+@click.option(
+    "--litertjs",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="npm's folder node_modules/@litertjs for the page; by default fetched from npm.",
+)
 @_manual_dir_option
 @_data_dir_option
 @_mistakes_in_one_sentence
@@ -379,6 +393,8 @@ def export(
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
     activation: str,
+    demo_directory: Path | None,
+    litertjs: Path | None,
     manual_dir: Path | None,
     data_dir: Path | None,
 ) -> None:
@@ -386,9 +402,16 @@ def export(
 
     TensorFlow must be installed, whatever backend trained RUN.
     """
-    from keras_lgmsnet import _model_card
+    from keras_lgmsnet import _model_card, demo
     from keras_lgmsnet.export import export as export_run
 
+    if litertjs and not demo_directory:
+        raise click.ClickException("--litertjs is for the page that --demo writes: give both.")
+    if demo_directory:  # first, since an export takes minutes
+        if "tflite" not in formats:
+            raise click.ClickException("--demo runs TFLite models: add --format tflite.")
+        require_unused(demo_directory)
+        litertjs_files = demo.read_litertjs(litertjs)
     exported = export_run(
         run_directory,
         output_directory,
@@ -403,6 +426,9 @@ def export(
         f"On {exported['compared_on']['images']} {exported['compared_on']['subset']} images. "
         f"Model card: {output_directory / 'model_card.md'}"
     )
+    if demo_directory:
+        demo.write_demo(output_directory, demo_directory, litertjs=litertjs_files)
+        click.echo(f"Demo: python -m keras_lgmsnet.demo {demo_directory}")
 
 
 @click.command()

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from keras_lgmsnet.run_directory import read_json, require_unused, write_json
+from keras_lgmsnet.run_directory import read_json, require_unused
 
 __all__ = ["read_litertjs", "serve", "write_demo"]
 
@@ -78,15 +78,15 @@ def write_demo(
     *,
     litertjs: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a page that segments pictures in the browser with an exported TFLite model.
+    """Write a page that segments pictures in the browser with the TFLite models of an export.
 
     The directory appears whole or not at all, and needs no other: it holds the page, copies of
-    `model.tflite` and `export.json`, and LiteRT.js, which runs the model. It is to be opened over
+    `export.json` and of every TFLite model, and LiteRT.js, which runs them. It is to be opened over
     HTTP, see `serve`; any other web server will do, too, on one thread unless it sends the headers
     that `serve` sends.
 
     Args:
-        export_directory: What `lgms-export` wrote, with a TFLite model of 2D images.
+        export_directory: What `lgms-export` wrote, with a TFLite model for 2D images.
         demo_directory: Where to write; absent or empty.
         litertjs: What `read_litertjs` returned; by default it is called, and fetches.
 
@@ -104,7 +104,7 @@ def write_demo(
     """
     export_directory = Path(export_directory)
     demo_directory = Path(demo_directory).absolute()
-    description, model = _read_export(export_directory)
+    models = _read_export(export_directory)
     require_unused(demo_directory)
     litertjs = read_litertjs() if litertjs is None else litertjs
 
@@ -119,8 +119,8 @@ def write_demo(
         for name in PAGE:
             content = resources.files("keras_lgmsnet").joinpath("demo_page", name).read_bytes()
             (unfinished / name).write_bytes(content)
-        shutil.copyfile(model, unfinished / "model.tflite")
-        write_json(unfinished / "export.json", description)
+        for name in ("export.json", *models):
+            shutil.copyfile(export_directory / name, unfinished / name)
         if demo_directory.exists():
             demo_directory.rmdir()
         unfinished.rename(demo_directory)
@@ -212,31 +212,31 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         """Keep the terminal for what concerns its user."""
 
 
-def _read_export(directory: Path) -> tuple[dict, Path]:
-    """Return the description of an export and the path of its TFLite model."""
+def _read_export(directory: Path) -> list[str]:
+    """Return the names of an export's TFLite models, if they are for the page."""
     if not (directory / "export.json").is_file():
         raise FileNotFoundError(f"{directory} is not an export: it has no export.json.")
-    description = read_json(directory, "export.json", "input", "output", "formats")
-    try:
-        path = directory / description["formats"]["tflite"]["path"]
-    except KeyError:
+    description = read_json(directory, "export.json", "classes", "input", "output", "files")
+    models = [name for name, file in description["files"].items() if file["format"] == "tflite"]
+    if not models:
         raise FileNotFoundError(
-            f"{directory} holds no TFLite model, which the demo needs: export it as tflite, too."
-        ) from None
+            f"{directory} holds no TFLite model, which the demo needs: export tflite, too."
+        )
+    for name in models:
+        if Path(name).name != name or not (directory / name).is_file():
+            raise FileNotFoundError(f"{directory} is damaged: there is no {name} in it.")
     shape, resize = description["input"]["shape"], description["input"]["resize"]
     if len(shape) != 4 or shape[-1] != 3:
         raise ValueError(
             "The demo shows 2D RGB images, of shape (1, height, width, 3). "
             f"Received: {directory}, for images of shape {tuple(shape)}"
         )
-    if resize not in ("linear", "bilinear"):
+    if resize["interpolation"] != "linear":
         raise ValueError(
             f"The demo resizes pictures linearly. Received: {directory}, for images resized by "
-            f"{resize}"
+            f"{resize['interpolation']} interpolation"
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"{directory} is damaged: it has no {path.name}.")
-    return description, path
+    return models
 
 
 def _fetch(package: str) -> bytes:

@@ -9,12 +9,14 @@ const FILL = 0.18; // so that the colours of what is filled can still be judged
 const element = (id) => document.getElementById(id);
 const file = element("file");
 const threshold = element("threshold");
+const model = element("model");
 
-let network; // {litert, model, input, output, description, classes}
-let shown; // {maps, size}: probabilities by class, and width and height, of the overlay
+let runtime; // {litert, description, threads}
+let network; // {compiled, input, output, classes}
+let shown; // {blob, maps, size}: a picture, the probabilities by class and the size of its overlay
 let turn = 0; // which picture is the newest: what an older one still computes is dropped
 
-start().catch((error) => fail(`The network could not be loaded: ${sentence(error)}`));
+start().catch(failLoading);
 
 async function start() {
   const litert = await import("@litertjs/core");
@@ -25,28 +27,41 @@ async function start() {
     (await litert.supportsFeature("relaxedSimd")) &&
     (await litert.supportsFeature("threads"));
   await litert.loadLiteRt(new URL("litertjs/core/wasm/", document.baseURI).href, { threads });
-  const bytes = new Uint8Array(await (await fetched("model.tflite")).arrayBuffer());
-  const model = await litert.loadAndCompile(bytes, { accelerator: "wasm" });
-  const [input] = model.getInputDetails();
-  const [output] = model.getOutputDetails();
-  const [, height, width] = input.shape;
-  const numClasses = output.shape.at(-1);
-  const names = description.classes ?? (numClasses === 1 ? ["Segmented"] : []);
-  const classes = Array.from({ length: numClasses }, (_, channel) => ({
-    channel,
-    name: names[channel] ?? `class ${channel + 1}`,
-    color: COLORS[channel % COLORS.length],
-  })).filter(({ name }) => name !== "background");
-  network = { litert, model, input, output, description, classes };
+  runtime = { litert, description, threads };
 
-  setThreshold(description.output.threshold);
+  const files = Object.entries(description.files).filter(([, { format }]) => format === "tflite");
+  model.replaceChildren(...files.map(([path, { precision }]) => new Option(precision, path)));
+  element("models").hidden = files.length < 2;
+  const { name, threshold: least } = description.output;
+  setThreshold(name === "logits" ? sigmoid(least) : least);
+  await load();
+}
+
+/** Load the model that is chosen, and segment the picture, if there is one, with it. */
+async function load() {
+  const { litert, description, threads } = runtime;
+  turn++; // whatever runs on the former model
+  file.disabled = model.disabled = true;
+  element("status").textContent = "Loading the network …";
+  const bytes = new Uint8Array(await (await fetched(model.value)).arrayBuffer());
+  network?.compiled.delete();
+  network = undefined;
+  const compiled = await litert.loadAndCompile(bytes, { accelerator: "wasm" });
+  const [input] = compiled.getInputDetails();
+  const [output] = compiled.getOutputDetails();
+  const classes = description.classes
+    .slice(0, output.shape.at(-1))
+    .map((name, index) => ({ name, color: COLORS[index % COLORS.length] }));
+  network = { compiled, input, output, classes };
   element("network").textContent =
-    `Network: ${width} × ${height} pixels, ${(bytes.length / 1e6).toFixed(1)} MB, ` +
-    `on LiteRT.js with ${threads ? `${navigator.hardwareConcurrency} threads` : "one thread"}.`;
+    `Network: ${input.shape[2]} × ${input.shape[1]} pixels, ` +
+    `${(bytes.length / 1e6).toFixed(1)} MB, on LiteRT.js with ` +
+    `${threads ? `${navigator.hardwareConcurrency} threads` : "one thread"}.`;
   element("status").textContent = "Ready.";
-  file.disabled = false;
-  // One that was chosen before the page was reloaded, which some browsers keep.
-  if (file.files.length) segment(file.files[0]);
+  file.disabled = model.disabled = false;
+  // A file chosen before the page was reloaded counts, too, which some browsers keep.
+  const picture = shown?.blob ?? file.files[0];
+  if (picture) await segment(picture);
 }
 
 async function fetched(path) {
@@ -67,8 +82,7 @@ async function segment(blob) {
     const pixels = resized(bitmap, input.shape[1], input.shape[2]);
     const { width, height } = bitmap;
     bitmap.close();
-    const values = prepared(pixels);
-    const first = await run(values);
+    const first = await run(pixels);
     if (mine !== turn) return;
     await show(blob, first.output, width, height);
     if (mine !== turn) return;
@@ -79,7 +93,7 @@ async function segment(blob) {
     while (times.length < TIMED_RUNS) {
       await painted(); // so that the slider answers meanwhile
       if (mine !== turn) return;
-      times.push((await run(values)).time);
+      times.push((await run(pixels)).time);
     }
     times.sort((a, b) => a - b);
     const middle = TIMED_RUNS / 2;
@@ -88,6 +102,7 @@ async function segment(blob) {
   } catch (error) {
     if (mine !== turn) return;
     element("controls").hidden = element("result").hidden = true; // those of another picture
+    shown = undefined;
     fail(sentence(error));
   }
 }
@@ -148,24 +163,11 @@ function between(index, to, from) {
   return { before, share: position - before };
 }
 
-/** The values that the network takes: the pixels, unless normalising is left to its caller. */
-function prepared(pixels) {
-  const { input, description } = network;
-  if (input.dtype === "uint8") return pixels;
-  const { mean, std, channel_order } = description.input;
-  if (!mean) return Float32Array.from(pixels);
-  return Float32Array.from(pixels, (_, at) => {
-    const channel = at % 3;
-    const source = channel_order === "BGR" ? at - channel + (2 - channel) : at;
-    return (pixels[source] - mean[channel]) / std[channel];
-  });
-}
-
-async function run(values) {
-  const { litert, model, input } = network;
+async function run(pixels) {
+  const { compiled, input } = network;
   const begin = performance.now();
-  const image = new litert.Tensor(values, [...input.shape]);
-  const [result] = await model.run([image]);
+  const image = new runtime.litert.Tensor(pixels, [...input.shape]);
+  const [result] = await compiled.run([image]);
   const output = await result.data();
   const time = performance.now() - begin;
   image.delete();
@@ -174,18 +176,19 @@ async function run(values) {
 }
 
 async function show(blob, values, width, height) {
-  const { output, classes, description } = network;
+  const { output, classes } = network;
   if (!values.every(Number.isFinite)) {
     throw new Error("The network returned numbers that are not finite.");
   }
   const [, rows, columns, numClasses] = output.shape;
   const scale = Math.min(1, OVERLAY_SIDE / Math.max(width, height));
   const size = [Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale))];
-  const isLogits = output.name !== "probabilities" && description.output.name !== "probabilities";
-  const probability = isLogits ? (value) => 1 / (1 + Math.exp(-value)) : (value) => value;
-  const maps = classes.map(({ channel }) => {
-    const map = new Float32Array(rows * columns);
-    for (let at = 0; at < map.length; at++) map[at] = probability(values[at * numClasses + channel]);
+  const probability =
+    runtime.description.output.name === "logits" ? sigmoid : (value) => value;
+  const maps = classes.map((_, channel) => {
+    const map = Float32Array.from({ length: rows * columns }, (_, at) =>
+      probability(values[at * numClasses + channel]),
+    );
     return enlarged(map, rows, columns, ...size);
   });
 
@@ -198,7 +201,7 @@ async function show(blob, values, width, height) {
   const overlay = element("overlay");
   [overlay.width, overlay.height] = size;
   overlay.parentElement.style.setProperty("--ratio", width / height);
-  shown = { maps, size };
+  shown = { blob, maps, size };
   element("caption").textContent = `${blob.name}, ${width} × ${height} pixels`;
   element("controls").hidden = element("result").hidden = false;
   draw();
@@ -310,10 +313,16 @@ function setThreshold(value) {
   element("threshold-value").textContent = Number(threshold.value).toFixed(2);
 }
 
+const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
 const percent = (share) => (share && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
 const milliseconds = (time) => `${time.toFixed(time < 10 ? 1 : 0)} ms`;
 const painted = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 const sentence = (error) => String(error?.message ?? error).split("\n")[0];
+
+function failLoading(error) {
+  model.disabled = false;
+  fail(`The network could not be loaded: ${sentence(error)}`);
+}
 
 function fail(text) {
   element("status").textContent = "";
@@ -325,6 +334,7 @@ file.addEventListener("change", () => {
   if (file.files.length) segment(file.files[0]);
   file.value = ""; // so that the same file can be chosen again
 });
+model.addEventListener("change", () => load().catch(failLoading));
 threshold.addEventListener("input", () => {
   setThreshold(threshold.value);
   draw();
