@@ -25,7 +25,9 @@ def write_export(
         classes: Names.
     """
     folder.mkdir(parents=True)
-    data = Data(source="synthetic", image_size=image_size, interpolation=interpolation)
+    data = Data(
+        source="synthetic", num_images=2, image_size=image_size, interpolation=interpolation
+    )
     files = {}
     for precision, content in models.items():
         name = f"model_{precision}.tflite"
