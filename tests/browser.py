@@ -12,10 +12,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
-import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -23,36 +23,17 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from keras_lgmsnet import demo
-from keras_lgmsnet.data.images import resize_image
-from tests.demos import write_export
+from tests.demos import contrast_model, write_export
 
 SIZE = (48, 64)  # of what the network takes, height and width
 PICTURE_SIZE = (150, 100)
 LIMIT = 60  # seconds, on a busy machine
 
 
-def convert(blue: bool) -> bytes:
-    """Return a model whose logits are how red, or blue, each pixel's neighbourhood is."""
-    weights = np.zeros((5, 5, 3, 1), "float32")
-    weights[..., :, 0] = [[0], [-0.5], [1]] if blue else [[1], [-0.5], [0]]
-
-    @tf.function(input_signature=[tf.TensorSpec((1, *SIZE, 3), tf.uint8, "image")])
-    def network(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        contrast = tf.nn.conv2d(tf.cast(image, tf.float32) / 255, weights, 1, "SAME")
-        return {"logits": contrast - 2}
-
-    module = tf.Module()
-    module.network = network
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [network.get_concrete_function()], module
-    )
-    return converter.convert()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    models = {"float32": convert(blue=False), "int8": convert(blue=True)}
+    models = {"float32": contrast_model(SIZE, "red"), "int8": contrast_model(SIZE, "blue")}
     write_export(folder / "export", models, image_size=SIZE)
     demo.write_demo(folder / "export", folder / "demo")
     return folder
@@ -108,8 +89,8 @@ def mask(page: webdriver.Chrome) -> np.ndarray:
 
 def expected_mask(folder: Path, picture: np.ndarray, precision: str = "float32") -> np.ndarray:
     serve = Interpreter(str(folder / f"export/model_{precision}.tflite")).get_signature_runner()
-    logits = serve(image=resize_image(picture, SIZE)[None])["logits"][0, ..., 0]
-    return resize_image(1 / (1 + np.exp(-logits)), picture.shape[:2]) > 0.5
+    logits = serve(image=cv2.resize(picture, SIZE[::-1])[None])["logits"][0, ..., 0]
+    return cv2.resize(1 / (1 + np.exp(-logits)), picture.shape[1::-1]) > 0.5
 
 
 def draw_picture() -> np.ndarray:

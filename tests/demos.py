@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from keras_lgmsnet._model_card import describe_input, describe_output
 from keras_lgmsnet.recipe import Data
 from keras_lgmsnet.run_directory import write_json
@@ -43,3 +45,27 @@ def write_export(
         },
     )
     return folder
+
+
+def contrast_model(image_size: tuple[int, int], color: str) -> bytes:
+    """Return a TFLite model, from 8-bit RGB to the logits of how red, or blue, an image is where.
+
+    Args:
+        image_size: Height and width.
+        color: `"red"` or `"blue"`.
+    """
+    import tensorflow as tf  # which takes seconds
+
+    kernel = np.zeros((5, 5, 3, 1), "float32")
+    kernel[..., 0] = [1, -0.5, 0] if color == "red" else [0, -0.5, 1]
+
+    @tf.function(input_signature=[tf.TensorSpec((1, *image_size, 3), tf.uint8, "image")])
+    def network(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        contrast = tf.nn.conv2d(tf.cast(image, tf.float32) / 255, kernel, 1, "SAME")
+        return {"logits": contrast - 2}
+
+    module = tf.Module()
+    module.network = network
+    return tf.lite.TFLiteConverter.from_concrete_functions(
+        [network.get_concrete_function()], module
+    ).convert()
