@@ -77,7 +77,7 @@ def wait(page: webdriver.Chrome, status: str) -> None:
 
 def choose(page: webdriver.Chrome, path: Path) -> None:
     page.find_element(By.ID, "file").send_keys(str(path))
-    wait(page, "Done.")
+    wait(page, "Done: timed over 10 runs.")
 
 
 def mask(page: webdriver.Chrome) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_mask_is_that_of_python(page, folder, picture) -> None:
     choose(page, picture)
     expected = expected_mask(folder, draw_picture())
     assert 0.05 < expected.mean() < 0.2
-    assert np.mean(mask(page) != expected) <= 1e-3
+    assert np.mean(mask(page) != expected) <= 5e-4
     share = f"lesion: {100 * mask(page).mean():.1f} % of the picture"
     assert share in page.find_element(By.ID, "classes").text
     for name in ("first", "median"):
@@ -134,7 +134,7 @@ def test_threshold_redraws_without_running(page, picture) -> None:
     after = mask(page)
     assert after.sum() < before.sum()
     assert before[after].all()
-    assert page.find_element(By.ID, "status").text == "Done."
+    assert page.find_element(By.ID, "status").text == "Done: timed over 10 runs."
     slider.send_keys(Keys.END)
     assert mask(page).sum() < after.sum()
 
@@ -143,8 +143,8 @@ def test_another_model_segments_the_same_picture(page, folder, picture) -> None:
     choose(page, picture)
     Select(page.find_element(By.ID, "model")).select_by_visible_text("int8")
     expected = expected_mask(folder, draw_picture(), "int8")
-    WebDriverWait(page, LIMIT, 0.05).until(lambda _: np.mean(mask(page) != expected) <= 1e-3)
-    wait(page, "Done.")
+    WebDriverWait(page, LIMIT, 0.05).until(lambda _: np.mean(mask(page) != expected) <= 5e-4)
+    wait(page, "Done: timed over 10 runs.")
 
 
 def test_pictures_are_turned_upright(page, folder, tmp_path) -> None:
@@ -154,7 +154,7 @@ def test_pictures_are_turned_upright(page, folder, tmp_path) -> None:
     path = tmp_path / "turned.png"
     upright.transpose(PIL.Image.Transpose.ROTATE_90).save(path, exif=exif)
     choose(page, path)
-    assert np.mean(mask(page) != expected_mask(folder, draw_picture())) <= 1e-3
+    assert np.mean(mask(page) != expected_mask(folder, draw_picture())) <= 5e-4
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2500, 30)])

@@ -1,6 +1,6 @@
 // Segments a picture with the exported network, in this browser: the picture goes nowhere.
 
-const TIMED_RUNS = 10; // as the page says
+const TIMED_RUNS = 10;
 const OVERLAY_SIDE = 2048; // the longest; more than a screen shows, less than a phone's memory
 // That of the report and the overlays of lgms-predict first.
 const COLORS = ["#ffb300", "#00e5ff", "#ff4fa3", "#7cff4f", "#b388ff", "#ff7043"];
@@ -98,7 +98,7 @@ async function segment(blob) {
     times.sort((a, b) => a - b);
     const middle = TIMED_RUNS / 2;
     element("median").textContent = milliseconds((times[middle - 1] + times[middle]) / 2);
-    element("status").textContent = "Done.";
+    element("status").textContent = `Done: timed over ${TIMED_RUNS} runs.`;
   } catch (error) {
     if (mine !== turn) return;
     element("controls").hidden = element("result").hidden = true; // those of another picture
@@ -122,7 +122,10 @@ async function decoded(blob) {
   }
 }
 
-/** Resize to RGB as for training: linearly between centres of pixels, without smoothing. */
+/**
+ * Resize to RGB as for training: linearly between the centres of pixels, without smoothing, in the
+ * fixed-point arithmetic of OpenCV, so that the network is fed the very same values.
+ */
 function resized(bitmap, height, width) {
   // Two rows at a time: a phone's canvas does not hold a whole photograph.
   const numRows = Math.min(2, bitmap.height);
@@ -139,17 +142,19 @@ function resized(bitmap, height, width) {
     context.drawImage(bitmap, 0, before, ...size, 0, 0, ...size);
     const rows = context.getImageData(0, 0, ...size).data;
     const below = numRows > 1 ? 4 * bitmap.width : 0;
+    const [upper, lower] = weights(down);
     for (const { before: column, share: right } of columns) {
+      const [nearer, farther] = weights(right);
       const left = 4 * column;
       const next = bitmap.width > 1 ? 4 : 0;
       if (rows[left + 3] < 255) {
         throw new Error("The picture is transparent in places: save it without transparency.");
       }
       for (let channel = left; channel < left + 3; channel++) {
-        const above = rows[channel] + right * (rows[channel + next] - rows[channel]);
-        const beneath =
-          rows[below + channel] + right * (rows[below + channel + next] - rows[below + channel]);
-        pixels[at++] = Math.round(above + down * (beneath - above));
+        const above = nearer * rows[channel] + farther * rows[channel + next];
+        const beneath = nearer * rows[below + channel] + farther * rows[below + channel + next];
+        pixels[at++] =
+          (((upper * (above >> 4)) >> 16) + ((lower * (beneath >> 4)) >> 16) + 2) >> 2;
       }
     }
   }
@@ -158,10 +163,13 @@ function resized(bitmap, height, width) {
 
 /** Between which two of `from` pixels the centre of one of `to` pixels lies, and where. */
 function between(index, to, from) {
-  const position = Math.min(Math.max(((index + 0.5) * from) / to - 0.5, 0), from - 1);
+  const position = Math.fround(Math.min(Math.max((index + 0.5) * (from / to) - 0.5, 0), from - 1));
   const before = Math.max(0, Math.min(Math.floor(position), from - 2));
   return { before, share: position - before };
 }
+
+/** The weights of both pixels, of 11 bits. */
+const weights = (share) => [Math.round((1 - share) * 2048), Math.round(share * 2048)];
 
 async function run(pixels) {
   const { compiled, input } = network;
