@@ -13,9 +13,10 @@ import urllib.request
 from importlib import resources
 from pathlib import Path
 
+import click.testing
 import pytest
 
-from keras_lgmsnet import demo
+from keras_lgmsnet import cli, demo
 from tests.demos import write_export
 
 pytestmark = pytest.mark.no_backend
@@ -297,3 +298,42 @@ def test_what_is_no_demo_is_not_served(tmp_path) -> None:
             demo.main(arguments)
     with pytest.raises(SystemExit, match=r"Error: .* holds no demo"):
         demo.main([str(tmp_path)])
+
+
+def invoke(*arguments: object) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(cli.export, [str(argument) for argument in arguments])
+
+
+def test_command_writes_the_demo_of_its_export(tmp_path, monkeypatch) -> None:
+    def export_run(run_directory: Path, output_directory: Path, *_, **__) -> dict:
+        assert run_directory.name == "run"
+        write_export(output_directory, {"float32": b""})
+        return {"compared_on": {"images": 1, "subset": "test"}, "files": {}}
+
+    monkeypatch.setattr("keras_lgmsnet.export.export", export_run)
+    monkeypatch.setattr(demo, "read_litertjs", lambda folder: CONTENTS if folder else {})
+    arguments = (tmp_path / "run", "-o", tmp_path / "export", "--demo", tmp_path / "demo")
+    result = invoke(*arguments, "--litertjs", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(f"Demo: python -m keras_lgmsnet.demo {tmp_path / 'demo'}\n")
+    assert (tmp_path / "demo" / "litertjs" / "core").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--litertjs", "packages"], "give both"),
+        (["--demo", "demo", "--format", "onnx"], "add --format tflite"),
+        (["--demo", "used"], "used is in use"),
+        (["--demo", "demo", "--litertjs", "none"], "none is not the folder"),
+    ],
+)
+def test_command_refuses_before_it_exports(options, words, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").write_text("")
+    result = invoke("run", "-o", "export", *options)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
