@@ -559,8 +559,12 @@ def _call_with(
 
 
 def _run(channels: int, width: int) -> int:
-    """Return how many neighbouring pixels of so many channels fill a register and divide a row."""
-    return math.gcd(2 ** int(math.log2(_LANES // channels)), width)
+    """Return how many neighbouring pixels of so many channels fill a register and divide a row.
+
+    A row has two runs at least: of one run of a single channel, oneDNN (TensorFlow's and
+    PyTorch's kernels on the CPU) computes wrong values.
+    """
+    return math.gcd(2 ** int(math.log2(_LANES // channels)), width // 2)
 
 
 # === Rearrangements ===
