@@ -526,6 +526,7 @@ def _conv_2d(
         strides=strides,
         padding="same",
         use_bias=bias is not None,
+        kernel_initializer="zeros",  # random numbers, soon overwritten, would take JAX seconds
         dtype="float32",
         name=name,
     )
@@ -544,6 +545,7 @@ def _depthwise_2d(
         padding="same",
         use_bias=bias is not None,
         activation=activation,
+        depthwise_initializer="zeros",
         dtype="float32",
         name=name,
     )

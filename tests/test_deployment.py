@@ -57,6 +57,8 @@ def images_for(network: keras.Model, number: int = 2) -> np.ndarray:
 
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    if keras.backend.backend() == "jax":  # which compiles one operation after the other otherwise
+        return model.predict_on_batch(images)
     return ops.convert_to_numpy(model(images, training=False))
 
 
@@ -64,8 +66,10 @@ def test_deployed_network_is_the_same_function(network, deployed) -> None:
     images = images_for(network)
     logits = predict(network, images)
     assert logits.std() > 0.1  # else a wrong one would pass
-    # Instance norm of few pixels, and layer norm of few channels, magnify rounding.
-    np.testing.assert_allclose(predict(deployed, images), logits, atol=4e-4)
+    # Instance norm of few pixels magnifies rounding, in the network itself by 8e-4.
+    kind = network.normalization or ("instance" if network.rank == 3 else "batch")
+    atol = {"batch": 1e-4, "instance": 2e-3}[kind]
+    np.testing.assert_allclose(predict(deployed, images), logits, atol=atol)
 
 
 def test_deployed_network_is_a_plain_model(network, deployed, tmp_path) -> None:
