@@ -9,10 +9,13 @@ it changes, and why (LiteRT on the CPU, one thread of a shared 2-core machine, 2
   convolution that computes a run of neighbouring pixels at once fills it: kernel 9 on 4 channels
   takes 3.0 ms for 16.0, although it multiplies by zeros. The runs stay side by side on the channels
   until the squeeze, so that norm and activation see full registers as well.
-- GMS: attention by sequence and head, whose 1024 × 1024 weights stay in the cache: 18.6 ms for
-  25.2. Unit-stride slices of four axes at most lead there and back.
+- GMS: attention by sequence and, where the weights are large (1024 × 1024), by head, so that they
+  stay in the cache: 18.0 ms for 25.2. Reshapes and splits of four axes at most lead there and back.
 - Fusion: its two groups are two dense convolutions, of the skip connection and of the decoder.
 - Volumes: everything is two-dimensional, the slices on the batch axis.
+
+Together 138 ms for 182 by the plain conversion, of which the arithmetic alone takes 96 at the rate
+of XNNPACK's own dense convolutions; in int8, with attention, norms and GELU in float32, 60 ms.
 """
 
 import dataclasses
