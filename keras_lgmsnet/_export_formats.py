@@ -135,24 +135,29 @@ def _write_onnx(network: keras.Model, path: Path, output: str, metadata: str) ->
         ),
         input_signature=signature,
         opset=OPSET,
-        custom_op_handlers={"Erfc": (_erfc_by_erf, [])},
+        custom_op_handlers={"Erfc": (_gelu_by_erf, [])},
     )
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.helper.set_model_props(model, {METADATA: metadata})
     onnx.save(model, path)
 
 
-def _erfc_by_erf(context: Any, node: Any, name: str, arguments: list[Any]) -> None:
-    """Turn TensorFlow's `Erfc`, of exact GELU, into `1 - Erf`, since ONNX has no such operator."""
-    (inputs,), (outputs,) = node.input, node.output
-    dtype, shape = context.get_dtype(outputs), context.get_shape(outputs)
-    context.remove_node(node.name)
-    erf = context.make_node("Erf", [inputs], dtypes=[dtype], shapes=[shape])
+def _gelu_by_erf(context: Any, erfc: Any, name: str, arguments: list[Any]) -> None:
+    """Turn TensorFlow's exact GELU, `x / 2 * erfc(-x * √½)`, into `x / 2 * (1 + erf(x / √2))`.
+
+    ONNX has no `Erfc`, and the latter form ONNX Runtime computes in one go.
+    """
+    (product,) = erfc.inputs
+    negation, _ = product.inputs
+    like = {
+        "dtypes": [context.get_dtype(erfc.output[0])],
+        "shapes": [context.get_shape(erfc.output[0])],
+    }
+    root = context.make_const(f"{name}_root", np.float32(np.sqrt(2)))
     one = context.make_const(f"{name}_one", np.float32(1))
-    context.make_node(
-        "Sub",
-        [one.output[0], erf.output[0]],
-        name=name,
-        outputs=[outputs],
-        dtypes=[dtype],
-        shapes=[shape],
-    )
+    (outputs,) = erfc.output
+    context.remove_node(name)
+    scaled = context.make_node("Div", [negation.input[0], root.output[0]], **like)
+    erf = context.make_node("Erf", [scaled.output[0]], **like)
+    context.make_node("Add", [erf.output[0], one.output[0]], name=name, outputs=[outputs], **like)

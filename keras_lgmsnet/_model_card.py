@@ -1,6 +1,7 @@
 """What an export tells about itself: the metadata within every file, and the card beside them."""
 
 import importlib
+import json
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -80,7 +81,7 @@ def describe_training_data(source: str) -> dict[str, Any]:
     return {
         "classes": list(builder.LABELS.values())[1:],
         "licence": " ".join(licence[1].split()),
-        "citation": told.citation or None,
+        "citation": (told.citation or "").strip() or None,
         "homepage": builder.HOMEPAGE,
     }
 
@@ -91,7 +92,6 @@ def render_card(exported: dict[str, Any]) -> str:
         autoescape=False, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shape"] = _shape
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     template = resources.files("keras_lgmsnet").joinpath("model_card.md.jinja").read_text("utf-8")
     files = exported["files"].items()
     metrics = exported["metrics"]
@@ -105,6 +105,7 @@ def render_card(exported: dict[str, Any]) -> str:
             ],
         ),
         agreement_table=agreement_table(exported),
+        provenance_json=json.dumps(exported["provenance"], indent=2),
         metrics_table=metrics
         and markdown_table(
             ["metric", "mean"],

@@ -178,15 +178,17 @@ def test_agreement_is_told_image_by_image(output_directory) -> None:
         assert mean == pytest.approx(exported["files"][name]["agreement"]["iou"])
 
 
-def test_quantized_files_are_other_files(output_directory) -> None:
-    agreements = [file["agreement"] for file in read(output_directory)["files"].values()]
-    differences = {agreement["max_probability_difference"] for agreement in agreements}
-    assert len(differences) == len(EVERY_FILE)
-    for name in EVERY_FILE - {"saved_model", "model_float32.onnx"}:
-        serve = Interpreter(str(output_directory / name)).get_signature_runner()
-        details = serve.get_input_details()["image"]
-        assert details["dtype"] is np.uint8
-        assert details["shape"].tolist() == [1, *SIDES, 3]
+@pytest.mark.parametrize(
+    ("precision", "held"),
+    [("float32", None), ("float16", np.float16), ("dynamic", np.int8), ("int8", np.int8)],
+)
+def test_tflite_models_hold_their_precision(precision, held, output_directory) -> None:
+    interpreter = Interpreter(str(output_directory / f"model_{precision}.tflite"))
+    types = {detail["dtype"] for detail in interpreter.get_tensor_details()}
+    assert types & {np.float16, np.int8} == ({held} if held else set())
+    details = interpreter.get_input_details()[0]
+    assert details["dtype"] is np.uint8
+    assert details["shape"].tolist() == [1, *SIDES, 3]
 
 
 def test_metadata_is_inside_every_file(output_directory) -> None:
@@ -226,10 +228,11 @@ def test_model_card_tells_what_a_user_must_know(output_directory, published) -> 
     assert "where its probability is above 0.5" in card
 
 
-def test_saved_model_holds_no_optimizer(output_directory, network) -> None:
+def test_saved_model_holds_the_deploy_form_only(output_directory, network) -> None:
     reader = tf.train.load_checkpoint(str(output_directory / "saved_model/variables/variables"))
     shapes = reader.get_variable_to_shape_map().values()
-    assert sum(np.prod(shape) for shape in shapes if shape) <= 2 * network.count_params()
+    held = sum(np.prod(shape) for shape in shapes if shape)
+    assert held == export.deploy(network).count_params() + 3 * 3 + 3  # and the preprocessing's
 
 
 @pytest.mark.parametrize(
