@@ -1,135 +1,181 @@
-"""The child process of `keras_lgmsnet.export`: writes and tries the formats on TensorFlow.
+"""The child process of `keras_lgmsnet.export`: writes the files and tries them, on TensorFlow.
 
-    KERAS_BACKEND=tensorflow python -m keras_lgmsnet._export_on_tensorflow RUN OUTPUT FORMAT ...
+    KERAS_BACKEND=tensorflow python -m keras_lgmsnet._export_on_tensorflow ARGUMENTS
 
-What goes wrong is told in one line on standard output; everything else goes to standard error.
+ARGUMENTS are those of `write_exports`, as a JSON object. What goes wrong is told in one sentence
+on standard output; everything else goes to standard error.
 """
 
 import contextlib
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
-import keras_lgmsnet.models  # which registers them, to be loaded
-from keras_lgmsnet.data.images import preprocess
-from keras_lgmsnet.data.synthetic import generate
-from keras_lgmsnet.recipe import Data
-from keras_lgmsnet.run_directory import read_recipe, write_json
+import keras_lgmsnet
+from keras_lgmsnet import _export_formats, _model_card
+from keras_lgmsnet._agreement import compare, sigmoid, summarize
+from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.deployment import deploy
+from keras_lgmsnet.run_directory import read_json, write_csv, write_json, write_text
+from keras_lgmsnet.scoring import Run, read_images
 
-SIGNATURE = "serving_default"
-NUM_IMAGES = 8
+MAX_IMAGES = 256
+NUM_CALIBRATION_IMAGES = 100
+BATCH_SIZE = 8
+SEED = 0
+PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx")
 
-# From one image, shape (1, height, width, 3), to its logits.
-Predict = Callable[[np.ndarray], np.ndarray]
 
+def write_exports(
+    run_directory: Path,
+    output_directory: Path,
+    files: Sequence[tuple[str, str]],
+    activation: str,
+    manual_dir: str | None,
+    data_dir: str | None,
+) -> None:
+    """Write the files, compare each with the Keras network, and write what is known of them.
 
-def write_formats(run_directory: Path, output_directory: Path, formats: list[str]) -> None:
-    """Write the formats and `export.json`, which tells how far each is from the Keras network."""
-    data = read_recipe(run_directory).data
-    network = keras.saving.load_model(run_directory / "model.keras", compile=False)
-    images = preprocess(generate(NUM_IMAGES, data.image_size).images, data.preprocessing)
-    logits = _predict_each(lambda image: network(image, training=False).numpy(), images)
+    Args:
+        run_directory: What `lgms-train` wrote.
+        output_directory: Where to write; absent.
+        files: Format and precision of each.
+        activation: `"none"` or `"sigmoid"`.
+        manual_dir: As for `keras_lgmsnet.export.export`.
+        data_dir: As for `keras_lgmsnet.export.export`.
+    """
+    run = Run.read(run_directory)
+    _require_images(run)
+    try:
+        examples, held_out = read_images([run], None, manual_dir, data_dir)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            "Its own held-out images are needed to check the files on: say where they are by "
+            f"--manual-dir (manual_dir=) or --data-dir (data_dir=). {error}"
+        ) from error
+    compared_on = examples.subset(_sample(held_out, MAX_IMAGES))
+    calibrated_on = examples.subset(_sample(run.train_ids, NUM_CALIBRATION_IMAGES))
 
+    network = _export_formats.with_preprocessing(
+        deploy(run.network), run.recipe.data.preprocessing, activation
+    )
+    described = _describe(run, network, activation)
     output_directory.mkdir()
-    results = {}
-    for name in formats:
-        path, predict = WRITERS[name](network, output_directory)
-        results[name] = {
-            "path": path.name,
-            "bytes": _size(path),
-            **_compare(logits, _predict_each(predict, images)),
-        }
-    values = {
-        "notice": "For research use only. Not a medical device.",
-        "input": _describe_input(data),
-        "output": {
-            "name": "logits",
-            "shape": network.output_shape,
-            "dtype": "float32",
-            "activation": "sigmoid",
-            "threshold": 0.5,
+    written = {}
+    for format_, precision in files:
+        name = _export_formats.write(
+            network,
+            output_directory,
+            format_,
+            precision,
+            described,
+            np.asarray(calibrated_on.images) if precision == "int8" else None,
+        )
+        written[name] = {"format": format_, "precision": precision}
+
+    output = described["output"]["name"]
+    rows = _compare(run, output_directory, written, output, compared_on)
+    for name, file in written.items():
+        file["bytes"] = _size(output_directory / name)
+        file["agreement"] = summarize(rows[name])
+    exported = {
+        **described,
+        "files": written,
+        "compared_on": {
+            "subset": run.subset,
+            "images": len(compared_on.ids),
+            "of": len(held_out),
         },
-        "formats": results,
-        "compared_on": f"{NUM_IMAGES} images of keras_lgmsnet.data.synthetic.generate",
-        "versions": {
-            "keras-lgmsnet": keras_lgmsnet.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
+        "calibrated_on": (
+            len(calibrated_on.ids) if any(precision == "int8" for _, precision in files) else None
+        ),
+    }
+    write_csv(
+        output_directory / "agreement.csv",
+        [{"file": name, **row} for name, table in rows.items() for row in table],
+    )
+    write_text(output_directory / "model_card.md", _model_card.render_card(exported))
+    write_json(output_directory / "export.json", exported)
+
+
+def _require_images(run: Run) -> None:
+    """Raise `ValueError` unless the network is one for the images of the run's recipe."""
+    expected = (*run.recipe.data.image_size, 3)
+    if run.network.input_shape[1:] != expected:
+        raise ValueError(
+            f"{run.directory / 'model.keras'} must be a network for images of shape {expected}, "
+            f"as the recipe says. Received: input_shape={run.network.input_shape[1:]}"
+        )
+
+
+def _sample(ids: Sequence[str], count: int) -> list[str]:
+    """Return so many of the ids, or all if there are no more, in their order."""
+    if len(ids) <= count:
+        return list(ids)
+    chosen = np.random.default_rng(SEED).choice(len(ids), count, replace=False)
+    return [ids[position] for position in sorted(chosen)]
+
+
+def _describe(run: Run, network: keras.Model, activation: str) -> dict[str, Any]:
+    """Return what every file carries of the network."""
+    environment = read_json(run.directory, "recipe.json", "backend", "versions")
+    training_data = _model_card.describe_training_data(run.recipe.data.source)
+    return {
+        "notice": _model_card.NOTICE,
+        "classes": training_data.pop("classes"),
+        "input": _model_card.describe_input(run.recipe.data),
+        "output": _model_card.describe_output(network.output_shape, activation),
+        "training_data": training_data,
+        "metrics": (
+            read_json(run.directory, "metrics.json", "means", "images", "convention", "caution")
+            if (run.directory / "metrics.json").is_file()
+            else None
+        ),
+        "provenance": {
+            "run": run.directory.name,
+            "dataset": run.dataset,
+            "trained_on": {
+                "backend": environment["backend"],
+                "versions": environment["versions"],
+            },
+            "exported_with": {
+                "keras-lgmsnet": keras_lgmsnet.__version__,
+                **{package: metadata.version(package) for package in PACKAGES},
+            },
+            "recipe": run.recipe.to_dict(),
         },
     }
-    write_json(output_directory / "export.json", values)
 
 
-def _write_saved_model(network: keras.Model, output_directory: Path) -> tuple[Path, Predict]:
-    path = output_directory / "saved_model"
-    function, variables = _trace(network, batch_size=None)
-    tf.saved_model.save(variables, str(path), signatures={SIGNATURE: function})
-    serve = tf.saved_model.load(str(path)).signatures[SIGNATURE]
-    return path, lambda image: serve(image=tf.constant(image))["logits"].numpy()
-
-
-def _write_tflite(network: keras.Model, output_directory: Path) -> tuple[Path, Predict]:
-    path = output_directory / "model.tflite"
-    # A fixed batch size makes every shape static, which the fast kernels ask for.
-    function, variables = _trace(network, batch_size=1)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    path.write_bytes(converter.convert())
-    serve = Interpreter(str(path)).get_signature_runner(SIGNATURE)
-    return path, lambda image: serve(image=image)["logits"]
-
-
-WRITERS = {"saved_model": _write_saved_model, "tflite": _write_tflite}
-
-
-def _trace(network: keras.Model, batch_size: int | None) -> tuple[Callable, tf.Module]:
-    """Return the network's graph, and a holder of its variables without the optimizer's."""
-    shape = (batch_size, *network.input_shape[1:])
-    function = tf.function(
-        lambda image: {"logits": network(image, training=False)},
-        input_signature=[tf.TensorSpec(shape, tf.float32, name="image")],
-        autograph=False,
-    )
-    variables = tf.Module()
-    variables.all = [variable.value for variable in network.variables]
-    return function.get_concrete_function(), variables
-
-
-def _predict_each(predict: Predict, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([predict(image[None]) for image in images])
-
-
-def _compare(logits: np.ndarray, exported_logits: np.ndarray) -> dict[str, float]:
-    # A sigmoid for several classes too: the masks of a 2D network may overlap.
-    probabilities, exported_probabilities = (
-        (1 + np.tanh(values.astype("float64") / 2)) / 2 for values in (logits, exported_logits)
-    )
-    return {
-        "max_probability_difference": float(np.abs(probabilities - exported_probabilities).max()),
-        "max_logit_difference": float(np.abs(logits - exported_logits).max()),
-        "changed_pixels": float(np.mean((logits > 0) != (exported_logits > 0))),
+def _compare(
+    run: Run,
+    directory: Path,
+    files: dict[str, dict[str, Any]],
+    output: str,
+    examples: Examples,
+) -> dict[str, list[dict[str, Any]]]:
+    """Load every file and return the rows of `compare` for each."""
+    predict = {
+        name: _export_formats.open_(directory / name, file["format"], output)
+        for name, file in files.items()
     }
-
-
-def _describe_input(data: Data) -> dict[str, Any]:
-    """Tell how to feed the exported network from an 8-bit image."""
-    black, white = preprocess(np.array([[0] * 3, [255] * 3], dtype="uint8"), data.preprocessing)
-    return {
-        "name": "image",
-        "shape": [None, *data.image_size, 3],
-        "dtype": "float32",
-        "resize": data.interpolation,
-        "channel_order": "BGR" if data.preprocessing == "published" else "RGB",
-        "formula": "(pixel - mean) / std by channel, for pixel values from 0 to 255",
-        "mean": (-255 * black / (white - black)).tolist(),
-        "std": (255 / (white - black)).tolist(),
-    }
+    rows = {name: [] for name in files}
+    batches = ImageBatches(examples, BATCH_SIZE, preprocessing=run.recipe.data.preprocessing)
+    for index in range(len(batches)):
+        part = slice(index * BATCH_SIZE, (index + 1) * BATCH_SIZE)
+        preprocessed, segmentation_masks = batches[index]
+        expected = sigmoid(run.network.predict_on_batch(preprocessed))
+        for name in files:
+            outputs = predict[name](np.asarray(examples.images[part]))
+            probabilities = sigmoid(outputs) if output == "logits" else outputs
+            rows[name] += compare(examples.ids[part], segmentation_masks, expected, probabilities)
+    return rows
 
 
 def _size(path: Path) -> int:
@@ -137,11 +183,24 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def _sentence(error: Exception) -> str:
+    """Return what went wrong in one sentence, of a stranger's error with its type."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, OSError | ValueError):
+        return " ".join(str(error).split())
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
 if __name__ == "__main__":
-    run_directory, output_directory, *formats = sys.argv[1:]
+    arguments = json.loads(sys.argv[1])
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            write_formats(Path(run_directory), Path(output_directory), formats)
+            write_exports(
+                Path(arguments.pop("run_directory")),
+                Path(arguments.pop("output_directory")),
+                **arguments,
+            )
     except Exception as error:
-        print(f"{type(error).__name__}: {error}".splitlines()[0])
+        print(_sentence(error))
         raise

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from keras_lgmsnet.export import ACTIVATIONS, FORMATS, PRECISIONS
 from keras_lgmsnet.recipe import load_recipe, override
+from keras_lgmsnet.run_directory import require_unused
 from keras_lgmsnet.tables import TABLE_STYLES
 
 try:
@@ -351,22 +353,87 @@ def figures(
 @click.option(
     "--format",
     "formats",
+    metavar=f"[{'|'.join(FORMATS)}]",
     multiple=True,
-    default=("saved_model", "tflite"),
+    default=list(FORMATS),
     show_default=True,
     help="What to write; may be repeated.",
 )
+@click.option(
+    "--precision",
+    "precisions",
+    metavar=f"[{'|'.join(PRECISIONS)}]",
+    multiple=True,
+    default=["float32"],
+    show_default=True,
+    help="May be repeated; each format is written in those it has: tflite in all, the others in "
+    "float32.",
+)
+@click.option(
+    "--activation",
+    metavar=f"[{'|'.join(ACTIVATIONS)}]",
+    default="none",
+    show_default=True,
+    help="What follows the logits: none, or sigmoid for probabilities.",
+)
+@click.option(
+    "--demo",
+    "demo_directory",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write a page there, too, that runs the TFLite models in the browser.",
+)
+@click.option(
+    "--litertjs",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="npm's folder node_modules/@litertjs for the page; by default fetched from npm.",
+)
+@_manual_dir_option
+@_data_dir_option
 @_mistakes_in_one_sentence
-def export(run_directory: Path, output_directory: Path, formats: tuple[str, ...]) -> None:
-    """Export the best network of RUN, checked against it; TensorFlow must be installed."""
+def export(
+    run_directory: Path,
+    output_directory: Path,
+    formats: tuple[str, ...],
+    precisions: tuple[str, ...],
+    activation: str,
+    demo_directory: Path | None,
+    litertjs: Path | None,
+    manual_dir: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Export the best network of RUN, proven on its own held-out images to segment as well.
+
+    TensorFlow must be installed, whatever backend trained RUN.
+    """
+    from keras_lgmsnet import _model_card, demo
     from keras_lgmsnet.export import export as export_run
 
-    exported = export_run(run_directory, output_directory, formats)
-    for name, result in exported["formats"].items():
-        click.echo(
-            f"{output_directory}: {name}, probabilities within "
-            f"{result['max_probability_difference']:.1e} of the Keras network"
-        )
+    if litertjs and not demo_directory:
+        raise click.ClickException("--litertjs is for the page that --demo writes: give both.")
+    if demo_directory:  # first, since an export takes minutes
+        if "tflite" not in formats:
+            raise click.ClickException("--demo runs TFLite models: add --format tflite.")
+        require_unused(demo_directory)
+        litertjs_files = demo.read_litertjs(litertjs)
+    exported = export_run(
+        run_directory,
+        output_directory,
+        formats,
+        precisions=precisions,
+        activation=activation,
+        manual_dir=manual_dir,
+        data_dir=data_dir,
+    )
+    click.echo(_model_card.agreement_table(exported))
+    click.echo(
+        f"On {exported['compared_on']['images']} {exported['compared_on']['subset']} images. "
+        f"Model card: {output_directory / 'model_card.md'}"
+    )
+    if demo_directory:
+        demo.write_demo(output_directory, demo_directory, litertjs=litertjs_files)
+        click.echo(f"Demo: python -m keras_lgmsnet.demo {demo_directory}")
 
 
 @click.command()

@@ -1,66 +1,132 @@
-"""Export: from a run directory to a SavedModel and a TFLite model that were checked against it."""
+"""Export: from a run directory to files for deployment, each proven equal on the run's images."""
 
 import importlib.util
+import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_lgmsnet.run_directory import read_json, read_recipe, require_network, require_unused
 
-FORMATS = ("saved_model", "tflite")
+if TYPE_CHECKING:
+    from keras_lgmsnet.deployment import deploy
+
+__all__ = ["ACTIVATIONS", "FORMATS", "PRECISIONS", "PROMISES", "deploy", "export"]
+
+# The precisions of each format.
+FORMATS = {
+    "saved_model": ("float32",),
+    "tflite": ("float32", "float16", "dynamic", "int8"),
+    "onnx": ("float32",),
+}
+PRECISIONS = FORMATS["tflite"]
+ACTIVATIONS = ("none", "sigmoid")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How far the files of a precision agree with the Keras network, at least.
+
+    Args:
+        measure: The value of a file's "agreement" that is held to it.
+        limit: The largest that is allowed.
+        words: The same for a reader.
+    """
+
+    measure: str
+    limit: float
+    words: str
+
+    def is_kept(self, agreement: dict[str, Any]) -> bool:
+        """Say whether an agreement is within the limit, and free of infinities and NaN."""
+        measured = agreement[self.measure], agreement["max_probability_difference"]
+        return all(map(math.isfinite, measured)) and measured[0] <= self.limit
+
+
+_IOU_LOSS = Promise("iou_loss", 0.01, "≤ 1.0 point of mean IoU lost")
+PROMISES = {
+    "float32": Promise("max_probability_difference", 1e-4, "every probability within 1e-4"),
+    "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the pixels changed"),
+    "dynamic": _IOU_LOSS,
+    "int8": _IOU_LOSS,
+}
 
 
 def export(
     run_directory: str | Path,
     output_directory: str | Path,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = tuple(FORMATS),
     *,
-    tolerance: float = 1e-4,
+    precisions: Sequence[str] = ("float32",),
+    activation: str = "none",
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Write the best network of a run in formats for deployment, each checked before it counts.
+    """Write the best network of a run for deployment, and prove that it still segments as well.
 
-    Any backend may have trained the network: it is loaded, written and checked in a child process
-    on TensorFlow, on the CPU. Each format is opened as its user would open it
-    (`tf.saved_model.load`, the LiteRT interpreter) and run on generated images beside the Keras
-    network on TensorFlow: the probabilities of every pixel must agree.
+    Every file holds the deploy form (see `deploy`) and, before it, the preprocessing, so it takes
+    8-bit RGB. Any backend may have trained the network: it is loaded, written and checked in a
+    child process on TensorFlow, on the CPU. Each file is loaded in its users' runtime
+    (`tf.saved_model.load`, LiteRT's interpreter with XNNPACK, ONNX Runtime) and run on the run's
+    own held-out images, all of them or 256 drawn from a fixed seed, beside the Keras network. A
+    file that agrees less than `PROMISES` says for its precision fails the export.
 
     The output directory appears whole or not at all. It holds
 
-    - `saved_model/`: signature `serving_default`, from `image`, float32 of shape `(batch, height,
-      width, 3)`, to `logits`, float32 of shape `(batch, height, width, num_classes)`;
-    - `model.tflite`: the same signature for one image at a time, of builtin operators only;
-    - `export.json`: how to prepare an image, what the logits mean, how well the formats agree.
+    - `saved_model/`, `model_float32.tflite`, `model_int8.tflite`, `model_float32.onnx` and so on:
+      from `image`, uint8 of shape `(batch, height, width, 3)`, to `logits` or `probabilities`,
+      float32 of shape `(batch, height, width, num_classes)`, the signature `serving_default`. A
+      TFLite model is of builtin operators only and takes one image at a time, the others any
+      number. What is known of the network is inside each, as `metadata.json`;
+    - `model_card.md`: intended use, how to feed an image, agreement, metrics, data, provenance;
+    - `agreement.csv`: one row for each file and image;
+    - `export.json`: all of this for programs.
 
     Args:
-        run_directory: What `lgms-train` wrote; only `recipe.json` and `model.keras` are read.
+        run_directory: What `lgms-train` wrote; `recipe.json`, `splits.json`, `model.keras` and,
+            if it is there, `metrics.json` are read.
         output_directory: Where to write; absent or empty.
-        formats: Which of `"saved_model"` and `"tflite"` to write.
-        tolerance: Largest difference allowed between a probability of the Keras network and of
-            the export.
+        formats: One or more of `FORMATS`.
+        precisions: One or more of `"float32"`; `"float16"` (weights of half the size); `"dynamic"`
+            (8-bit weights); `"int8"` (8-bit weights and, but for attention, norms and GELU,
+            arithmetic, calibrated on 100 images that the run was trained on, from a fixed seed).
+            Each format is written in those of them that it has: TFLite has all, the others
+            float32.
+        activation: `"none"` for logits, or `"sigmoid"` for the probability of each class.
+        manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
+        data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
 
     Returns:
         The contents of `export.json`.
 
     Raises:
-        ValueError: If a format is unknown, a file of the run is damaged, or an export disagrees
-            with the Keras network by more than `tolerance`.
-        OSError: If `run_directory` is no finished run, `output_directory` is in use or cannot be
-            written to, or the child process fails; its log is then the exception's note.
-        ModuleNotFoundError: If TensorFlow or LiteRT is not installed.
+        ValueError: If an argument is none of those allowed, a file of the run is damaged, or a
+            file agrees less with the Keras network than is promised.
+        OSError: If `run_directory` is no trained run, `output_directory` is in use or cannot be
+            written to, or the child process fails (if only because the run's images are neither
+            prepared nor downloaded); its log is then the exception's note.
+        ModuleNotFoundError: If a package of the `export` extra is not installed.
 
     Example:
     ```python
-    exported = export("runs/quickstart", "exported")
-    exported["formats"]["tflite"]["max_probability_difference"]  # below 1e-4
+    exported = export("runs/isic", "exported", ["tflite"], precisions=["float32", "int8"])
+    exported["files"]["model_int8.tflite"]["agreement"]["iou_loss"]  # at most 0.01
     ```
     """
     run_directory = Path(run_directory).absolute()
     output_directory = Path(output_directory).absolute()
-    _require_known(formats)
+    files = _choose_files(formats, precisions)
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"The activation must be one of {', '.join(ACTIVATIONS)}, since the masks of a run's "
+            f"classes may overlap. Received: {activation=}"
+        )
     _require_installed()
     read_recipe(run_directory)
     require_network(run_directory)
@@ -70,30 +136,56 @@ def export(
     # On the same file system, so that one rename publishes everything.
     with tempfile.TemporaryDirectory(dir=output_directory.parent, prefix=".unfinished-") as folder:
         unfinished = Path(folder) / "export"
-        _write_formats(run_directory, unfinished, formats)
+        _write_in_child(
+            run_directory=str(run_directory),
+            output_directory=str(unfinished),
+            files=files,
+            activation=activation,
+            manual_dir=_absolute(manual_dir),
+            data_dir=_absolute(data_dir),
+        )
         exported = read_json(unfinished, "export.json")
-        for name, result in exported["formats"].items():
-            difference = result["max_probability_difference"]
-            if not difference <= tolerance:  # so written, it also catches a difference of NaN
-                raise ValueError(
-                    f"The probabilities of the {name} export differ from the Keras network's by "
-                    f"up to {difference:.2g}, so nothing was written. Received: {tolerance=}"
-                )
+        _require_agreement(exported)
         if output_directory.exists():
             output_directory.rmdir()
         unfinished.rename(output_directory)
     return exported
 
 
-def _require_known(formats: Sequence[str]) -> None:
-    if isinstance(formats, str) or not formats or not set(formats) <= set(FORMATS):
-        raise ValueError(
-            f"The formats must be one or more of {', '.join(FORMATS)}. Received: {formats!r}"
-        )
+def __getattr__(name: str) -> Any:
+    """Import `deploy` on first use: with it comes Keras, whose backend is then chosen."""
+    if name == "deploy":
+        from keras_lgmsnet.deployment import deploy
+
+        return deploy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _choose_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of format and precision to write."""
+    for kind, values, known in (
+        ("formats", formats, FORMATS),
+        ("precisions", precisions, PRECISIONS),
+    ):
+        if isinstance(values, str) or not values or not set(values) <= set(known):
+            raise ValueError(
+                f"The {kind} must be one or more of {', '.join(known)}. Received: {values!r}"
+            )
+    files = []
+    for format_ in dict.fromkeys(formats):
+        own = [precision for precision in FORMATS[format_] if precision in precisions]
+        if not own:
+            raise ValueError(
+                f"{format_} is written in {' or '.join(FORMATS[format_])} only: choose another "
+                f"format or precision. Received: formats={list(formats)}, "
+                f"precisions={list(precisions)}"
+            )
+        files += [(format_, precision) for precision in own]
+    return files
 
 
 def _require_installed() -> None:
-    for package in ("tensorflow", "ai_edge_litert"):
+    for package in ("tensorflow", "ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"):
         if importlib.util.find_spec(package) is None:
             raise ModuleNotFoundError(
                 f"Export needs the package {package}: pip install 'keras-lgmsnet[export]'.",
@@ -101,11 +193,15 @@ def _require_installed() -> None:
             )
 
 
-def _write_formats(run_directory: Path, output_directory: Path, formats: Sequence[str]) -> None:
+def _absolute(folder: str | Path | None) -> str | None:
+    """Return a folder in a way that holds in the child process, which is elsewhere."""
+    return None if folder is None else str(Path(folder).expanduser().absolute())
+
+
+def _write_in_child(**arguments: Any) -> None:
     """Do the work in a process of its own, since Keras's backend cannot change within one."""
-    module = "keras_lgmsnet._export_on_tensorflow"
     child = subprocess.run(
-        [sys.executable, "-m", module, str(run_directory), str(output_directory), *formats],
+        [sys.executable, "-m", "keras_lgmsnet._export_on_tensorflow", json.dumps(arguments)],
         # Python looks for modules here first: not in a folder of the user's, whatever it holds.
         cwd=Path(__file__).parents[1],
         # Without a GPU, whose products may be of reduced precision.
@@ -115,6 +211,17 @@ def _write_formats(run_directory: Path, output_directory: Path, formats: Sequenc
     )
     if child.returncode:
         reason = child.stdout.strip() or f"the process ended with status {child.returncode}"
-        error = ChildProcessError(f"{run_directory} could not be exported: {reason}")
+        error = ChildProcessError(f"{arguments['run_directory']} could not be exported: {reason}")
         error.add_note(child.stderr)
         raise error
+
+
+def _require_agreement(exported: dict[str, Any]) -> None:
+    for path, file in exported["files"].items():
+        promise, agreement = PROMISES[file["precision"]], file["agreement"]
+        if not promise.is_kept(agreement):
+            raise ValueError(
+                f"{path} does not agree with the Keras network as promised, {promise.words}, so "
+                f"nothing was written. Received: {promise.measure} "
+                f"{agreement[promise.measure]:.3g} over {agreement['images']} images"
+            )

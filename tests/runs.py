@@ -62,3 +62,14 @@ def assert_same_run(run: Path, expected: Path) -> None:
                 np.testing.assert_array_equal(array, expected_arrays[key])
         elif name != "report.html":  # matplotlib gives elements of figures random names
             assert (run / name).read_bytes() == (expected / name).read_bytes()
+
+
+def scatter(network: keras.Model, seed: int = 0) -> keras.Model:
+    """Move every weight and statistic away from where it starts; return the network."""
+    rng = np.random.default_rng(seed)
+    for variable in network.weights:
+        start = 1 if variable.name in ("gamma", "moving_variance") else 0
+        # Kernels double the variance of their input, of which the activations halve it.
+        width = np.sqrt(6 / np.prod(variable.shape[:-1])) if len(variable.shape) > 1 else 0.4
+        variable.assign((start + rng.uniform(-width, width, variable.shape)).astype("float32"))
+    return network

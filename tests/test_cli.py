@@ -377,15 +377,36 @@ def test_mistakes_in_export(tmp_path: Path) -> None:
 def test_export_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
     from keras_lgmsnet import export
 
-    def record(run_directory, output_directory, formats) -> dict:
-        assert (run_directory, output_directory) == (tmp_path / "run", tmp_path / "out")
-        return {"formats": {name: {"max_probability_difference": 2.5e-7} for name in formats}}
+    agreement = {
+        "max_probability_difference": 2.5e-7,
+        "changed_pixels": 1e-6,
+        **{"iou": 0.8, "network_iou": 0.81, "f1": 0.9, "network_f1": 0.9},
+    }
+    seen = []
+
+    def record(*arguments, **options) -> dict:
+        seen.append((arguments, options))
+        files = {"model_int8.tflite": {"precision": "int8", "agreement": agreement}}
+        return {"files": files, "compared_on": {"images": 7, "subset": "test"}}
 
     monkeypatch.setattr(export, "export", record)
-    result = run(cli.export, tmp_path / "run", "-o", tmp_path / "out", "--format", "tflite")
+    options = ["--format", "tflite", "--precision", "int8", "--precision", "float32"]
+    options += ["--activation", "sigmoid", "--manual-dir", "m", "--data-dir", "d"]
+    result = run(cli.export, tmp_path / "run", "-o", tmp_path / "out", *options)
     assert result.exit_code == 0
-    assert "tflite, probabilities within 2.5e-07 of the Keras network" in result.stdout
-    assert "saved_model" not in result.stdout
+    assert seen == [
+        (
+            (tmp_path / "run", tmp_path / "out", ("tflite",)),
+            {
+                "precisions": ("int8", "float32"),
+                "activation": "sigmoid",
+                "manual_dir": Path("m"),
+                "data_dir": Path("d"),
+            },
+        )
+    ]
+    assert "80.00 (Keras 81.00)" in result.stdout
+    assert f"On 7 test images. Model card: {tmp_path / 'out' / 'model_card.md'}" in result.stdout
 
 
 @pytest.mark.no_backend

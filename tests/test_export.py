@@ -1,165 +1,347 @@
 """Exports of a run, opened as their users would open them."""
 
+import csv
 import json
+import pkgutil
+import resource
 import shutil
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_lgmsnet import LGMSNet2D, export
-from keras_lgmsnet._export_on_tensorflow import _compare, _describe_input
+import tfds_builders
+from keras_lgmsnet import LGMSNet2D, _export_on_tensorflow, export
+from keras_lgmsnet._agreement import compare, sigmoid, summarize
+from keras_lgmsnet._export_formats import with_preprocessing
+from keras_lgmsnet._model_card import describe_input, describe_training_data
+from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.recipe import Data, Model, Recipe
+from keras_lgmsnet.run_directory import write_json
+from keras_lgmsnet.scoring import Run
+from tests.runs import scatter
 
-RECIPE = Recipe(
-    data=Data(source="isic2018_task1", image_size=(32, 64)),
-    model=Model(num_classes=2, dims=(4, 4, 4, 4, 4), kernel_sizes=(3,)),
-)
+SIDES = (32, 64)
+NETWORK = {"dims": (4, 4, 4, 4, 4), "kernel_sizes": (3,)}
+NUM_IMAGES = 20
+NUM_HELD_OUT = 9
+EVERY_FILE = {
+    "saved_model",
+    "model_float32.tflite",
+    "model_float16.tflite",
+    "model_dynamic.tflite",
+    "model_int8.tflite",
+    "model_float32.onnx",
+}
 
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
-    """A network with every weight and statistic away from where it starts."""
-    network = LGMSNet2D(
-        input_shape=(32, 64, 3), num_classes=2, dims=(4, 4, 4, 4, 4), kernel_sizes=(3,)
-    )
-    rng = np.random.default_rng(0)
-    for variable in network.weights:
-        start = 1 if variable.name in ("gamma", "moving_variance") else 0
-        # Kernels keep the variance of their input.
-        width = np.sqrt(3 / np.prod(variable.shape[:-1])) if len(variable.shape) > 1 else 0.4
-        variable.assign((start + rng.uniform(-width, width, variable.shape)).astype("float32"))
-    return network
+    return scatter(LGMSNet2D(input_shape=(*SIDES, 3), **NETWORK))
 
 
 @pytest.fixture(scope="module")
 def run_directory(network, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
+    folder = tmp_path_factory.mktemp("runs") / "imagenet"
+    write_run(folder)
     network.save(folder / "model.keras")
-    write_recipe(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def output_directory(run_directory, tmp_path_factory) -> Path:
+    """Every format in every precision."""
     folder = tmp_path_factory.mktemp("output") / "new" / "exported"
-    assert export.export(run_directory, folder) == json.loads((folder / "export.json").read_text())
+    exported = export.export(run_directory, folder, precisions=export.PRECISIONS)
+    assert exported == read(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def images() -> np.ndarray:
-    noise = np.random.default_rng(1).integers(0, 256, (3, 32, 64, 3), dtype="uint8")
-    return preprocess(noise)
+def published(network, tmp_path_factory) -> Path:
+    """Of a run with the published preprocessing, with probabilities, not finished."""
+    folder = tmp_path_factory.mktemp("runs") / "published"
+    write_run(folder, preprocessing="published")
+    (folder / "metrics.json").unlink()
+    network.save(folder / "model.keras")
+    export.export(folder, folder.parent / "exported", activation="sigmoid")
+    return folder.parent / "exported"
 
 
-@pytest.fixture(scope="module")
-def probabilities(network, images) -> np.ndarray:
-    return sigmoid(network.predict_on_batch(images))
+def write_run(folder: Path, **data) -> None:
+    """Write all of a run but its network."""
+    data = {"source": "synthetic", "num_images": NUM_IMAGES, "image_size": SIDES, **data}
+    recipe = Recipe(data=Data(**data), model=Model(**NETWORK))
+    ids = [f"synthetic_{index:05d}" for index in range(NUM_IMAGES)]
+    folder.mkdir()
+    values = {"recipe": recipe.to_dict(), "dataset": "synthetic/0", "backend": "jax"}
+    write_json(folder / "recipe.json", {**values, "versions": {"keras": "3.15"}})
+    write_json(
+        folder / "splits.json", {"train": ids[NUM_HELD_OUT:], "validation": ids[:NUM_HELD_OUT]}
+    )
+    metrics = {
+        "means": {"iou": 0.625},
+        "images": NUM_HELD_OUT,
+        "convention": "Alone.",
+        "caution": None,
+    }
+    write_json(folder / "metrics.json", metrics)
 
 
-def write_recipe(run_directory: Path) -> None:
-    (run_directory / "recipe.json").write_text(json.dumps({"recipe": RECIPE.to_dict()}))
+def read(folder: Path) -> dict:
+    return json.loads((folder / "export.json").read_text())
 
 
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logits))
+def pixels() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (3, *SIDES, 3), dtype="uint8")
 
 
-def test_the_network_tells_exports_apart(probabilities) -> None:
-    assert probabilities.std() > 0.05
+def run_saved_model(folder: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    serve = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
+    return {name: value.numpy() for name, value in serve(image=tf.constant(images)).items()}
 
 
-def test_saved_model_is_the_network(output_directory, images, probabilities) -> None:
-    serve = tf.saved_model.load(str(output_directory / "saved_model")).signatures["serving_default"]
-    logits = serve(image=tf.constant(images))["logits"].numpy()
-    np.testing.assert_allclose(sigmoid(logits), probabilities, atol=1e-4)
-
-
-def test_tflite_is_the_network(output_directory, images, probabilities) -> None:
+def run_tflite(folder: Path, images: np.ndarray) -> dict[str, np.ndarray]:
     # This interpreter knows builtin operators only.
-    serve = Interpreter(str(output_directory / "model.tflite")).get_signature_runner()
-    assert serve.get_input_details()["image"]["shape"].tolist() == [1, 32, 64, 3]
-    logits = np.concatenate([serve(image=image[None])["logits"] for image in images])
-    np.testing.assert_allclose(sigmoid(logits), probabilities, atol=1e-4)
+    serve = Interpreter(str(folder / "model_float32.tflite")).get_signature_runner()
+    outputs = [serve(image=image[None]) for image in images]
+    return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
 
-def test_directory_holds_the_exports_and_what_is_known_of_them(output_directory) -> None:
-    exported = json.loads((output_directory / "export.json").read_text())
+def run_onnx(folder: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(folder / "model_float32.onnx")
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"image": images}), strict=True))
+
+
+RUNTIMES = pytest.mark.parametrize("run", [run_saved_model, run_tflite, run_onnx])
+
+
+@RUNTIMES
+def test_export_is_the_network(run, output_directory, network) -> None:
+    logits = network.predict_on_batch(preprocess(pixels()))
+    assert sigmoid(logits).std() > 0.05  # so that networks would be told apart
+    outputs = run(output_directory, pixels())
+    assert outputs.keys() == {"logits"}
+    np.testing.assert_allclose(sigmoid(outputs["logits"]), sigmoid(logits), atol=1e-4)
+
+
+@RUNTIMES
+def test_published_preprocessing_and_activation_are_inside(run, published, network) -> None:
+    logits = network.predict_on_batch(preprocess(pixels(), "published"))
+    outputs = run(published, pixels())
+    assert outputs.keys() == {"probabilities"}
+    np.testing.assert_allclose(outputs["probabilities"], sigmoid(logits), atol=1e-4)
+    swapped = run(published, pixels()[..., ::-1])["probabilities"]
+    assert np.abs(swapped - outputs["probabilities"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("preprocessing", ["imagenet", "published"])
+def test_preprocessing_inside_is_the_one_outside(preprocessing) -> None:
+    image = keras.Input((*SIDES, 3))
+    identity = keras.Model(image, keras.layers.Identity()(image))
+    inside = with_preprocessing(identity, preprocessing).predict_on_batch(pixels())
+    outside = preprocess(pixels(), preprocessing)
+    np.testing.assert_allclose(inside, outside, atol=1e-6 * np.abs(outside).max())
+
+
+def test_directory_holds_the_files_and_what_is_known_of_them(output_directory) -> None:
+    exported = read(output_directory)
     names = {path.name for path in output_directory.iterdir()}
-    assert names == {"export.json", "saved_model", "model.tflite"}
+    assert names == EVERY_FILE | {"export.json", "model_card.md", "agreement.csv"}
     assert [path.name for path in output_directory.parent.iterdir()] == ["exported"]
     assert output_directory.stat().st_mode == output_directory.parent.stat().st_mode
-    assert exported["formats"].keys() == {"saved_model", "tflite"}
-    for result in exported["formats"].values():
-        assert 0 <= result["max_probability_difference"] <= 1e-4
-        assert result["changed_pixels"] <= 1e-3
-    tflite = exported["formats"]["tflite"]
-    assert tflite["bytes"] == (output_directory / tflite["path"]).stat().st_size
-    assert exported["input"]["shape"] == [None, 32, 64, 3]
-    assert exported["output"]["shape"] == [None, 32, 64, 2]
+    assert exported["files"].keys() == EVERY_FILE
+    for name, file in exported["files"].items():
+        assert export.PROMISES[file["precision"]].is_kept(file["agreement"])
+        if (path := output_directory / name).is_file():
+            assert file["bytes"] == path.stat().st_size
+    assert exported["compared_on"] == {"subset": "validation", "images": 9, "of": 9}
+    assert exported["calibrated_on"] == NUM_IMAGES - NUM_HELD_OUT
 
 
-def test_saved_model_holds_no_optimizer(output_directory, network) -> None:
+def test_agreement_is_told_image_by_image(output_directory) -> None:
+    exported = read(output_directory)
+    with open(output_directory / "agreement.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in EVERY_FILE:
+        own = [row for row in rows if row["file"] == name]
+        assert [row["id"] for row in own] == synthetic.generate(NUM_HELD_OUT, SIDES).ids
+        mean = np.mean([float(row["iou"]) for row in own])
+        assert mean == pytest.approx(exported["files"][name]["agreement"]["iou"])
+
+
+@pytest.mark.parametrize(
+    ("precision", "held"),
+    [("float32", None), ("float16", np.float16), ("dynamic", np.int8), ("int8", np.int8)],
+)
+def test_tflite_models_hold_their_precision(precision, held, output_directory) -> None:
+    interpreter = Interpreter(str(output_directory / f"model_{precision}.tflite"))
+    types = {detail["dtype"] for detail in interpreter.get_tensor_details()}
+    assert types & {np.float16, np.int8} == ({held} if held else set())
+    details = interpreter.get_input_details()[0]
+    assert details["dtype"] is np.uint8
+    assert details["shape"].tolist() == [1, *SIDES, 3]
+
+
+def test_metadata_is_inside_every_file(output_directory) -> None:
+    inside = [
+        (output_directory / "saved_model/assets.extra/metadata.json").read_text(),
+        onnx.load(output_directory / "model_float32.onnx").metadata_props[0].value,
+    ]
+    for path in output_directory.glob("*.tflite"):
+        with zipfile.ZipFile(path) as archive:
+            inside.append(archive.read("metadata.json").decode())
+    assert len(inside) == len(EVERY_FILE)
+    assert len(set(inside)) == 1
+    metadata = json.loads(inside[0])
+    assert metadata.items() <= read(output_directory).items()
+    assert metadata["classes"] == ["lesion"]
+    assert metadata["input"]["shape"] == [None, *SIDES, 3]
+    assert metadata["provenance"]["dataset"] == "synthetic/0"
+    assert metadata["provenance"]["trained_on"]["backend"] == "jax"
+    assert metadata["metrics"]["means"] == {"iou": 0.625}
+
+
+def test_model_card_tells_what_a_user_must_know(output_directory, published) -> None:
+    card = (output_directory / "model_card.md").read_text()
+    for words in (
+        "Not a medical device",
+        "Licence: none needed",
+        "9 of the\n9 validation images of synthetic/0, beside",
+        "Resize it to 32 × 64 pixels",
+        "| iou    | 0.6250 |",
+        *EVERY_FILE,
+        *(promise.words for promise in export.PROMISES.values()),
+    ):
+        assert words in card
+    card = (published / "model_card.md").read_text()
+    assert "The run is not finished" in card
+    assert "int8" not in card
+    assert "where its probability is above 0.5" in card
+
+
+def test_saved_model_holds_the_deploy_form_only(output_directory, network) -> None:
     reader = tf.train.load_checkpoint(str(output_directory / "saved_model/variables/variables"))
     shapes = reader.get_variable_to_shape_map().values()
-    assert sum(np.prod(shape) for shape in shapes if shape) == network.count_params()
+    held = sum(np.prod(shape) for shape in shapes if shape)
+    assert held == export.deploy(network).count_params() + 3 * 3 + 3  # and the preprocessing's
 
 
-@pytest.mark.parametrize(("tolerance", "difference"), [(0, None), (1e-4, float("nan"))])
+@pytest.mark.parametrize(
+    ("precision", "limit"), [("float32", 0.0), ("float16", -1.0), ("int8", -1.0)]
+)
 def test_export_that_disagrees_is_not_written(
-    tolerance, difference, run_directory, output_directory, tmp_path, monkeypatch
+    precision, limit, run_directory, output_directory, tmp_path, monkeypatch
 ) -> None:
-    def write_again(_, folder: Path, formats) -> None:
-        shutil.copytree(output_directory, folder)
-        if difference is not None:
-            exported = json.loads((folder / "export.json").read_text())
-            exported["formats"]["tflite"]["max_probability_difference"] = difference
-            (folder / "export.json").write_text(json.dumps(exported))
+    def write_again(*, output_directory: str, source: Path = output_directory, **_) -> None:
+        shutil.copytree(source, output_directory)
 
-    monkeypatch.setattr(export, "_write_formats", write_again)
-    with pytest.raises(ValueError, match=r"export differ .* nothing was written"):
-        export.export(run_directory, tmp_path / "exported", tolerance=tolerance)
+    monkeypatch.setattr(export, "_write_in_child", write_again)
+    promise = export.PROMISES[precision]
+    impossible = export.Promise(promise.measure, limit, promise.words)
+    monkeypatch.setitem(export.PROMISES, precision, impossible)
+    with pytest.raises(ValueError, match=r"not agree .* as promised, .* nothing was written"):
+        export.export(run_directory, tmp_path / "exported", precisions=export.PRECISIONS)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.no_backend
-def test_comparison_of_hand_computed_logits() -> None:
-    compared = _compare(np.float32([0, np.log(3), -1, -50]), np.float32([0, 0, 1, -60]))
-    assert compared["max_probability_difference"] == pytest.approx(sigmoid(1) - sigmoid(-1))
-    assert compared["max_logit_difference"] == 10
-    assert compared["changed_pixels"] == 0.5
+@pytest.mark.parametrize("precision", export.PRECISIONS)
+def test_promises_hold_at_their_limit_and_never_of_nan(precision) -> None:
+    promise = export.PROMISES[precision]
+    values = dict.fromkeys(("max_probability_difference", "changed_pixels", "iou_loss"), 0.0)
+    assert promise.is_kept(values | {promise.measure: promise.limit})
+    assert not promise.is_kept(values | {promise.measure: 1.01 * promise.limit})
+    assert not promise.is_kept(values | {"max_probability_difference": float("nan")})
 
 
-@pytest.mark.no_backend
+def test_comparison_of_hand_computed_probabilities() -> None:
+    masks = np.float32([[1, 1, 0, 0], [0, 0, 0, 0]]).reshape(2, 1, 4, 1)
+    expected = np.float32([[0.9, 0.9, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]]).reshape(2, 1, 4, 1)
+    exported = np.float32([[0.9, 0.4, 0.1, 0.1], [0.1, 0.1, 0.1, 0.3]]).reshape(2, 1, 4, 1)
+    first, second = compare(["a", "b"], masks, expected, exported)
+    assert (first["id"], second["id"]) == ("a", "b")
+    assert first["max_probability_difference"] == pytest.approx(0.5)
+    assert (first["changed_pixels"], first["network_iou"], first["iou"]) == (0.25, 1, 0.5)
+    assert (first["network_f1"], first["f1"]) == (1, pytest.approx(2 / 3))
+    assert (second["changed_pixels"], second["iou"]) == (0, 1)
+    summary = summarize([first, second])
+    assert summary["images"] == 2
+    assert summary["max_probability_difference"] == pytest.approx(0.5)
+    assert (summary["changed_pixels"], summary["iou_loss"]) == (0.125, 0.25)
+
+
 def test_a_comparison_with_nan_is_nan() -> None:
-    compared = _compare(np.float32([0, 0]), np.float32([0, np.nan]))
-    assert np.isnan(compared["max_probability_difference"])
+    ones = np.ones((2, 1, 1, 1), "float32")
+    rows = compare(["a", "b"], ones, ones, np.float32([np.nan, 1]).reshape(ones.shape))
+    assert np.isnan(summarize(rows)["max_probability_difference"])
 
 
 @pytest.mark.no_backend
-@pytest.mark.parametrize("preprocessing", ["imagenet", "published"])
-def test_described_input_is_the_training_input(preprocessing) -> None:
-    described = _describe_input(Data(source="isic2018_task1", preprocessing=preprocessing))
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 5, 3), dtype="uint8")
-    ordered = pixels if described["channel_order"] == "RGB" else pixels[..., ::-1]
-    by_formula = (ordered - np.array(described["mean"])) / described["std"]
-    np.testing.assert_allclose(by_formula, preprocess(pixels, preprocessing), rtol=1e-3, atol=1e-6)
+def test_every_dataset_tells_its_licence_and_classes() -> None:
+    builders = [
+        module.name for module in pkgutil.iter_modules(tfds_builders.__path__) if module.ispkg
+    ]
+    for name in builders:
+        assert len(describe_training_data(name)["licence"]) > 5
+    described = describe_training_data("busi/all")
+    assert described["classes"] == ["lesion"]
+    assert "CC BY 4.0" in described["licence"]
+    assert described["citation"].startswith("@article{aldhabyani2020dataset")
+
+
+@pytest.mark.no_backend
+def test_resize_rule_is_the_recipes() -> None:
+    described = describe_input(Data(source="busi", image_size=(32, 96), interpolation="lanczos"))
+    assert "32 × 96 pixels" in described["resize"]["rule"]
+    assert "INTER_LANCZOS4" in described["resize"]["rule"]
+
+
+@pytest.mark.no_backend
+def test_samples_are_drawn_once_and_for_all() -> None:
+    ids = [str(number) for number in range(50)]
+    assert _export_on_tensorflow._sample(ids, 50) == ids
+    sample = _export_on_tensorflow._sample(ids, 20)
+    assert len(set(sample)) == 20
+    assert sample == sorted(sample, key=int) == _export_on_tensorflow._sample(ids, 20)
+
+
+def test_absent_images_are_asked_for(run_directory, tmp_path) -> None:
+    write_run(tmp_path / "run", source="busi", num_images=None)
+    shutil.copy(run_directory / "model.keras", tmp_path / "run")
+    with pytest.raises(
+        FileNotFoundError, match=r"--manual-dir .*--data-dir .* busi is neither prepared"
+    ):
+        _export_on_tensorflow.write_exports(
+            tmp_path / "run", tmp_path / "new", [], "none", None, str(tmp_path / "data")
+        )
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("sides", [(None, None), (32, 32)])
+def test_networks_for_other_images_are_refused(sides, run_directory, tmp_path) -> None:
+    run = tmp_path / "run"
+    write_run(run)
+    LGMSNet2D(input_shape=(*sides, 3), **NETWORK).save(run / "model.keras")
+    with pytest.raises(ValueError, match=r"for images of shape \(32, 64, 3\).* Received: "):
+        _export_on_tensorflow._require_images(Run.read(run))
 
 
 @pytest.mark.no_backend
 def test_a_failing_child_is_told_in_one_sentence(tmp_path) -> None:
     run_directory = tmp_path / "run"
-    run_directory.mkdir()
-    write_recipe(run_directory)
+    write_run(run_directory)
     with zipfile.ZipFile(run_directory / "model.keras", "w") as archive:
         archive.writestr("readme.txt", "no network")
-    with pytest.raises(ChildProcessError, match=r"run could not be exported: .*Error: ") as caught:
+    with pytest.raises(ChildProcessError, match=r"not be exported: .*model.keras is dam") as caught:
         export.export(run_directory, tmp_path / "exported")
     assert "\n" not in str(caught.value)
     assert "Traceback" in caught.value.__notes__[0]
@@ -167,10 +349,46 @@ def test_a_failing_child_is_told_in_one_sentence(tmp_path) -> None:
 
 
 @pytest.mark.no_backend
-@pytest.mark.parametrize("formats", [(), ["onnx"], ["tflite", "TFLITE"], "tflite"])
+def test_errors_become_one_sentence() -> None:
+    sentence = _export_on_tensorflow._sentence
+    assert sentence(OSError(28, "No space left on device")) == "No space left on device"
+    assert sentence(OSError(28, "No space", "a/b")) == "No space: a/b"
+    assert sentence(ValueError("one\ntwo")) == "one two"
+    assert sentence(RuntimeError("one\ntwo")) == "RuntimeError: one"
+
+
+def test_full_disk_leaves_nothing(run_directory, tmp_path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the child inherits it
+    try:
+        with pytest.raises(ChildProcessError, match=r"could not be exported: File too large"):
+            export.export(run_directory, tmp_path / "exported", ["tflite"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("formats", [(), ["onnx5"], ["tflite", "TFLITE"], "tflite"])
 def test_unknown_formats_are_refused(formats, tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"one or more of saved_model, tflite. Received: "):
+    with pytest.raises(ValueError, match=r"one or more of saved_model, tflite, onnx. Received: "):
         export.export(tmp_path, tmp_path / "exported", formats)
+
+
+@pytest.mark.no_backend
+def test_unknown_precisions_and_activations_are_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"of float32, float16, dynamic, int8. Received: "):
+        export.export(tmp_path, tmp_path / "exported", precisions=["int4"])
+    with pytest.raises(ValueError, match=r"one of none, sigmoid.* Received: activation='softmax'"):
+        export.export(tmp_path, tmp_path / "exported", activation="softmax")
+
+
+@pytest.mark.no_backend
+def test_formats_are_written_in_the_precisions_they_have(tmp_path) -> None:
+    files = export._choose_files(["onnx", "tflite", "onnx"], ["int8", "float32"])
+    assert files == [("onnx", "float32"), ("tflite", "float32"), ("tflite", "int8")]
+    with pytest.raises(ValueError, match=r"saved_model is written in float32 only: .* Received: "):
+        export.export(tmp_path, tmp_path / "exported", precisions=["int8"])
 
 
 @pytest.mark.no_backend
@@ -178,8 +396,7 @@ def test_directories_without_a_network_are_refused(tmp_path) -> None:
     run_directory, output_directory = tmp_path / "run", tmp_path / "exported"
     with pytest.raises(FileNotFoundError, match=r"run is not a run directory"):
         export.export(run_directory, output_directory)
-    run_directory.mkdir()
-    write_recipe(run_directory)
+    write_run(run_directory)
     with pytest.raises(FileNotFoundError, match=r"run has no trained network yet"):
         export.export(run_directory, output_directory)
     (run_directory / "model.keras").write_bytes(b"PK\x03\x04 cut off")
@@ -190,13 +407,14 @@ def test_directories_without_a_network_are_refused(tmp_path) -> None:
 
 @pytest.mark.no_backend
 def test_outputs_are_never_overwritten(tmp_path) -> None:
-    write_recipe(tmp_path)
-    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+    run = tmp_path / "run"
+    write_run(run)
+    with zipfile.ZipFile(run / "model.keras", "w") as archive:
         archive.writestr("readme.txt", "no network")
     with pytest.raises(FileExistsError, match=r"is in use: choose another"):
-        export.export(tmp_path, tmp_path)
+        export.export(run, run)
     with pytest.raises(FileExistsError, match=r"model.keras is in use"):
-        export.export(tmp_path, tmp_path / "model.keras")
+        export.export(run, run / "model.keras")
 
 
 @pytest.mark.no_backend

@@ -1,0 +1,144 @@
+"""What an export tells about itself: the metadata within every file, and the card beside them."""
+
+import importlib
+import json
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from keras_lgmsnet.export import PROMISES
+from keras_lgmsnet.recipe import Data
+from keras_lgmsnet.tables import markdown_table
+
+NOTICE = "For research use only. Not a medical device."
+_OUTPUT_RULES = {
+    "none": "A pixel belongs to a class where its logit is above 0; `1 / (1 + exp(-logit))` is the "
+    "probability.",
+    "sigmoid": "A pixel belongs to a class where its probability is above 0.5.",
+}
+
+
+def describe_input(data: Data) -> dict[str, Any]:
+    """Tell how to feed the exported network from an image."""
+    height, width = data.image_size
+    filters = {
+        "linear": "linear interpolation (OpenCV's INTER_LINEAR: half-pixel centres, no antialias)",
+        "lanczos": "Lanczos interpolation (OpenCV's INTER_LANCZOS4, no antialias)",
+    }
+    return {
+        "name": "image",
+        "shape": [None, height, width, 3],
+        "dtype": "uint8",
+        "channel_order": "RGB",
+        "resize": {
+            "height": height,
+            "width": width,
+            "interpolation": data.interpolation,
+            "rule": f"Resize it to {height} × {width} pixels (height × width), whatever its own "
+            f"shape, by {filters[data.interpolation]}.",
+        },
+    }
+
+
+def describe_output(shape: Sequence[int | None], activation: str) -> dict[str, Any]:
+    """Tell what the exported network returns.
+
+    Args:
+        shape: Of the output.
+        activation: `"none"` or `"sigmoid"`.
+    """
+    return {
+        "name": "logits" if activation == "none" else "probabilities",
+        "shape": list(shape),
+        "dtype": "float32",
+        "activation": activation,
+        "threshold": 0.0 if activation == "none" else 0.5,
+        "rule": _OUTPUT_RULES[activation],
+    }
+
+
+def describe_training_data(source: str) -> dict[str, Any]:
+    """Tell what the builder of a recipe's `data.source` tells of its images.
+
+    Returns:
+        `classes`, the names without the background's; `licence`, the terms in words; `citation`
+        in BibTeX and `homepage`, or `None`.
+    """
+    if source == "synthetic":
+        return {
+            "classes": ["lesion"],
+            "licence": "none needed, the images were generated.",
+            "citation": None,
+            "homepage": None,
+        }
+    name, _, _ = source.partition("/")
+    builder = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder").Builder
+    told = builder.get_metadata()  # README.md and CITATIONS.bib beside the builder
+    licence = re.search(r"\*\*Licence\*\*: (.+?)(?:\n\n|\Z)", told.description, re.DOTALL)
+    return {
+        "classes": list(builder.LABELS.values())[1:],
+        "licence": " ".join(licence[1].split()),
+        "citation": (told.citation or "").strip() or None,
+        "homepage": builder.HOMEPAGE,
+    }
+
+
+def render_card(exported: dict[str, Any]) -> str:
+    """Return the model card, in Markdown, of the contents of an `export.json`."""
+    environment = jinja2.Environment(
+        autoescape=False, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["shape"] = _shape
+    template = resources.files("keras_lgmsnet").joinpath("model_card.md.jinja").read_text("utf-8")
+    files = exported["files"].items()
+    metrics = exported["metrics"]
+    return environment.from_string(template).render(
+        **exported,
+        files_table=markdown_table(
+            ["file", "format", "precision", "MB"],
+            [
+                [f"`{path}`", file["format"], file["precision"], f"{file['bytes'] / 1e6:.2f}"]
+                for path, file in files
+            ],
+        ),
+        agreement_table=agreement_table(exported),
+        provenance_json=json.dumps(exported["provenance"], indent=2),
+        metrics_table=metrics
+        and markdown_table(
+            ["metric", "mean"],
+            [[name, f"{mean:.4f}"] for name, mean in metrics["means"].items()],
+        ),
+    )
+
+
+def agreement_table(exported: dict[str, Any]) -> str:
+    """Return the Markdown table of how far each file agrees with the Keras network.
+
+    Args:
+        exported: The contents of an `export.json`.
+    """
+    rows = []
+    for path, file in exported["files"].items():
+        agreement = file["agreement"]
+        rows.append(
+            [
+                path,
+                f"{agreement['max_probability_difference']:.1e}",
+                f"{100 * agreement['changed_pixels']:.4f}",
+                *(
+                    f"{100 * agreement[name]:.2f} (Keras {100 * agreement[f'network_{name}']:.2f})"
+                    for name in ("iou", "f1")
+                ),
+                PROMISES[file["precision"]].words,
+            ]
+        )
+    return markdown_table(
+        ["file", "probability off by", "pixels changed, %", "IoU, %", "F1, %", "promised"], rows
+    )
+
+
+def _shape(shape: Sequence[int | None]) -> str:
+    return f"({', '.join('images' if side is None else str(side) for side in shape)})"

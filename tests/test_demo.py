@@ -1,0 +1,339 @@
+"""The demo: what is written, what is refused, what is served. `browser.py` looks at the page."""
+
+import base64
+import hashlib
+import http.client
+import io
+import json
+import re
+import tarfile
+import threading
+import urllib.error
+import urllib.request
+from importlib import resources
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from keras_lgmsnet import cli, demo
+from tests.demos import write_export
+
+pytestmark = pytest.mark.no_backend
+
+PAGE = {
+    name: resources.files("keras_lgmsnet").joinpath("demo_page", name).read_text()
+    for name in demo.PAGE
+}
+CONTENTS = {name: name.encode() for name in demo.FILES}
+
+
+@pytest.fixture
+def pinned(monkeypatch) -> None:
+    """Pin files that are made in a moment."""
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
+    monkeypatch.setattr(demo, "FILES", hashes)
+
+
+@pytest.fixture
+def registry(monkeypatch) -> dict[str, bytes]:
+    """Answer for the registry with what a test puts there, by the address."""
+    answers = {}
+
+    def open_(address: str, timeout: float) -> io.BytesIO:
+        assert timeout
+        return io.BytesIO(answers[address])
+
+    monkeypatch.setattr(urllib.request, "urlopen", open_)
+    monkeypatch.delenv("NPM_CONFIG_REGISTRY", raising=False)
+    return answers
+
+
+def pack(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as members:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            members.addfile(member, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            members.addfile(member)
+    return archive.getvalue()
+
+
+def package(name: str) -> dict[str, bytes]:
+    return {
+        f"package/{path.removeprefix(f'{name}/')}": content
+        for path, content in CONTENTS.items()
+        if path.startswith(f"{name}/")
+    }
+
+
+def publish(
+    registry: dict[str, bytes], monkeypatch, archives: dict[str, bytes], at: str = demo.REGISTRY
+) -> None:
+    """Put archives into the registry, and pin them."""
+    pins = {}
+    for name, archive in archives.items():
+        registry[f"{at}/@litertjs/{name}/-/{name}-{demo.VERSION}.tgz"] = archive
+        digest = hashlib.sha512(archive).digest()
+        pins[name] = f"sha512-{base64.b64encode(digest).decode()}"
+    monkeypatch.setattr(demo, "ARCHIVES", pins)
+
+
+def write_packages(folder: Path) -> Path:
+    for name, content in CONTENTS.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_demo_holds_all_it_needs(tmp_path) -> None:
+    models = {"float32": b"float", "int8": b"int"}
+    export = write_export(tmp_path / "export", models)
+    (export / "model_card.md").write_text("not for the page")
+    folder = tmp_path / "new" / "demo"
+    demo.write_demo(export, folder, litertjs=CONTENTS)
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert names == {
+        *demo.PAGE,
+        *(f"litertjs/{name}" for name in CONTENTS),
+        *("export.json", "model_float32.tflite", "model_int8.tflite"),
+    }
+    assert (folder / "model_int8.tflite").read_bytes() == b"int"
+    assert (folder / "export.json").read_bytes() == (export / "export.json").read_bytes()
+    assert list(folder.parent.iterdir()) == [folder]
+    assert folder.stat().st_mode == folder.parent.stat().st_mode
+
+
+def test_page_is_self_contained() -> None:
+    for text in PAGE.values():
+        assert not re.search(r"https?:|//\w+\.\w", text)
+    html = PAGE["index.html"]
+    assert "For research. This is not a medical device." in html
+    references = re.findall(r'(?:src|href)="([^"]+)"', html)
+    assert set(references) == {"demo.css", "demo.js", "data:,"}
+    (policy,) = re.findall(r'Security-Policy" content="([^"]+)"', html)
+    directives = dict(part.split(maxsplit=1) for part in policy.split("; "))
+    assert directives["default-src"] == "'none'"
+    assert directives["connect-src"] == "'self'"
+    assert not re.search(r"unsafe-inline|'unsafe-eval'|\*|http", policy)
+
+
+def test_import_map_is_allowed_and_leads_to_the_files() -> None:
+    html = PAGE["index.html"]
+    (text,) = re.findall(r'<script type="importmap">(.*?)</script>', html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in html
+    for path in json.loads(text)["imports"].values():
+        assert path.removeprefix("./litertjs/") in demo.FILES
+
+
+@pytest.mark.usefixtures("pinned")
+@pytest.mark.parametrize("mirror", [None, "http://mirror.test/npm"])
+def test_files_are_fetched_from_the_registry(mirror, registry, monkeypatch) -> None:
+    archives = {name: pack(package(name)) for name in demo.ARCHIVES}
+    publish(registry, monkeypatch, archives, mirror or demo.REGISTRY)
+    if mirror:
+        monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"{mirror}/")
+    assert demo.read_litertjs() == CONTENTS
+
+
+@pytest.mark.usefixtures("pinned")
+def test_files_of_a_folder_are_read(tmp_path) -> None:
+    assert demo.read_litertjs(write_packages(tmp_path)) == CONTENTS
+
+
+@pytest.mark.usefixtures("pinned")
+def test_another_archive_is_refused_unopened(registry, monkeypatch) -> None:
+    publish(registry, monkeypatch, {name: pack(package(name)) for name in demo.ARCHIVES})
+    address = next(iter(registry))
+    registry[address] = b"no archive"
+    with pytest.raises(ValueError, match=rf"{address} is not LiteRT.js .*: its integrity is"):
+        demo.read_litertjs()
+
+
+@pytest.mark.usefixtures("pinned")
+def test_another_file_is_refused(tmp_path) -> None:
+    write_packages(tmp_path)
+    (tmp_path / "core/wasm/litert_wasm_internal.wasm").write_bytes(b"another")
+    with pytest.raises(ValueError, match=r"core/wasm/litert_wasm_internal.wasm is not that of"):
+        demo.read_litertjs(tmp_path)
+    (tmp_path / "core/wasm/litert_wasm_internal.wasm").unlink()
+    with pytest.raises(FileNotFoundError, match=r"is not the folder node_modules/@litertjs: it"):
+        demo.read_litertjs(tmp_path)
+
+
+@pytest.mark.usefixtures("pinned")
+def test_nothing_of_an_archive_reaches_the_disk(registry, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    absolute = str(tmp_path / "absolute")
+    evil = {"../evil": b"", "package/../../evil": b"", absolute: b""}
+    archives = {name: pack(package(name) | evil) for name in demo.ARCHIVES}
+    publish(registry, monkeypatch, archives)
+    assert demo.read_litertjs() == CONTENTS
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("pinned")
+@pytest.mark.parametrize("links", [{}, {"package/dist/index.js": "/etc/passwd"}])
+def test_archive_without_a_file_is_refused(links, registry, monkeypatch) -> None:
+    files = {
+        name: pack(
+            {path: data for path, data in package(name).items() if "index.js" not in path}, links
+        )
+        for name in demo.ARCHIVES
+    }
+    publish(registry, monkeypatch, files)
+    with pytest.raises(ValueError, match=r"core must hold the file package/dist/index.js"):
+        demo.read_litertjs()
+
+
+@pytest.mark.usefixtures("pinned")
+def test_large_files_are_refused(registry, monkeypatch) -> None:
+    publish(registry, monkeypatch, {name: pack(package(name)) for name in demo.ARCHIVES})
+    monkeypatch.setattr(demo, "MAX_BYTES", 10)
+    with pytest.raises(ValueError, match=r"its integrity is"):  # of the part that was read
+        demo.read_litertjs()
+    with pytest.raises(ValueError, match=r"of at most 10 bytes"):
+        demo._unpack("core", pack(package("core")))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [urllib.error.URLError("no route"), TimeoutError("no route"), ConnectionError("no route")],
+)
+def test_no_network_is_one_sentence(error, monkeypatch, tmp_path) -> None:
+    def fail(*_, **__) -> None:
+        raise error
+
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    export = write_export(tmp_path / "export", {"float32": b""})
+    with pytest.raises(
+        OSError, match=r"could not be fetched from .*: no route.*--litertjs"
+    ) as told:
+        demo.write_demo(export, tmp_path / "demo")
+    assert "\n" not in str(told.value)
+    assert list(tmp_path.iterdir()) == [export]
+
+
+def test_a_registry_is_an_address(monkeypatch) -> None:
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "file:///etc")
+    with pytest.raises(ValueError, match=r"NPM_CONFIG_REGISTRY .* Received: file:///etc"):
+        demo.read_litertjs()
+
+
+def test_exports_without_a_2d_model_are_refused(tmp_path) -> None:
+    def write(folder: str) -> None:
+        demo.write_demo(tmp_path / folder, tmp_path / "demo", litertjs=CONTENTS)
+
+    with pytest.raises(FileNotFoundError, match=r"none is not an export: it has no export.json"):
+        write("none")
+    write_export(tmp_path / "onnx", {})
+    with pytest.raises(FileNotFoundError, match=r"onnx holds no TFLite model"):
+        write("onnx")
+    write_export(tmp_path / "lanczos", {"float32": b""}, interpolation="lanczos")
+    with pytest.raises(ValueError, match=r"linearly. Received: .*by lanczos"):
+        write("lanczos")
+    volume = write_export(tmp_path / "volume", {"float32": b""})
+    description = json.loads((volume / "export.json").read_text())
+    description["input"]["shape"] = [None, 64, 64, 64, 1]
+    (volume / "export.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"2D RGB images.*\(None, 64, 64, 64, 1\)"):
+        write("volume")
+    (write_export(tmp_path / "short", {"int8": b""}) / "model_int8.tflite").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no model_int8.tflite in it"):
+        write("short")
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_model_elsewhere_is_not_copied(tmp_path) -> None:
+    (tmp_path / "secret").write_text("")
+    export = write_export(tmp_path / "export", {})
+    description = json.loads((export / "export.json").read_text())
+    description["files"] = {"../secret": {"format": "tflite", "precision": "float32"}}
+    (export / "export.json").write_text(json.dumps(description))
+    with pytest.raises(FileNotFoundError, match=r"no \.\./secret in it"):
+        demo.write_demo(export, tmp_path / "demo", litertjs=CONTENTS)
+
+
+def test_outputs_are_never_overwritten(tmp_path) -> None:
+    export = write_export(tmp_path / "export", {"float32": b""})
+    with pytest.raises(FileExistsError, match=r"is in use: choose another"):
+        demo.write_demo(export, export, litertjs=CONTENTS)
+
+
+def test_server_isolates_the_page_and_answers_this_machine_only(tmp_path) -> None:
+    export = write_export(tmp_path / "export", {"float32": b""})
+    demo.write_demo(export, tmp_path / "demo", litertjs=CONTENTS)
+    with demo.serve(tmp_path / "demo", port=0) as server:
+        assert server.server_address[0] == "127.0.0.1"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for path, media_type in {
+            "/": "text/html",
+            "/demo.js": "text/javascript",
+            "/litertjs/core/wasm/litert_wasm_internal.wasm": "application/wasm",
+        }.items():
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+            connection.request("GET", path)
+            response = connection.getresponse()
+            response.read()
+            connection.close()
+            assert response.status == 200
+            assert response.headers["Content-Type"].startswith(media_type)
+            assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert response.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        with pytest.raises(OSError, match=rf"Port {server.server_port} cannot be listened on"):
+            demo.serve(tmp_path / "demo", port=server.server_port)
+        server.shutdown()
+
+
+def test_what_is_no_demo_is_not_served(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no demo"):
+        demo.serve(tmp_path)
+    for arguments in ([], ["a", "b"], ["a", "1", "2"]):
+        with pytest.raises(SystemExit, match=r"Usage"):
+            demo.main(arguments)
+    with pytest.raises(SystemExit, match=r"Error: .* holds no demo"):
+        demo.main([str(tmp_path)])
+
+
+def invoke(*arguments: object) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(cli.export, [str(argument) for argument in arguments])
+
+
+def test_command_writes_the_demo_of_its_export(tmp_path, monkeypatch) -> None:
+    def export_run(run_directory: Path, output_directory: Path, *_, **__) -> dict:
+        assert run_directory.name == "run"
+        write_export(output_directory, {"float32": b""})
+        return {"compared_on": {"images": 1, "subset": "test"}, "files": {}}
+
+    monkeypatch.setattr("keras_lgmsnet.export.export", export_run)
+    monkeypatch.setattr(demo, "read_litertjs", lambda folder: CONTENTS if folder else {})
+    arguments = (tmp_path / "run", "-o", tmp_path / "export", "--demo", tmp_path / "demo")
+    result = invoke(*arguments, "--litertjs", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(f"Demo: python -m keras_lgmsnet.demo {tmp_path / 'demo'}\n")
+    assert (tmp_path / "demo" / "litertjs" / "core").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--litertjs", "packages"], "give both"),
+        (["--demo", "demo", "--format", "onnx"], "add --format tflite"),
+        (["--demo", "used"], "used is in use"),
+        (["--demo", "demo", "--litertjs", "none"], "none is not the folder"),
+    ],
+)
+def test_command_refuses_before_it_exports(options, words, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").write_text("")
+    result = invoke("run", "-o", "export", *options)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
