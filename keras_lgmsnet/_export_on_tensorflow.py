@@ -66,7 +66,6 @@ def write_exports(
         deploy(run.network), run.recipe.data.preprocessing, activation
     )
     described = _describe(run, network, activation)
-    output_directory.mkdir()
     written = {}
     for format_, precision in files:
         name = _export_formats.write(

@@ -18,13 +18,12 @@ import os
 import shutil
 import sys
 import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from keras_lgmsnet.run_directory import read_json, require_unused
+from keras_lgmsnet.run_directory import atomic_directory, read_json, require_unused
 
 __all__ = ["read_litertjs", "serve", "write_demo"]
 
@@ -108,10 +107,7 @@ def write_demo(
     require_unused(demo_directory)
     litertjs = read_litertjs() if litertjs is None else litertjs
 
-    demo_directory.parent.mkdir(parents=True, exist_ok=True)
-    # On the same file system, so that one rename publishes everything.
-    with tempfile.TemporaryDirectory(dir=demo_directory.parent, prefix=".unfinished-") as folder:
-        unfinished = Path(folder) / "demo"
+    with atomic_directory(demo_directory) as unfinished:
         for name, content in litertjs.items():
             path = unfinished / "litertjs" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,9 +117,6 @@ def write_demo(
             (unfinished / name).write_bytes(content)
         for name in ("export.json", *models):
             shutil.copyfile(export_directory / name, unfinished / name)
-        if demo_directory.exists():
-            demo_directory.rmdir()
-        unfinished.rename(demo_directory)
 
 
 def read_litertjs(folder: str | Path | None = None) -> dict[str, bytes]:

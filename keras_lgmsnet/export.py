@@ -6,13 +6,18 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_lgmsnet.run_directory import read_json, read_recipe, require_network, require_unused
+from keras_lgmsnet.run_directory import (
+    atomic_directory,
+    read_json,
+    read_recipe,
+    require_network,
+    require_unused,
+)
 
 if TYPE_CHECKING:
     from keras_lgmsnet.deployment import deploy
@@ -132,10 +137,7 @@ def export(
     require_network(run_directory)
     require_unused(output_directory)
 
-    output_directory.parent.mkdir(parents=True, exist_ok=True)
-    # On the same file system, so that one rename publishes everything.
-    with tempfile.TemporaryDirectory(dir=output_directory.parent, prefix=".unfinished-") as folder:
-        unfinished = Path(folder) / "export"
+    with atomic_directory(output_directory) as unfinished:
         _write_in_child(
             run_directory=str(run_directory),
             output_directory=str(unfinished),
@@ -146,9 +148,6 @@ def export(
         )
         exported = read_json(unfinished, "export.json")
         _require_agreement(exported)
-        if output_directory.exists():
-            output_directory.rmdir()
-        unfinished.rename(output_directory)
     return exported
 
 
