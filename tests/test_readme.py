@@ -3,8 +3,12 @@
 import re
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
+import pytest
+
+from tests.demos import contrast_model
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -31,6 +35,23 @@ def test_the_u_net_trains() -> None:
     masks[:, 20:40, 10:30] = 1
     losses = network.fit(images, masks, epochs=6, batch_size=2, verbose=0).history["loss"]
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.no_backend
+def test_the_tflite_model_segments_a_photo(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "exports/quickstart/model_float32.tflite"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(contrast_model((32, 64), "red"))
+    picture = np.zeros((90, 120, 3), "uint8")
+    picture[20:60, 30:80, 2] = 255  # red, in OpenCV's order
+    cv2.imwrite("photo.jpg", picture)
+    (block,) = (block for block in _python_blocks() if "ai_edge_litert" in block)
+    exec(block, {})
+    mask = cv2.imread("mask.png", cv2.IMREAD_GRAYSCALE)
+    assert mask.shape == (90, 120)
+    assert mask[40, 55] == 255
+    assert mask[80, 110] == 0
 
 
 class _OneBatch(keras.utils.PyDataset):
