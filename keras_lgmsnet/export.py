@@ -100,7 +100,8 @@ def export(
         formats: One or more of `FORMATS`.
         precisions: One or more of `"float32"`; `"float16"` (weights of half the size); `"dynamic"`
             (8-bit weights); `"int8"` (8-bit weights and, but for attention, norms and GELU,
-            arithmetic, calibrated on 100 images that the run was trained on, from a fixed seed).
+            arithmetic, calibrated on 100 images that the run was trained on, from a fixed seed; not
+            of a run with the "published" preprocessing).
             Each format is written in those of them that it has: TFLite has all, the others
             float32.
         activation: `"none"` for logits, or `"sigmoid"` for the probability of each class.
@@ -133,7 +134,13 @@ def export(
             f"classes may overlap. Received: {activation=}"
         )
     _require_installed()
-    read_recipe(run_directory)
+    preprocessing = read_recipe(run_directory).data.preprocessing
+    if preprocessing == "published" and ("tflite", "int8") in files:
+        raise ValueError(
+            "int8 is not written of a run with data.preprocessing=published: LiteRT's 8-bit "
+            "kernels break on values as small as it makes them; choose another precision. "
+            f"Received: precisions={list(precisions)}"
+        )
     require_network(run_directory)
     require_unused(output_directory)
 
