@@ -89,7 +89,11 @@ def describe_training_data(source: str) -> dict[str, Any]:
 def render_card(exported: dict[str, Any]) -> str:
     """Return the model card, in Markdown, of the contents of an `export.json`."""
     environment = jinja2.Environment(
-        autoescape=False, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=False,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["shape"] = _shape
     template = resources.files("keras_lgmsnet").joinpath("model_card.md.jinja").read_text("utf-8")
@@ -136,7 +140,8 @@ def agreement_table(exported: dict[str, Any]) -> str:
             ]
         )
     return markdown_table(
-        ["file", "probability off by", "pixels changed, %", "IoU, %", "F1, %", "promised"], rows
+        ["file", "probability off by at most", "pixels changed, %", "IoU, %", "F1, %", "promised"],
+        rows,
     )
 
 

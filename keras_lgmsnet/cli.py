@@ -13,7 +13,7 @@ from typing import Any
 
 from keras_lgmsnet.export import ACTIVATIONS, FORMATS, PRECISIONS
 from keras_lgmsnet.recipe import load_recipe, override
-from keras_lgmsnet.run_directory import require_unused
+from keras_lgmsnet.run_directory import read_recipe, require_unused
 from keras_lgmsnet.tables import TABLE_STYLES
 
 try:
@@ -415,6 +415,13 @@ def export(
     if demo_directory:  # first, since an export takes minutes
         if "tflite" not in formats:
             raise click.ClickException("--demo runs TFLite models: add --format tflite.")
+        if demo_directory.resolve() in (output := output_directory.resolve(), *output.parents):
+            raise click.ClickException(
+                f"--demo needs a directory of its own, which does not hold -o {output_directory}. "
+                f"Received: {demo_directory}"
+            )
+        demo.require_linear(read_recipe(run_directory).data.interpolation)
+        require_unused(output_directory)
         require_unused(demo_directory)
         litertjs_files = demo.read_litertjs(litertjs)
     exported = export_run(

@@ -15,6 +15,7 @@ import http.client
 import http.server
 import io
 import os
+import re
 import shutil
 import sys
 import tarfile
@@ -30,6 +31,7 @@ __all__ = ["read_litertjs", "serve", "write_demo"]
 # npm's packages in the scope @litertjs: the version, and npm's integrity of its archive. They are
 # fetched, not part of this package: 28 MB of WebAssembly.
 VERSION = "2.5.3"
+INSTALL = f"npm install @litertjs/core@{VERSION} @litertjs/wasm-utils@{VERSION}"
 ARCHIVES = {
     "core": (
         "sha512-PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWoy"
@@ -106,6 +108,8 @@ def write_demo(
     models = _read_export(export_directory)
     require_unused(demo_directory)
     litertjs = read_litertjs() if litertjs is None else litertjs
+    if litertjs.keys() != FILES.keys():
+        raise ValueError(f"litertjs must be what read_litertjs returns. Received: {[*litertjs]}")
 
     with atomic_directory(demo_directory) as unfinished:
         for name, content in litertjs.items():
@@ -119,14 +123,27 @@ def write_demo(
             shutil.copyfile(export_directory / name, unfinished / name)
 
 
+def require_linear(interpolation: str) -> None:
+    """Raise `ValueError` unless images are resized as the page resizes them.
+
+    Args:
+        interpolation: A recipe's `data.interpolation`.
+    """
+    if interpolation != "linear":
+        raise ValueError(
+            "The demo resizes pictures linearly, as the run must have. "
+            f"Received: data.interpolation={interpolation}"
+        )
+
+
 def read_litertjs(folder: str | Path | None = None) -> dict[str, bytes]:
     """Return the files of LiteRT.js that the page needs, checked against their known hashes.
 
     Args:
         folder: Folder of npm's packages `core` and `wasm-utils`, as `npm install
-            @litertjs/core@2.5.3` makes it: `node_modules/@litertjs`. By default they are fetched
-            (12 MB) from https://registry.npmjs.org or the registry that the environment variable
-            `NPM_CONFIG_REGISTRY` names, and kept in memory only.
+            @litertjs/core@2.5.3 @litertjs/wasm-utils@2.5.3` makes it: `node_modules/@litertjs`. By
+            default they are fetched (12 MB) from https://registry.npmjs.org or the registry that
+            the environment variable `NPM_CONFIG_REGISTRY` names, and kept in memory only.
 
     Returns:
         The contents by path in `folder`.
@@ -149,7 +166,8 @@ def read_litertjs(folder: str | Path | None = None) -> dict[str, bytes]:
     for name, sha256 in FILES.items():
         if hashlib.sha256(contents[name]).hexdigest() != sha256:
             raise ValueError(
-                f"{name} is not that of LiteRT.js {VERSION}: its SHA-256 is not {sha256}. "
+                f"{name} is not that of LiteRT.js {VERSION}, as `{INSTALL}` brings it: "
+                f"its SHA-256 is not {sha256}. "
                 f"Received: {folder or 'what was fetched'}"
             )
     return contents
@@ -210,25 +228,27 @@ def _read_export(directory: Path) -> list[str]:
     if not (directory / "export.json").is_file():
         raise FileNotFoundError(f"{directory} is not an export: it has no export.json.")
     description = read_json(directory, "export.json", "classes", "input", "output", "files")
-    models = [name for name, file in description["files"].items() if file["format"] == "tflite"]
+    try:
+        models = [name for name, file in description["files"].items() if file["format"] == "tflite"]
+        shape, resize = description["input"]["shape"], description["input"]["resize"]
+        interpolation, rank = resize["interpolation"], len(shape)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{directory / 'export.json'} is damaged: {error!r}.") from error
     if not models:
         raise FileNotFoundError(
             f"{directory} holds no TFLite model, which the demo needs: export tflite, too."
         )
     for name in models:
-        if Path(name).name != name or not (directory / name).is_file():
-            raise FileNotFoundError(f"{directory} is damaged: there is no {name} in it.")
-    shape, resize = description["input"]["shape"], description["input"]["resize"]
-    if len(shape) != 4 or shape[-1] != 3:
+        # Neither the page's own files nor what lies elsewhere.
+        path = directory / name
+        if not re.fullmatch(r"[\w.-]+\.tflite", name) or path.is_symlink() or not path.is_file():
+            raise FileNotFoundError(f"{directory} is damaged: there is no model {name} in it.")
+    if rank != 4 or shape[-1] != 3:
         raise ValueError(
             "The demo shows 2D RGB images, of shape (1, height, width, 3). "
             f"Received: {directory}, for images of shape {tuple(shape)}"
         )
-    if resize["interpolation"] != "linear":
-        raise ValueError(
-            f"The demo resizes pictures linearly. Received: {directory}, for images resized by "
-            f"{resize['interpolation']} interpolation"
-        )
+    require_linear(interpolation)
     return models
 
 
@@ -248,7 +268,7 @@ def _fetch(package: str) -> bytes:
         reason = getattr(error, "reason", None) or error
         raise ConnectionError(
             f"LiteRT.js, which the demo needs, could not be fetched from {address}: {reason}. "
-            f"Elsewhere, run `npm install @litertjs/core@{VERSION}` and pass its folder "
+            f"Elsewhere, run `{INSTALL}` and pass its folder "
             "node_modules/@litertjs by --litertjs."
         ) from error
     if _integrity(archive) != ARCHIVES[package]:

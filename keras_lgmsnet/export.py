@@ -112,11 +112,12 @@ def export(
         The contents of `export.json`.
 
     Raises:
-        ValueError: If an argument is none of those allowed, a file of the run is damaged, or a
+        ValueError: If an argument is none of those allowed, the run's recipe is damaged, or a
             file agrees less with the Keras network than is promised.
         OSError: If `run_directory` is no trained run, `output_directory` is in use or cannot be
             written to, or the child process fails (if only because the run's images are neither
-            prepared nor downloaded); its log is then the exception's note.
+            prepared nor downloaded, or its network is damaged); its log is then the exception's
+            note.
         ModuleNotFoundError: If a package of the `export` extra is not installed.
 
     Example:
@@ -191,7 +192,14 @@ def _choose_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tup
 
 
 def _require_installed() -> None:
-    for package in ("tensorflow", "ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"):
+    for package in (
+        "tensorflow",
+        "ai_edge_litert",
+        "flatbuffers",
+        "onnx",
+        "onnxruntime",
+        "tf2onnx",
+    ):
         if importlib.util.find_spec(package) is None:
             raise ModuleNotFoundError(
                 f"Export needs the package {package}: pip install 'keras-lgmsnet[export]'.",

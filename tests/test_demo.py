@@ -17,6 +17,8 @@ import click.testing
 import pytest
 
 from keras_lgmsnet import cli, demo
+from keras_lgmsnet.recipe import Data, Recipe
+from keras_lgmsnet.run_directory import write_json
 from tests.demos import write_export
 
 pytestmark = pytest.mark.no_backend
@@ -235,7 +237,7 @@ def test_exports_without_a_2d_model_are_refused(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"onnx holds no TFLite model"):
         write("onnx")
     write_export(tmp_path / "lanczos", {"float32": b""}, interpolation="lanczos")
-    with pytest.raises(ValueError, match=r"linearly. Received: .*by lanczos"):
+    with pytest.raises(ValueError, match=r"linearly, .* Received: .*=lanczos"):
         write("lanczos")
     volume = write_export(tmp_path / "volume", {"float32": b""})
     description = json.loads((volume / "export.json").read_text())
@@ -244,19 +246,43 @@ def test_exports_without_a_2d_model_are_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"2D RGB images.*\(None, 64, 64, 64, 1\)"):
         write("volume")
     (write_export(tmp_path / "short", {"int8": b""}) / "model_int8.tflite").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no model_int8.tflite in it"):
+    with pytest.raises(FileNotFoundError, match=r"no model model_int8.tflite in it"):
         write("short")
     assert not (tmp_path / "demo").exists()
 
 
-def test_a_model_elsewhere_is_not_copied(tmp_path) -> None:
+@pytest.mark.parametrize("name", ["../secret", "demo.js", "index.html", "link.tflite"])
+def test_a_model_is_neither_elsewhere_nor_a_file_of_the_page(name, tmp_path) -> None:
     (tmp_path / "secret").write_text("")
     export = write_export(tmp_path / "export", {})
+    (export / "demo.js").write_text("")
+    (export / "index.html").write_text("")
+    (export / "link.tflite").symlink_to(tmp_path / "secret")
     description = json.loads((export / "export.json").read_text())
-    description["files"] = {"../secret": {"format": "tflite", "precision": "float32"}}
+    description["files"] = {name: {"format": "tflite", "precision": "float32"}}
     (export / "export.json").write_text(json.dumps(description))
-    with pytest.raises(FileNotFoundError, match=r"no \.\./secret in it"):
+    with pytest.raises(FileNotFoundError, match=rf"no model {name} in it"):
         demo.write_demo(export, tmp_path / "demo", litertjs=CONTENTS)
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"files": {"a": {}}}, {"files": []}, {"input": {}}, {"input": {"shape": 3, "resize": {}}}],
+)
+def test_a_damaged_export_is_named(damage, tmp_path) -> None:
+    export = write_export(tmp_path / "export", {"float32": b""})
+    description = json.loads((export / "export.json").read_text())
+    (export / "export.json").write_text(json.dumps(description | damage))
+    with pytest.raises(ValueError, match=r"export.json is damaged"):
+        demo.write_demo(export, tmp_path / "demo", litertjs=CONTENTS)
+
+
+def test_other_files_are_not_taken_for_litertjs(tmp_path) -> None:
+    export = write_export(tmp_path / "export", {"float32": b""})
+    with pytest.raises(ValueError, match=r"what read_litertjs returns. Received: \['\.\./x'\]"):
+        demo.write_demo(export, tmp_path / "demo", litertjs={"../x": b""})
+    assert not (tmp_path / "demo").exists()
 
 
 def test_outputs_are_never_overwritten(tmp_path) -> None:
@@ -304,7 +330,15 @@ def invoke(*arguments: object) -> click.testing.Result:
     return click.testing.CliRunner().invoke(cli.export, [str(argument) for argument in arguments])
 
 
+def write_recipe(run_directory: Path, **data) -> None:
+    recipe = Recipe(data=Data(source="busi", **data))
+    run_directory.mkdir()
+    write_json(run_directory / "recipe.json", {"recipe": recipe.to_dict()})
+
+
 def test_command_writes_the_demo_of_its_export(tmp_path, monkeypatch) -> None:
+    write_recipe(tmp_path / "run")
+
     def export_run(run_directory: Path, output_directory: Path, *_, **__) -> dict:
         assert run_directory.name == "run"
         write_export(output_directory, {"float32": b""})
@@ -317,22 +351,30 @@ def test_command_writes_the_demo_of_its_export(tmp_path, monkeypatch) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith(f"Demo: python -m keras_lgmsnet.demo {tmp_path / 'demo'}\n")
     assert (tmp_path / "demo" / "litertjs" / "core").is_dir()
+    assert (tmp_path / "demo" / "model_float32.tflite").is_file()
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--litertjs", "packages"], "give both"),
-        (["--demo", "demo", "--format", "onnx"], "add --format tflite"),
-        (["--demo", "used"], "used is in use"),
-        (["--demo", "demo", "--litertjs", "none"], "none is not the folder"),
+        (["run", "--litertjs", "packages"], "give both"),
+        (["run", "--demo", "demo", "--format", "onnx"], "add --format tflite"),
+        (["run", "--demo", "used"], "used is in use"),
+        (["run", "--demo", "demo", "--litertjs", "none"], "none is not the folder"),
+        (["run", "--demo", "demo", "-o", "used"], "used is in use"),
+        (["run", "--demo", "export"], "which does not hold -o export. Received: export"),
+        (["run", "--demo", "a", "-o", "a/b"], "which does not hold -o a/b. Received: a"),
+        (["lanczos", "--demo", "demo"], "resizes pictures linearly, as the run must have"),
+        (["none", "--demo", "demo"], "none is not a run directory"),
     ],
 )
 def test_command_refuses_before_it_exports(options, words, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").write_text("")
-    result = invoke("run", "-o", "export", *options)
+    write_recipe(tmp_path / "run")
+    write_recipe(tmp_path / "lanczos", interpolation="lanczos")
+    result = invoke("-o", "export", *options)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert words in result.stderr

@@ -13,7 +13,9 @@ const model = element("model");
 
 let runtime; // {litert, description, threads}
 let network; // {compiled, input, output, classes}
-let shown; // {blob, maps, size}: a picture, the probabilities by class and the size of its overlay
+let running = Promise.resolve(); // the network's last run
+// {blob, maps, size, classes}: a picture, the probabilities by class and the size of its overlay
+let shown;
 let turn = 0; // which picture is the newest: what an older one still computes is dropped
 
 start().catch(failLoading);
@@ -44,6 +46,7 @@ async function load() {
   file.disabled = model.disabled = true;
   element("status").textContent = "Loading the network …";
   const bytes = new Uint8Array(await (await fetched(model.value)).arrayBuffer());
+  await running.catch(() => {}); // on the former model; whoever waits for it is told
   network?.compiled.delete();
   network = undefined;
   const compiled = await litert.loadAndCompile(bytes, { accelerator: "wasm" });
@@ -171,16 +174,24 @@ function between(index, to, from) {
 /** The weights of both pixels, of 11 bits. */
 const weights = (share) => [Math.round((1 - share) * 2048), Math.round(share * 2048)];
 
-async function run(pixels) {
+function run(pixels) {
+  running = compute(pixels);
+  return running;
+}
+
+async function compute(pixels) {
   const { compiled, input } = network;
   const begin = performance.now();
   const image = new runtime.litert.Tensor(pixels, [...input.shape]);
-  const [result] = await compiled.run([image]);
-  const output = await result.data();
-  const time = performance.now() - begin;
-  image.delete();
-  result.delete();
-  return { output, time };
+  try {
+    const [result] = await compiled.run([image]);
+    const output = await result.data();
+    const time = performance.now() - begin;
+    result.delete();
+    return { output, time };
+  } finally {
+    image.delete();
+  }
 }
 
 async function show(blob, values, width, height) {
@@ -209,7 +220,7 @@ async function show(blob, values, width, height) {
   const overlay = element("overlay");
   [overlay.width, overlay.height] = size;
   overlay.parentElement.style.setProperty("--ratio", width / height);
-  shown = { blob, maps, size };
+  shown = { blob, maps, size, classes };
   element("caption").textContent = `${blob.name}, ${width} × ${height} pixels`;
   element("controls").hidden = element("result").hidden = false;
   draw();
@@ -236,12 +247,12 @@ function enlarged(map, rows, columns, width, height) {
 
 /** Draw every class, filled translucently and outlined, at the threshold of the slider. */
 function draw() {
-  const { maps, size } = shown;
+  const { maps, size, classes } = shown;
   const [width, height] = size;
   const context = element("overlay").getContext("2d");
   context.clearRect(0, 0, width, height);
   const thickness = Math.max(1, Math.round(Math.max(width, height) / 400));
-  const shares = network.classes.map(({ color }, index) => {
+  const shares = classes.map(({ color }, index) => {
     const { mask, count } = maskOf(maps[index], color, width, height);
     context.globalAlpha = FILL;
     context.drawImage(mask, 0, 0);
@@ -249,7 +260,7 @@ function draw() {
     context.drawImage(outlineOf(mask, thickness), 0, 0);
     return count / (width * height);
   });
-  const items = network.classes.map(({ name, color }, index) => {
+  const items = classes.map(({ name, color }, index) => {
     const item = document.createElement("li");
     item.append(swatch(color), `${name}: ${percent(shares[index])} of the picture`);
     return item;
@@ -329,6 +340,8 @@ const sentence = (error) => String(error?.message ?? error).split("\n")[0];
 
 function failLoading(error) {
   model.disabled = false;
+  // What the former network found is not what the chosen one would.
+  element("controls").hidden = element("result").hidden = true;
   fail(`The network could not be loaded: ${sentence(error)}`);
 }
 
