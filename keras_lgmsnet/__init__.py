@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         optimizers,
         prediction,
         recipe,
+        redundancy,
         surface,
         training,
     )
@@ -63,6 +64,7 @@ __all__ = [
     "optimizers",
     "prediction",
     "recipe",
+    "redundancy",
     "surface",
     "training",
 ]

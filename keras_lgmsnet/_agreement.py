@@ -63,8 +63,3 @@ def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         **means,
         "iou_loss": means["network_iou"] - means["iou"],
     }
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits, in float64."""
-    return (1 + np.tanh(logits.astype("float64") / 2)) / 2

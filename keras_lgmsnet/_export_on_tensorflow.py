@@ -19,11 +19,11 @@ import numpy as np
 
 import keras_lgmsnet
 from keras_lgmsnet import _export_formats, _model_card
-from keras_lgmsnet._agreement import compare, sigmoid, summarize
+from keras_lgmsnet._agreement import compare, summarize
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.deployment import deploy
 from keras_lgmsnet.run_directory import read_json, write_csv, write_json, write_text
-from keras_lgmsnet.scoring import Run, read_images
+from keras_lgmsnet.scoring import Run, read_images, sigmoid
 
 MAX_IMAGES = 256
 NUM_CALIBRATION_IMAGES = 100
@@ -169,10 +169,10 @@ def _compare(
     for index in range(len(batches)):
         part = slice(index * BATCH_SIZE, (index + 1) * BATCH_SIZE)
         preprocessed, segmentation_masks = batches[index]
-        expected = sigmoid(run.network.predict_on_batch(preprocessed))
+        expected = sigmoid(run.network.predict_on_batch(preprocessed).astype("float64"))
         for name in files:
             outputs = predict[name](np.asarray(examples.images[part]))
-            probabilities = sigmoid(outputs) if output == "logits" else outputs
+            probabilities = sigmoid(outputs.astype("float64")) if output == "logits" else outputs
             rows[name] += compare(examples.ids[part], segmentation_masks, expected, probabilities)
     return rows
 

@@ -15,8 +15,9 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from keras_lgmsnet.export import PRECISIONS
+
 SIGNATURE = "serving_default"
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 # What LiteRT's GPU delegate takes, by its own check of compatibility (of one operator at a time;
 # the tensors may have four axes at most).
@@ -30,7 +31,7 @@ GPU_OPERATORS = frozenset(
     RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SELECT SELECT_V2 SIGN SIN SLICE SOFTMAX
     SPACE_TO_DEPTH SPLIT SPLIT_V SQRT SQUARE SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM TANH TILE
     TRANSPOSE TRANSPOSE_CONV
-    """.split()  # noqa: SIM905
+    """.split()  # noqa: SIM905 - a list of strings would take sixty lines
 )
 
 # In int8 these stay in float: the attention, and GELU, lose the fast kernels otherwise; the
@@ -54,7 +55,7 @@ def to_tflite(
     """Convert a model for one image (or volume) at a time, builtin operators only.
 
     Its signature `serving_default` leads from `image`, of the type of the model's input, to
-    `logits`, float32.
+    `output`, float32.
 
     Args:
         model: One input, one output, known sides; best what `deployment.deploy` returns.
@@ -62,7 +63,7 @@ def to_tflite(
             CPU expands to float32 when it loads them; `"dynamic"`, int8 weights by channel and
             activations quantized as they come; `"int8"`, both quantized beforehand, but for the
             attention's core, the norms and GELU, which stay float32.
-        representative_images: For `"int8"` only: preprocessed inputs that span what will be met,
+        representative_images: For `"int8"` only: inputs of the model that span what will be met,
             `(images, *sides, channels)`; a hundred do.
         output: What the signature calls the output.
 
@@ -257,6 +258,7 @@ def _without_names(content: bytes) -> bytes:
 class _AlignedBuilder(flatbuffers.Builder):
     """Aligns the weights to 16 bytes, as the schema demands and its Python code forgets."""
 
+    # The names are the library's, which calls this.
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802, N803
         if elemSize == 1:
             alignment = 16

@@ -28,7 +28,7 @@ from keras_lgmsnet.run_directory import (
     write_csv,
     write_json,
 )
-from keras_lgmsnet.scoring import THRESHOLD, load_network
+from keras_lgmsnet.scoring import THRESHOLD, load_network, sigmoid
 
 TILES_PER_STEP = 4
 
@@ -199,7 +199,7 @@ class _Network:
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
         logits = self.network.predict_on_batch(preprocess(images, self.data.preprocessing))
-        return (1 + np.tanh(np.asarray(logits) / 2)) / 2  # the sigmoid, without overflow
+        return sigmoid(np.asarray(logits))
 
 
 def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -43,6 +43,11 @@ def load_network(run_directory: Path) -> keras.Model:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, in their own type and without overflow."""
+    return (1 + np.tanh(logits / 2)) / 2
+
+
 @dataclass(frozen=True)
 class Run:
     """What scoring needs of a run directory.

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_lgmsnet import LGMSNet2D, LGMSNet3D
-from keras_lgmsnet._litert import PRECISIONS, to_tflite
+from keras_lgmsnet._litert import to_tflite
 from keras_lgmsnet.deployment import deploy
+from keras_lgmsnet.export import PRECISIONS
 from tests.runs import scatter
 
 

@@ -19,14 +19,14 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tfds_builders
 from keras_lgmsnet import LGMSNet2D, _export_on_tensorflow, export
-from keras_lgmsnet._agreement import compare, sigmoid, summarize
+from keras_lgmsnet._agreement import compare, summarize
 from keras_lgmsnet._export_formats import with_preprocessing
 from keras_lgmsnet._model_card import describe_input, describe_training_data
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.recipe import Data, Model, Recipe
 from keras_lgmsnet.run_directory import write_json
-from keras_lgmsnet.scoring import Run
+from keras_lgmsnet.scoring import Run, sigmoid
 from tests.runs import scatter
 
 SIDES = (32, 64)

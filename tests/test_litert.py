@@ -11,7 +11,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_lgmsnet._litert import GPU_OPERATORS, PRECISIONS, inspect_tflite, to_tflite
+from keras_lgmsnet._litert import GPU_OPERATORS, inspect_tflite, to_tflite
+from keras_lgmsnet.export import PRECISIONS
+from keras_lgmsnet.scoring import sigmoid
 
 # Whatever the backend of the tests, the conversion runs on TensorFlow.
 pytestmark = pytest.mark.no_backend
@@ -33,10 +35,6 @@ def logits_of(content: bytes, images: np.ndarray) -> np.ndarray:
     # This interpreter knows builtin operators only.
     serve = Interpreter(model_content=content).get_signature_runner("serving_default")
     return np.concatenate([serve(image=image[None])["logits"] for image in images])
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logits))
 
 
 @pytest.mark.parametrize(

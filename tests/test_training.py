@@ -40,6 +40,14 @@ def changed(section: str, **fields) -> Recipe:
     )
 
 
+def train_one_epoch(recipe: Recipe, run: Path, monkeypatch) -> None:
+    """Train until the second epoch is interrupted."""
+    with monkeypatch.context() as context:
+        interrupt(context, epoch=2)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, run)
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
@@ -141,10 +149,7 @@ def test_resumed_run_equals_the_uninterrupted(
     uninterrupted: Path, tmp_path: Path, monkeypatch
 ) -> None:
     run = tmp_path / "run"
-    with monkeypatch.context() as context:
-        interrupt(context, epoch=2)
-        with pytest.raises(KeyboardInterrupt):
-            train(RECIPE, run)
+    train_one_epoch(RECIPE, run, monkeypatch)
     assert not (run / "metrics.json").exists()
     assert train(RECIPE, run, resume=True) == run
     assert_same_run(run, uninterrupted)
@@ -276,10 +281,7 @@ def test_finished_run_is_resumed_in_place(uninterrupted: Path) -> None:
 def test_mixed_precision(tmp_path: Path, monkeypatch) -> None:
     recipe = changed("training", precision="mixed_float16")
     expected = train(recipe, tmp_path / "uninterrupted")
-    with monkeypatch.context() as context:
-        interrupt(context, epoch=2)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, tmp_path / "run")
+    train_one_epoch(recipe, tmp_path / "run", monkeypatch)
     train(recipe, tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", expected)
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
@@ -289,10 +291,7 @@ def test_mixed_precision(tmp_path: Path, monkeypatch) -> None:
 def test_layers_of_keras_cv_resume_exactly(tmp_path: Path, monkeypatch) -> None:
     recipe = changed("data", augmentation={"RandomRotation": {"factor": 0.1}, "RandomFlip": {}})
     expected = train(recipe, tmp_path / "uninterrupted")
-    with monkeypatch.context() as context:
-        interrupt(context, epoch=2)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, tmp_path / "run")
+    train_one_epoch(recipe, tmp_path / "run", monkeypatch)
     train(recipe, tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", expected)
 
@@ -308,10 +307,7 @@ def test_a_run_in_use_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_train_in_one_directory(tmp_path: Path, monkeypatch) -> None:
     run = tmp_path / "run"
-    with monkeypatch.context() as context:
-        interrupt(context, epoch=2)
-        with pytest.raises(KeyboardInterrupt):
-            train(RECIPE, run)
+    train_one_epoch(RECIPE, run, monkeypatch)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     with (
         run_directory_module.lock(run),  # as the other process has it
@@ -430,10 +426,7 @@ def test_a_run_begun_while_the_data_were_read_is_not_joined(begun: Path) -> None
 
 def test_infinite_loss_stops_and_keeps_the_last_epoch(tmp_path: Path, monkeypatch) -> None:
     run = tmp_path / "run"
-    with monkeypatch.context() as context:
-        interrupt(context, epoch=2)
-        with pytest.raises(KeyboardInterrupt):
-            train(RECIPE, run)
+    train_one_epoch(RECIPE, run, monkeypatch)
     kept = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
 
     def not_a_number(y_true, y_pred):
