@@ -69,7 +69,9 @@ FILES = {
 MAX_BYTES = 2**25  # of an archive or a file; the largest has 12 million
 REGISTRY = "https://registry.npmjs.org"
 TIMEOUT = 60  # seconds without an answer
-PAGE = ("index.html", "demo.css", "demo.js")
+# What is copied from demo_page/. npm's packages name their licence, Apache-2.0, but do not hold its
+# text, which must go with them.
+PAGE = ("index.html", "demo.css", "demo.js", "litertjs/LICENSE.txt")
 PORT = 8000
 
 
@@ -82,7 +84,7 @@ def write_demo(
     """Write a page that segments pictures in the browser with the TFLite models of an export.
 
     The directory appears whole or not at all, and needs no other: it holds the page, copies of
-    `export.json` and of every TFLite model, and LiteRT.js, which runs them. It is to be opened over
+    `export.json` and of every TFLite model, and LiteRT.js, which runs them, with its licence. It is to be opened over
     HTTP, see `serve`; any other web server will do, too, on one thread unless it sends the headers
     that `serve` sends.
 

@@ -111,8 +111,8 @@ def test_demo_holds_all_it_needs(tmp_path) -> None:
 
 
 def test_page_is_self_contained() -> None:
-    for text in PAGE.values():
-        assert not re.search(r"https?:|//\w+\.\w", text)
+    for name in ("index.html", "demo.css", "demo.js"):
+        assert not re.search(r"https?:|//\w+\.\w", PAGE[name])
     html = PAGE["index.html"]
     assert "For research. This is not a medical device." in html
     references = re.findall(r'(?:src|href)="([^"]+)"', html)
@@ -122,6 +122,13 @@ def test_page_is_self_contained() -> None:
     assert directives["default-src"] == "'none'"
     assert directives["connect-src"] == "'self'"
     assert not re.search(r"unsafe-inline|'unsafe-eval'|\*|http", policy)
+
+
+def test_litertjs_comes_with_its_licence() -> None:
+    # This project's own, too.
+    licence = (Path(__file__).parents[1] / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0" in licence
+    assert PAGE["litertjs/LICENSE.txt"] == licence
 
 
 def test_import_map_is_allowed_and_leads_to_the_files() -> None:
