@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import BinaryIO
 
 from keras_lgmsnet.run_directory import atomic_directory, read_json, require_unused
 
@@ -73,6 +74,22 @@ TIMEOUT = 60  # seconds without an answer
 # text, which must go with them.
 PAGE = ("index.html", "demo.css", "demo.js", "litertjs/LICENSE.txt")
 PORT = 8000
+# A page elsewhere whose name is made to lead to this machine would send that name as the host.
+HOSTS = ("127.0.0.1", "localhost")
+HEADERS = {
+    # That of index.html, which other servers send, too, and no frames; here it binds workers, too.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' "
+        "'sha256-+LVR/kE831AaGwRMbwr7b6Ke7hoEPT32HsoQfIvgUv4='; style-src 'self'; "
+        "connect-src 'self'; worker-src 'self'; img-src 'self' blob: data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    # These two isolate the page from all others, to which browsers allow threads.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
 
 
 def write_demo(
@@ -178,8 +195,8 @@ def read_litertjs(folder: str | Path | None = None) -> dict[str, bytes]:
 def serve(demo_directory: str | Path, port: int = PORT) -> http.server.ThreadingHTTPServer:
     """Return a server of a demo directory, to be reached from this machine only.
 
-    With it the page runs on several threads, which browsers allow to pages that isolate themselves
-    from all others, by two headers.
+    It answers to the names `HOSTS` only, lists no folder, and sends `HEADERS`, with which the page
+    runs on several threads.
 
     Args:
         demo_directory: What `write_demo` wrote.
@@ -214,11 +231,19 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         ".wasm": "application/wasm",
     }
 
+    def send_head(self) -> BinaryIO | None:
+        host, _, _ = self.headers.get("Host", "").partition(":")
+        if host.lower() not in HOSTS:
+            self.send_error(http.HTTPStatus.MISDIRECTED_REQUEST)
+            return None
+        return super().send_head()
+
+    def list_directory(self, path: str) -> None:
+        self.send_error(http.HTTPStatus.NOT_FOUND)
+
     def end_headers(self) -> None:
-        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cache-Control", "no-cache")
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
         super().end_headers()
 
     def log_message(self, *_: object) -> None:

@@ -122,6 +122,7 @@ def test_page_is_self_contained() -> None:
     assert directives["default-src"] == "'none'"
     assert directives["connect-src"] == "'self'"
     assert not re.search(r"unsafe-inline|'unsafe-eval'|\*|http", policy)
+    assert demo.HEADERS["Content-Security-Policy"] == f"{policy}; frame-ancestors 'none'"
 
 
 def test_litertjs_comes_with_its_licence() -> None:
@@ -304,20 +305,28 @@ def test_server_isolates_the_page_and_answers_this_machine_only(tmp_path) -> Non
     with demo.serve(tmp_path / "demo", port=0) as server:
         assert server.server_address[0] == "127.0.0.1"
         threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def get(path: str, host: str) -> http.client.HTTPResponse:
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+            connection.request("GET", path, headers={"Host": host})
+            response = connection.getresponse()
+            response.read()
+            connection.close()
+            return response
+
         for path, media_type in {
             "/": "text/html",
             "/demo.js": "text/javascript",
             "/litertjs/core/wasm/litert_wasm_internal.wasm": "application/wasm",
         }.items():
-            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
-            connection.request("GET", path)
-            response = connection.getresponse()
-            response.read()
-            connection.close()
+            response = get(path, "127.0.0.1:1")  # the port of a phone's end of a tunnel
             assert response.status == 200
             assert response.headers["Content-Type"].startswith(media_type)
-            assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
-            assert response.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+            assert demo.HEADERS.items() <= dict(response.headers).items()
+        assert get("/", "LOCALHOST").status == 200
+        for host in ("rebound.example:8000", "127.0.0.1.example", "localhost.example", ""):
+            assert get("/", host).status == 421
+        assert get("/litertjs/", "localhost").status == 404
         with pytest.raises(OSError, match=rf"Port {server.server_port} cannot be listened on"):
             demo.serve(tmp_path / "demo", port=server.server_port)
         server.shutdown()
