@@ -282,11 +282,16 @@ def _read_export(directory: Path) -> list[str]:
 def _fetch(package: str) -> bytes:
     """Return a package's archive, as pinned."""
     registry = (os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY).rstrip("/")
-    if not registry.startswith(("https://", "http://")):
+    # Nowhere is the address itself told: it may hold a secret even so, in its path.
+    parts = re.fullmatch(r"https?://([\w.:\[\]-]+)(/[\w.:~%+/-]*)?", registry, re.ASCII)
+    if parts is None:
         raise ValueError(
-            "NPM_CONFIG_REGISTRY must be the address of a registry, such as "
-            f"{REGISTRY}. Received: {registry}"
+            f"NPM_CONFIG_REGISTRY must be the address of a registry, such as {REGISTRY}, without "
+            "user, password or query; for a registry that asks for those, run "
+            f"`{INSTALL}` and pass its folder node_modules/@litertjs by --litertjs. "
+            "Received: another, not told here, since it may hold a secret"
         )
+    archive_name = f"@litertjs/{package} {VERSION} of {parts[1]}"
     address = f"{registry}/@litertjs/{package}/-/{package}-{VERSION}.tgz"
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as response:
@@ -294,14 +299,14 @@ def _fetch(package: str) -> bytes:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ConnectionError(
-            f"LiteRT.js, which the demo needs, could not be fetched from {address}: {reason}. "
+            f"{archive_name}, which the demo needs, could not be fetched: {reason}. "
             f"Elsewhere, run `{INSTALL}` and pass its folder "
             "node_modules/@litertjs by --litertjs."
         ) from error
     if _integrity(archive) != ARCHIVES[package]:
         raise ValueError(
-            f"{address} is not LiteRT.js {VERSION}: its integrity is {_integrity(archive)} instead "
-            f"of {ARCHIVES[package]}."
+            f"{archive_name} is not the published one: its integrity is {_integrity(archive)} "
+            f"instead of {ARCHIVES[package]}."
         )
     return archive
 
