@@ -126,7 +126,7 @@ def _describe(run: Run, network: keras.Model, activation: str) -> dict[str, Any]
     environment = read_json(run.directory, "recipe.json", "backend", "versions")
     training_data = _model_card.describe_training_data(run.recipe.data.source)
     return {
-        "notice": _model_card.NOTICE,
+        "notice": keras_lgmsnet.NOTICE,
         "classes": training_data.pop("classes"),
         "input": _model_card.describe_input(run.recipe.data),
         "output": _model_card.describe_output(network.output_shape, activation),

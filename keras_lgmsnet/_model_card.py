@@ -13,7 +13,6 @@ from keras_lgmsnet.export import PROMISES
 from keras_lgmsnet.recipe import Data
 from keras_lgmsnet.tables import markdown_table
 
-NOTICE = "For research use only. Not a medical device."
 _OUTPUT_RULES = {
     "none": "A pixel belongs to a class where its logit is above 0; `1 / (1 + exp(-logit))` is the "
     "probability.",

@@ -101,9 +101,9 @@ def write_demo(
     """Write a page that segments pictures in the browser with the TFLite models of an export.
 
     The directory appears whole or not at all, and needs no other: it holds the page, copies of
-    `export.json` and of every TFLite model, and LiteRT.js, which runs them, with its licence. It is to be opened over
-    HTTP, see `serve`; any other web server will do, too, on one thread unless it sends the headers
-    that `serve` sends.
+    `export.json` and of every TFLite model, and LiteRT.js, which runs them, with its licence. It is
+    to be opened over HTTP, see `serve`; any other web server will do, too, on one thread unless it
+    sends the headers that `serve` sends.
 
     Args:
         export_directory: What `lgms-export` wrote, with a TFLite model for 2D images.

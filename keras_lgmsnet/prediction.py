@@ -252,7 +252,7 @@ def _describe(path: Path, run_directory: Path, data: Data, overlap: float | None
     write_json(
         path,
         {
-            "notice": "For research use only. Not a medical device.",
+            "notice": keras_lgmsnet.NOTICE,
             "run_directory": printable(run_directory.absolute()),
             "method": {"resized_to": data.image_size} if overlap is None else tiling,
             "threshold": THRESHOLD,

@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from keras_lgmsnet import NOTICE
+
 TRUTH_COLOR = "#00e5ff"
 PREDICTION_COLOR = "#ffb300"
 
@@ -60,6 +62,7 @@ def render_report(
     template = resources.files("keras_lgmsnet").joinpath("report.html.jinja").read_text("utf-8")
     return environment_.from_string(template).render(
         title=title,
+        notice=NOTICE,
         metrics=metrics,
         curves=_curves(history, metrics["best_epoch"]),
         distribution=_distribution(ious, metrics["subset"]),

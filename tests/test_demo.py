@@ -16,7 +16,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
-from keras_lgmsnet import cli, demo
+from keras_lgmsnet import NOTICE, cli, demo
 from keras_lgmsnet.recipe import Data, Recipe
 from keras_lgmsnet.run_directory import write_json
 from tests.demos import write_export
@@ -114,7 +114,7 @@ def test_page_is_self_contained() -> None:
     for name in ("index.html", "demo.css", "demo.js"):
         assert not re.search(r"https?:|//\w+\.\w", PAGE[name])
     html = PAGE["index.html"]
-    assert "For research. This is not a medical device." in html
+    assert NOTICE in html
     references = re.findall(r'(?:src|href)="([^"]+)"', html)
     assert set(references) == {"demo.css", "demo.js", "data:,"}
     (policy,) = re.findall(r'Security-Policy" content="([^"]+)"', html)
