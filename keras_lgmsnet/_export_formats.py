@@ -149,7 +149,12 @@ def _gelu_by_erf(context: Any, erfc: Any, name: str, arguments: list[Any]) -> No
     ONNX has no `Erfc`, and the latter form ONNX Runtime computes in one go.
     """
     (product,) = erfc.inputs
-    negation, _ = product.inputs
+    negation = product.inputs[0] if product.inputs else product
+    if (product.type, negation.type) != ("Mul", "Neg"):
+        raise ValueError(
+            "Erfc becomes ONNX where it is that of TensorFlow's GELU, of a product with a negation "
+            f"first. Received: {name}, of {product.type} of {negation.type}"
+        )
     like = {
         "dtypes": [context.get_dtype(erfc.output[0])],
         "shapes": [context.get_shape(erfc.output[0])],

@@ -8,6 +8,7 @@ import resource
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,7 +21,7 @@ from ai_edge_litert.interpreter import Interpreter
 import tfds_builders
 from keras_lgmsnet import LGMSNet2D, _export_on_tensorflow, export
 from keras_lgmsnet._agreement import compare, summarize
-from keras_lgmsnet._export_formats import with_preprocessing
+from keras_lgmsnet._export_formats import _gelu_by_erf, with_preprocessing
 from keras_lgmsnet._model_card import describe_input, describe_training_data
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import preprocess
@@ -238,6 +239,18 @@ def test_model_card_tells_what_a_user_must_know(output_directory, published) -> 
 
 
 @pytest.mark.no_backend
+def test_model_card_promises_what_the_gate_asks_for(output_directory) -> None:
+    card = (output_directory / "model_card.md").read_text()
+    _, _, section = card.partition("## Agreement")
+    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("|")]
+    promised = {file.strip(): promise.strip() for file, *_, promise in rows[2:]}
+    files = read(output_directory)["files"]
+    assert promised == {
+        name: export.PROMISES[file["precision"]].words for name, file in files.items()
+    }
+
+
+@pytest.mark.no_backend
 def test_saved_model_holds_the_deploy_form_only(output_directory, network) -> None:
     reader = tf.train.load_checkpoint(str(output_directory / "saved_model/variables/variables"))
     shapes = reader.get_variable_to_shape_map().values()
@@ -366,6 +379,13 @@ def test_errors_become_one_sentence() -> None:
     assert sentence(OSError(28, "No space", "a/b")) == "No space: a/b"
     assert sentence(ValueError("one\ntwo")) == "one two"
     assert sentence(RuntimeError("one\ntwo")) == "RuntimeError: one"
+
+
+@pytest.mark.no_backend
+def test_an_erfc_of_another_kind_is_refused() -> None:
+    placeholder = SimpleNamespace(type="Placeholder", inputs=[])
+    with pytest.raises(ValueError, match=r"TensorFlow's GELU.* Received: erfc, of Placeholder"):
+        _gelu_by_erf(None, SimpleNamespace(inputs=[placeholder]), "erfc", [])
 
 
 @pytest.mark.no_backend
