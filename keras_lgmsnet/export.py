@@ -42,11 +42,14 @@ class Promise:
         measure: The value of a file's "agreement" that is held to it.
         limit: The largest that is allowed.
         words: The same for a reader.
+        least_iou: Mean IoU that the network itself must reach: one that finds nothing has nothing
+            to lose, and the promise would mean nothing.
     """
 
     measure: str
     limit: float
     words: str
+    least_iou: float = 0.0
 
     def is_kept(self, agreement: dict[str, Any]) -> bool:
         """Say whether an agreement is within the limit, and free of infinities and NaN."""
@@ -54,7 +57,7 @@ class Promise:
         return all(map(math.isfinite, measured)) and measured[0] <= self.limit
 
 
-_IOU_LOSS = Promise("iou_loss", 0.01, "≤ 1.0 point of mean IoU lost")
+_IOU_LOSS = Promise("iou_loss", 0.01, "≤ 1.0 point of mean IoU lost", least_iou=0.1)
 PROMISES = {
     "float32": Promise("max_probability_difference", 1e-4, "every probability within 1e-4"),
     "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the pixels changed"),
@@ -100,8 +103,7 @@ def export(
         formats: One or more of `FORMATS`.
         precisions: One or more of `"float32"`; `"float16"` (weights of half the size); `"dynamic"`
             (8-bit weights); `"int8"` (8-bit weights and, but for attention, norms and GELU,
-            arithmetic, calibrated on 100 images that the run was trained on, from a fixed seed; not
-            of a run with the "published" preprocessing).
+            arithmetic, calibrated on 100 images that the run was trained on, from a fixed seed).
             Each format is written in those of them that it has: TFLite has all, the others
             float32.
         activation: `"none"` for logits, or `"sigmoid"` for the probability of each class.
@@ -135,13 +137,7 @@ def export(
             f"classes may overlap. Received: {activation=}"
         )
     _require_installed()
-    preprocessing = read_recipe(run_directory).data.preprocessing
-    if preprocessing == "published" and ("tflite", "int8") in files:
-        raise ValueError(
-            "int8 is not written of a run with data.preprocessing=published: LiteRT's 8-bit "
-            "kernels break on values as small as it makes them; choose another precision. "
-            f"Received: precisions={list(precisions)}"
-        )
+    read_recipe(run_directory)
     require_network(run_directory)
     require_unused(output_directory)
 
@@ -233,6 +229,13 @@ def _write_in_child(**arguments: Any) -> None:
 def _require_agreement(exported: dict[str, Any]) -> None:
     for path, file in exported["files"].items():
         promise, agreement = PROMISES[file["precision"]], file["agreement"]
+        if agreement["network_iou"] < promise.least_iou:
+            raise ValueError(
+                f"{file['precision']} is promised to lose little IoU, of which the Keras network "
+                f"itself must have {promise.least_iou} at least: train it further, or choose "
+                f"float32 or float16. Received: IoU {agreement['network_iou']:.3g} over "
+                f"{agreement['images']} images"
+            )
         if not promise.is_kept(agreement):
             raise ValueError(
                 f"{path} does not agree with the Keras network as promised, {promise.words}, so "
