@@ -93,6 +93,10 @@ class DivisibleBatches(keras.utils.PyDataset):
                 f"Received: {self.num_images} images, training.num_devices={num_devices}"
             )
 
+    def set_epoch(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Choose the epoch, counted from 0, of the batches that are served."""
+        self.batches.set_epoch(epoch, logs)
+
     def __len__(self) -> int:
         if self.batches.shuffle:
             divisible = self.num_images - self.num_images % self.num_devices
