@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 TRUTH_COLOR = "#00e5ff"
 PREDICTION_COLOR = "#ffb300"
+_CURVES = {"loss": "Loss", "iou": "IoU", "f1": "F1", "learning_rate": "Learning rate"}
 
 
 def render_report(
@@ -61,7 +62,7 @@ def render_report(
     return environment_.from_string(template).render(
         title=title,
         metrics=metrics,
-        curves=_curves(history, metrics["best_epoch"]),
+        curves=draw_curves(history, metrics["best_epoch"], _CURVES),
         distribution=_distribution(ious, metrics["subset"]),
         groups={name: [case(index) for index in indices] for name, indices in groups.items()},
         num_hidden=int(np.count_nonzero(~outlined)),
@@ -117,6 +118,37 @@ def style_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def draw_curves(
+    history: Sequence[dict[str, float | None]], best_epoch: int, titles: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Return a diagram by epoch of each score, with "image", a data URI, and "alt", its text.
+
+    Args:
+        history: One mapping an epoch, of the scores and, preceded by `val_`, of their counterparts
+            on the validation's part. `None` is a score that was skipped, and not drawn.
+        best_epoch: The epoch to mark, counted from 1.
+        titles: What to call each score that is drawn, by its name in the history.
+    """
+    curves = []
+    for name, title in titles.items():
+        figure, axes = _figure(title, xlabel="epoch")
+        for key, label, color in (
+            (name, "training", "#8a94a6"),
+            (f"val_{name}", "validation", "#1262b3"),
+        ):
+            epochs = [n for n, row in enumerate(history, start=1) if row.get(key) is not None]
+            if epochs:
+                values = [history[epoch - 1][key] for epoch in epochs]
+                marker = "." if len(epochs) < 60 else None
+                axes.plot(epochs, values, label=label, color=color, marker=marker)
+                last = f"{title} by epoch, ending at {values[-1]:.4g} after epoch {epochs[-1]}."
+        axes.axvline(best_epoch, color="#c2410c", linestyle=":", label="best epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+        curves.append({"image": _svg(figure), "alt": last})
+    return curves
+
+
 def _best_median_worst(ious: np.ndarray, candidates: np.ndarray) -> dict[str, list[int]]:
     """Return up to three candidates each, best first, without repeating one where possible."""
     order = candidates[np.argsort(-ious[candidates], kind="stable")].tolist()
@@ -135,38 +167,6 @@ def _overlay(image: np.ndarray, segmentation_mask: np.ndarray, prediction: np.nd
     bgr = cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])
     return _data_uri("image/jpeg", jpeg.tobytes())
-
-
-def _curves(history: Sequence[dict[str, float]], best_epoch: int) -> list[dict[str, str]]:
-    """Return one figure for loss, IoU, F1 and learning rate each."""
-    epochs = range(1, len(history) + 1)
-    marker = "." if len(history) < 60 else None
-    curves = []
-    for name, title in (
-        ("loss", "Loss"),
-        ("iou", "IoU"),
-        ("f1", "F1"),
-        ("learning_rate", "Learning rate"),
-    ):
-        figure, axes = _figure(title, xlabel="epoch")
-        for key, label, color in (
-            (name, "training", "#8a94a6"),
-            (f"val_{name}", "validation", "#1262b3"),
-        ):
-            if key in history[0]:
-                values = [row[key] for row in history]
-                axes.plot(epochs, values, label=label, color=color, marker=marker)
-        axes.axvline(best_epoch, color="#c2410c", linestyle=":", label="best epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False)
-        last = history[-1].get(f"val_{name}", history[-1][name])
-        curves.append(
-            {
-                "image": _svg(figure),
-                "alt": f"{title} by epoch, ending at {last:.4g} after epoch {len(history)}.",
-            }
-        )
-    return curves
 
 
 def _distribution(ious: np.ndarray, subset: str) -> dict[str, str]:

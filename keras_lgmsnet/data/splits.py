@@ -63,14 +63,18 @@ def split_ids(
     for id_ in ids:
         members.setdefault(id_ if groups is None else groups[id_], []).append(id_)
 
-    unknown = sorted(set(validation_ids) - set(ids))
-    if unknown:
+    if unknown := sorted(set(validation_ids) - set(ids)):
         raise ValueError(
-            f"The ids to validate on must be among the {len(ids)} of the dataset, such as "
-            f"{ids[0]!r}. Received: {unknown[0]!r}"
+            f"The ids to validate on must be among the dataset's, {', '.join(ids[:3])}, …. "
+            f"Received: {unknown[0]!r}"
         )
     validation = sorted({id_ if groups is None else groups[id_] for id_ in validation_ids})
-    remaining, parts = [group for group in sorted(members) if group not in validation], {}
+    remaining, parts = sorted(members.keys() - validation), {}
+    if validation and not remaining:
+        raise ValueError(
+            "Some ids must be left to train on. "
+            f"Received: {len(ids)} ids, {len(validation_ids)} to validate on"
+        )
     if test_fraction:
         remaining, parts["test"] = _split(remaining, test_fraction, seed, "test_fraction")
     if validation:
