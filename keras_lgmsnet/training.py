@@ -109,7 +109,8 @@ def train_splits(
         `directory`.
 
     Raises:
-        ValueError: If there are fewer than two seeds, or one twice; or as `train` raises.
+        ValueError: If there are fewer than two seeds, or one twice; if the recipe leaves nothing
+            to chance; or as `train` raises.
         OSError: As `train` raises.
 
     Example:
@@ -121,6 +122,12 @@ def train_splits(
     if len(seeds) < 2 or len(set(seeds)) < len(seeds):
         raise ValueError(
             f"A mean over splits needs two seeds or more, each once. Received: {tuple(seeds)}"
+        )
+    if recipe.data.validation_ids and not recipe.data.test_fraction:
+        raise ValueError(
+            "Random splits need ids to choose from: set data.validation_ids to none of them, (), "
+            "or data.test_fraction above 0. "
+            f"Received: data.validation_ids={recipe.data.validation_ids}"
         )
     if not resume:
         require_unused(directory, may_resume=True)

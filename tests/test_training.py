@@ -232,6 +232,12 @@ def test_seeds_that_give_no_deviation_are_refused(seeds, tmp_path: Path) -> None
         training.train_splits(RECIPE, tmp_path / "runs", seeds)
 
 
+def test_splits_that_leave_nothing_to_chance_are_refused(tmp_path: Path) -> None:
+    recipe = changed("data", validation_ids=["0"])
+    with pytest.raises(ValueError, match=r"ids to choose from.*data.validation_ids=\('0',\)"):
+        training.train_splits(recipe, tmp_path / "runs", (41, 64))
+
+
 def test_test_images_are_neither_trained_nor_validated_on(tmp_path: Path) -> None:
     run = train(
         changed("data", test_fraction=0.2, num_folds=2, fold=1, augmentation="kvasir"),
