@@ -14,7 +14,6 @@ from keras_lgmsnet.data.augmentation import AUGMENTATIONS
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.data.keras_cv_augmentation import KerasCVAugmentation
 from keras_lgmsnet.data.sources import read_examples
-from keras_lgmsnet.distribution import DivisibleBatches
 from keras_lgmsnet.fingerprint import Fingerprint
 from keras_lgmsnet.losses import BCEDiceLoss
 from keras_lgmsnet.metrics import ImageF1, ImageIoU
@@ -133,11 +132,6 @@ class ImageTask(Task):
             self.recipe.training.batch_size,
             preprocessing=self.recipe.data.preprocessing,
         )
-
-    def _share(self, batches: ImageBatches) -> ImageBatches | DivisibleBatches:
-        """Return the batches as the devices are served them."""
-        num_devices = self.recipe.training.num_devices
-        return batches if num_devices == 1 else DivisibleBatches(batches, num_devices)
 
 
 def _build_augmentation(recipe: Recipe) -> Callable[..., Any] | None:

@@ -7,7 +7,9 @@ from typing import ClassVar
 
 import keras
 
+from keras_lgmsnet.data.batches import Batches
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
+from keras_lgmsnet.distribution import DivisibleBatches
 from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.run_directory import read_json
 
@@ -38,8 +40,8 @@ class Task(ABC):
     splits: dict[str, list[str]]
     model: keras.Model
     float32_network: keras.Model
-    batches: keras.utils.PyDataset
-    validation_data: keras.utils.PyDataset | None = None
+    batches: Batches | DivisibleBatches
+    validation_data: Batches | DivisibleBatches | None = None
 
     @property
     def title(self) -> str:
@@ -85,6 +87,11 @@ class Task(ABC):
         )
         require_separate_groups(splits, group_of)
         return splits
+
+    def _share(self, batches: Batches) -> Batches | DivisibleBatches:
+        """Return the batches as the recipe's devices are served them."""
+        num_devices = self.recipe.training.num_devices
+        return batches if num_devices == 1 else DivisibleBatches(batches, num_devices)
 
     @staticmethod
     def _environment(run_directory: Path) -> dict[str, str]:

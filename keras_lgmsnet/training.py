@@ -23,6 +23,7 @@ from tensorboardX.summary import scalar
 import keras_lgmsnet
 from keras_lgmsnet._image_task import ImageTask
 from keras_lgmsnet._task import Task
+from keras_lgmsnet._volume_task import VolumeTask
 from keras_lgmsnet.distribution import data_parallel
 from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.run_directory import (
@@ -71,7 +72,7 @@ def train(
     _require_usable(run_directory, recipe, resume)
     scope = data_parallel(recipe.training.num_devices)
     _make_deterministic(recipe.training.seed)
-    task = ImageTask(recipe, scope, manual_dir, data_dir)
+    task = (ImageTask if recipe.rank == 2 else VolumeTask)(recipe, scope, manual_dir, data_dir)
 
     run_directory.mkdir(parents=True, exist_ok=True)
     with lock(run_directory):
