@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_lgmsnet.significance import mean_interval
 from keras_lgmsnet.surface import require_tolerance, surface_distances
+from keras_lgmsnet.tables import score_cell
 
 # What tables call the scores. All but those in mm and ml are shares, printed in percent.
 SCORES = {
@@ -183,6 +184,29 @@ def summarize(cases: Sequence[Mapping[str, Scores]], groups: Sequence[str]) -> d
     return {"regions": regions, "mean": means}
 
 
+def tabulate(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table of a summary: one region a row, last their mean.
+
+    Args:
+        summary: What `summarize` returned.
+    """
+    header = ["", *SCORES.values(), "Missed", "False alarms"]
+    rows = [
+        [
+            region,
+            *(score_cell(label, **of_region["scores"][name]) for name, label in SCORES.items()),
+            _count_cell(of_region["missed"], of_region["present"]),
+            _count_cell(of_region["false_alarms"], of_region["absent"]),
+        ]
+        for region, of_region in summary["regions"].items()
+    ]
+    no_mean = {"mean": None}
+    means = [
+        score_cell(label, **summary["mean"].get(name, no_mean)) for name, label in SCORES.items()
+    ]
+    return header, [*rows, ["Mean", *means, "", ""]]
+
+
 def _summarize(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
     """Return the mean over regions of the means over cases, which are rows, where not NaN."""
     occurring = values[:, ~np.isnan(values).all(0)]
@@ -192,3 +216,7 @@ def _summarize(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
         "mean": float(np.nanmean(occurring, axis=0).mean()),
         "interval": mean_interval(occurring, groups),
     }
+
+
+def _count_cell(count: int, of: int) -> str:
+    return f"{count} of {of}" if of else "–"
