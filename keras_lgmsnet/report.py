@@ -151,12 +151,13 @@ def make_figure(title: str, xlabel: str, height: float = 3.0) -> tuple[Figure, A
     return figure, axes
 
 
-def draw_curves(history: Sequence[dict[str, float]], best_epoch: int) -> list[dict[str, str]]:
+def draw_curves(
+    history: Sequence[dict[str, float | None]], best_epoch: int
+) -> list[dict[str, str]]:
     """Return a figure for every quantity of a history, training and validation in one.
 
     Args:
-        history: One mapping an epoch, whose `val_` quantities may be absent from the epochs that
-            did not end in a validation.
+        history: One mapping an epoch; `None` is what was not measured in an epoch.
         best_epoch: The epoch to mark, counted from 1.
 
     Returns:
@@ -170,7 +171,11 @@ def draw_curves(history: Sequence[dict[str, float]], best_epoch: int) -> list[di
             (name, "training", "#8a94a6"),
             (f"val_{name}", "validation", "#1262b3"),
         ):
-            points = [(epoch, row[key]) for epoch, row in enumerate(history, 1) if key in row]
+            points = [
+                (epoch, row[key])
+                for epoch, row in enumerate(history, start=1)
+                if row.get(key) is not None
+            ]
             if points:
                 marker = "." if len(points) < 60 else None
                 axes.plot(*zip(*points, strict=True), label=label, color=color, marker=marker)

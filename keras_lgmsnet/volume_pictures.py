@@ -223,13 +223,17 @@ def _write_letters(picture: np.ndarray, letters: str) -> None:
     """Write what is left, right, top and bottom at the edges of a picture."""
     height, width = picture.shape[:2]
     left, right, top, bottom = letters
-    _write(picture, left, (6, height // 2 + 6))
-    _write(picture, right, (width - 18, height // 2 + 6))
-    _write(picture, top, (width // 2 - 6, 20))
-    _write(picture, bottom, (width // 2 - 6, height - 8))
+    letter = 18 * width // _SIDE  # pixels
+    for text, x, y in (
+        (left, letter // 3, (height + letter) // 2),
+        (right, width - letter, (height + letter) // 2),
+        (top, (width - letter) // 2, letter + letter // 8),
+        (bottom, (width - letter) // 2, height - letter // 2),
+    ):
+        _write(picture, text, (x, y), letter / 30)
 
 
-def _write(picture: np.ndarray, text: str, place: tuple[int, int], size: float = 0.6) -> None:
+def _write(picture: np.ndarray, text: str, place: tuple[int, int], size: float) -> None:
     """Write white on a black rim, from the lower left corner of the text."""
     for color, thickness in ((0, 3), (255, 1)):
         cv2.putText(

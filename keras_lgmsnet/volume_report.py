@@ -28,7 +28,7 @@ def render_volume_report(
     *,
     title: str,
     metrics: Mapping[str, Any],
-    history: Sequence[dict[str, float]],
+    history: Sequence[dict[str, float | None]],
     cases: Mapping[str, Mapping[str, Scores]],
     read_case: Callable[[str], SegmentedVolume],
     labels: Mapping[int, str],
@@ -43,7 +43,7 @@ def render_volume_report(
             number), "best_epoch", "summary" (what `volume_scoring.summarize` returned),
             "convention" and "caution"; where the subset is `"test"`, "validation_summary", too.
         history: One mapping an epoch, such as of `loss`, `val_loss`, `val_dice` and
-            `learning_rate`; epochs that did not end in a validation lack the `val_` quantities.
+            `learning_rate`; `None` is what was not measured, as where validation was skipped.
         cases: What `volume_scoring.score_case` returned for every case scored, by its id.
         read_case: From an id to the case with its segmentations; called for the three cases that
             are shown, one after another, so that memory holds one at a time.
@@ -56,7 +56,7 @@ def render_volume_report(
     page = render_volume_report(
         title="LGMSNet on btcv",
         metrics=metrics,
-        history=[{"loss": 1.2, "val_dice": 0.4}, {"loss": 0.9}],
+        history=[{"loss": 1.2, "val_dice": None}, {"loss": 0.9, "val_dice": 0.4}],
         cases={"img0035": score_case(mask, prediction, regions, spacing)},
         read_case=lambda id_: SegmentedVolume(image, mask, prediction, spacing, (-175, 250)),
         labels={0: "background", 1: "spleen"},
