@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -13,14 +13,7 @@ from matplotlib.figure import Figure
 
 TRUTH_COLOR = "#00e5ff"
 PREDICTION_COLOR = "#ffb300"
-
-_TITLES = {
-    "loss": "Loss",
-    "iou": "IoU",
-    "f1": "F1",
-    "dice": "Dice",
-    "learning_rate": "Learning rate",
-}
+_CURVES = {"loss": "Loss", "iou": "IoU", "f1": "F1", "learning_rate": "Learning rate"}
 
 
 def render_report(
@@ -71,7 +64,7 @@ def render_report(
         metrics=metrics,
         figures=[
             _distribution(ious, metrics["subset"]),
-            *draw_curves(history, metrics["best_epoch"]),
+            *draw_curves(history, metrics["best_epoch"], _CURVES),
         ],
         groups={name: [case(index) for index in indices] for name, indices in groups.items()},
         num_hidden=int(np.count_nonzero(~shows)),
@@ -152,43 +145,33 @@ def make_figure(title: str, xlabel: str, height: float = 3.0) -> tuple[Figure, A
 
 
 def draw_curves(
-    history: Sequence[dict[str, float | None]], best_epoch: int
+    history: Sequence[dict[str, float | None]], best_epoch: int, titles: Mapping[str, str]
 ) -> list[dict[str, str]]:
-    """Return a figure for every quantity of a history, training and validation in one.
+    """Return a diagram by epoch of each score, with "image", a data URI, and "alt", its text.
 
     Args:
-        history: One mapping an epoch; `None` is what was not measured in an epoch.
+        history: One mapping an epoch, of the scores and, preceded by `val_`, of their counterparts
+            on the validation's part. `None` is a score that was skipped, and not drawn.
         best_epoch: The epoch to mark, counted from 1.
-
-    Returns:
-        The "image" as a data URI, and "alt", its alternative text, of each.
+        titles: What to call each score that is drawn, by its name in the history.
     """
     curves = []
-    for name in dict.fromkeys(key.removeprefix("val_") for row in history for key in row):
-        title = _TITLES.get(name, name)
+    for name, title in titles.items():
         figure, axes = make_figure(title, xlabel="epoch")
         for key, label, color in (
             (name, "training", "#8a94a6"),
             (f"val_{name}", "validation", "#1262b3"),
         ):
-            points = [
-                (epoch, row[key])
-                for epoch, row in enumerate(history, start=1)
-                if row.get(key) is not None
-            ]
-            if points:
-                marker = "." if len(points) < 60 else None
-                axes.plot(*zip(*points, strict=True), label=label, color=color, marker=marker)
-                last = points[-1][1]  # of the validation, where there was one
+            epochs = [n for n, row in enumerate(history, start=1) if row.get(key) is not None]
+            if epochs:
+                values = [history[epoch - 1][key] for epoch in epochs]
+                marker = "." if len(epochs) < 60 else None
+                axes.plot(epochs, values, label=label, color=color, marker=marker)
+                last = f"{title} by epoch, ending at {values[-1]:.4g} after epoch {epochs[-1]}."
         axes.axvline(best_epoch, color="#c2410c", linestyle=":", label="best epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
-        curves.append(
-            {
-                "image": svg_uri(figure),
-                "alt": f"{title} by epoch, ending at {last:.4g} after epoch {len(history)}.",
-            }
-        )
+        curves.append({"image": svg_uri(figure), "alt": last})
     return curves
 
 

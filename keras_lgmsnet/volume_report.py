@@ -23,6 +23,8 @@ from keras_lgmsnet.volume_pictures import (
 )
 from keras_lgmsnet.volume_scoring import SCORES, Scores, mean_over_regions, tabulate
 
+_CURVES = {"loss": "Loss", "dice": "Dice", "learning_rate": "Learning rate"}
+
 
 def render_volume_report(
     *,
@@ -90,7 +92,7 @@ def render_volume_report(
             }
             for name, (index,) in chosen.items()
         },
-        figures=draw_curves(history, metrics["best_epoch"]),
+        figures=draw_curves(history, metrics["best_epoch"], _CURVES),
         recipe=recipe,
         environment=environment,
     )

@@ -175,6 +175,19 @@ def test_one_epoch() -> None:
     assert "Loss by epoch, ending at 1 after epoch 1." in [tag[1].get("alt") for tag in page.tags]
 
 
+def test_skipped_scores_are_not_drawn(monkeypatch) -> None:
+    drawn = {}
+    monkeypatch.setattr(
+        report.Axes, "plot", lambda self, x, y, label, **style: drawn.setdefault(label, (x, y))
+    )
+    history = [{"dice": 0.1 * epoch, "val_dice": None} for epoch in (1, 2, 3)]
+    history[1]["val_dice"] = 0.5
+    (curve,) = report.draw_curves(history, 2, {"dice": "Dice"})
+    assert drawn["validation"] == ([2], [0.5])
+    assert drawn["training"] == ([1, 2, 3], [0.1, 0.2, pytest.approx(0.3)])
+    assert curve["alt"] == "Dice by epoch, ending at 0.5 after epoch 2."
+
+
 def test_names_are_escaped() -> None:
     page = render(1, ids=["<script>alert(1)</script>"])
     assert "script" not in {tag for tag, _ in page.tags}

@@ -13,6 +13,7 @@ from keras_lgmsnet.volume_scoring import (
     SCORES,
     describe_convention,
     list_regions,
+    mean_dice,
     mean_over_regions,
     score_case,
     summarize,
@@ -207,6 +208,16 @@ def test_means_over_cases_and_regions() -> None:
     assert summary["mean"]["nsd"]["mean"] == pytest.approx(0.35)
     low, high = summary["mean"]["nsd"]["interval"]
     assert 0 <= low < 0.35 < high <= 0.75
+
+
+def test_mean_dice_is_that_of_the_summary() -> None:
+    masks = [labels((CUBE, 1), ((0, 0), 2)), labels((CUBE, 1)), labels()]
+    predictions = [labels((slice(2, 5), 1)), labels((CUBE, 1)), labels()]
+    cases = [score_case(*pair, REGIONS, (1, 1, 1)) for pair in zip(masks, predictions, strict=True)]
+    mean = mean_dice(zip(masks, predictions, strict=True), REGIONS)
+    assert mean == ((2 / 3 + 1) / 2 + 0) / 2  # the tumour is missed where it is
+    assert mean == summarize(cases, ["a", "b", "c"])["mean"]["dice"]["mean"]
+    assert mean_dice([(labels(), labels())], REGIONS) is None
 
 
 def test_a_region_without_any_score_is_left_out_of_the_mean() -> None:

@@ -6,8 +6,6 @@ import functools
 import io
 import json
 import mmap
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +18,7 @@ from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.augmentation import Pair
 from keras_lgmsnet.data.batches import Batches, side_by_side
-from keras_lgmsnet.data.prepared import has_room, prepare_dataset, remove_abandoned
-from keras_lgmsnet.run_directory import UNFINISHED
+from keras_lgmsnet.data.prepared import has_room, prepare_dataset, remove_abandoned, write_whole
 
 if TYPE_CHECKING:
     from tfds_builders._reading import ImageBuilder
@@ -339,14 +336,8 @@ def _read(
     if has_room(folder, count * 4 * height * width):
         remove_abandoned(folder)
         with contextlib.suppress(OSError):  # a quota is met only in writing
-            # Each process has a name of its own: two at once each write a whole file.
-            with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as temporary:
-                unfinished = Path(temporary) / path.name
-                with open(unfinished, "wb") as file:
-                    decode(file, "once")
-                    file.flush()
-                    os.fsync(file.fileno())  # a power cut must not leave the name on an empty file
-                os.replace(unfinished, path)
+            with write_whole(path) as file:
+                decode(file, "once")
             return _map_decoded(path, count, image_size)
     memory = io.BytesIO()
     decode(memory, "into memory")
