@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import cv2
@@ -51,26 +50,44 @@ def render_report(
             "id": ids[index],
             "iou": ious[index],
             "has_lesion": segmentation_masks[index].any(),
-            "image": _overlay(images[index], segmentation_masks[index], predictions[index]),
+            "image": picture_uri(
+                outlined(images[index], segmentation_masks[index], predictions[index])
+            ),
         }
 
     # A picture without outlines shows nothing, however right it is.
-    outlined = np.logical_or(segmentation_masks, predictions).any(axis=(1, 2, 3))
-    groups = _best_median_worst(ious, np.flatnonzero(outlined))
-    environment_ = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = resources.files("keras_lgmsnet").joinpath("report.html.jinja").read_text("utf-8")
-    return environment_.from_string(template).render(
+    shows = np.logical_or(segmentation_masks, predictions).any(axis=(1, 2, 3))
+    groups = best_median_worst(ious, np.flatnonzero(shows))
+    return render_page(
+        "report.html.jinja",
         title=title,
         metrics=metrics,
-        curves=draw_curves(history, metrics["best_epoch"], _CURVES),
-        distribution=_distribution(ious, metrics["subset"]),
+        figures=[
+            _distribution(ious, metrics["subset"]),
+            *draw_curves(history, metrics["best_epoch"], _CURVES),
+        ],
         groups={name: [case(index) for index in indices] for name, indices in groups.items()},
-        num_hidden=int(np.count_nonzero(~outlined)),
+        num_hidden=int(np.count_nonzero(~shows)),
         recipe=recipe,
         environment=environment,
         truth_color=TRUTH_COLOR,
         prediction_color=PREDICTION_COLOR,
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a page of a template in this package, which may extend `report_frame.html.jinja`.
+
+    Args:
+        template: File name of the template.
+        **values: What the template and the frame name: every one must be there.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("keras_lgmsnet", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(template).render(values)
 
 
 def draw_outlines(image: np.ndarray, masks: np.ndarray, color: str, thickness: int) -> None:
@@ -118,6 +135,15 @@ def style_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def make_figure(title: str, xlabel: str, height: float = 3.0) -> tuple[Figure, Axes]:
+    """Return a figure with one diagram in it; its height is in inches."""
+    figure = Figure(figsize=(4.4, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=xlabel)
+    style_axes(axes)
+    return figure, axes
+
+
 def draw_curves(
     history: Sequence[dict[str, float | None]], best_epoch: int, titles: Mapping[str, str]
 ) -> list[dict[str, str]]:
@@ -131,7 +157,7 @@ def draw_curves(
     """
     curves = []
     for name, title in titles.items():
-        figure, axes = _figure(title, xlabel="epoch")
+        figure, axes = make_figure(title, xlabel="epoch")
         for key, label, color in (
             (name, "training", "#8a94a6"),
             (f"val_{name}", "validation", "#1262b3"),
@@ -145,14 +171,25 @@ def draw_curves(
         axes.axvline(best_epoch, color="#c2410c", linestyle=":", label="best epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
-        curves.append({"image": _svg(figure), "alt": last})
+        curves.append({"image": svg_uri(figure), "alt": last})
     return curves
 
 
-def _best_median_worst(ious: np.ndarray, candidates: np.ndarray) -> dict[str, list[int]]:
-    """Return up to three candidates each, best first, without repeating one where possible."""
-    order = candidates[np.argsort(-ious[candidates], kind="stable")].tolist()
-    count = max(1, min(3, len(order) // 3))
+def best_median_worst(
+    scores: np.ndarray, candidates: np.ndarray, limit: int = 3
+) -> dict[str, list[int]]:
+    """Choose cases to show, best first, without repeating one where possible.
+
+    Args:
+        scores: One a case.
+        candidates: Indices of the cases to choose from, at least one.
+        limit: How many to choose of each kind, at most.
+
+    Returns:
+        Indices for "Best", "Median" and "Worst".
+    """
+    order = candidates[np.argsort(-scores[candidates], kind="stable")].tolist()
+    count = max(1, min(limit, len(order) // 3))
     middle = (len(order) - count) // 2
     return {
         "Best": order[:count],
@@ -161,16 +198,22 @@ def _best_median_worst(ious: np.ndarray, candidates: np.ndarray) -> dict[str, li
     }
 
 
-def _overlay(image: np.ndarray, segmentation_mask: np.ndarray, prediction: np.ndarray) -> str:
-    """Return the image with both outlines as a JPEG data URI."""
-    canvas = outlined(image, segmentation_mask, prediction)
-    bgr = cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)
-    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return _data_uri("image/jpeg", jpeg.tobytes())
+def picture_uri(picture: np.ndarray) -> str:
+    """Return a picture, 8-bit RGB of shape `(height, width, 3)`, as a data URI."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, webp = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 88])
+    return _data_uri("image/webp", webp.tobytes())
+
+
+def svg_uri(figure: Figure) -> str:
+    """Return a figure as a data URI."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", dpi=150)
+    return _data_uri("image/svg+xml", buffer.getvalue())
 
 
 def _distribution(ious: np.ndarray, subset: str) -> dict[str, str]:
-    figure, axes = _figure(f"IoU of the {subset} images", xlabel="IoU")
+    figure, axes = make_figure(f"IoU of the {subset} images", xlabel="IoU")
     axes.hist(ious, bins=np.linspace(0, 1, 21), color="#1262b3", edgecolor="white")
     axes.axvline(ious.mean(), color="#c2410c", linestyle=":", label="mean")
     axes.set(ylabel="images", xlim=(0, 1))
@@ -178,23 +221,9 @@ def _distribution(ious: np.ndarray, subset: str) -> dict[str, str]:
     axes.legend(frameon=False)
     low, middle, high = np.quantile(ious, [0.25, 0.5, 0.75])
     return {
-        "image": _svg(figure),
+        "image": svg_uri(figure),
         "alt": f"Histogram of IoU; quartiles {low:.3f}, {middle:.3f} and {high:.3f}.",
     }
-
-
-def _figure(title: str, xlabel: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.4, 3.0), layout="constrained")
-    axes = figure.subplots()
-    axes.set(title=title, xlabel=xlabel)
-    style_axes(axes)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return _data_uri("image/svg+xml", buffer.getvalue())
 
 
 def _data_uri(media_type: str, data: bytes) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_lgmsnet.significance import mean_interval
 from keras_lgmsnet.surface import require_tolerance, surface_distances
+from keras_lgmsnet.tables import score_cell
 
 # What tables call the scores. All but those in mm and ml are shares, printed in percent.
 SCORES = {
@@ -199,6 +200,29 @@ def summarize(cases: Sequence[Mapping[str, Scores]], groups: Sequence[str]) -> d
     return {"regions": regions, "mean": means}
 
 
+def tabulate(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table of a summary: one region a row, last their mean.
+
+    Args:
+        summary: What `summarize` returned.
+    """
+    header = ["", *SCORES.values(), "Missed", "False alarms"]
+    rows = [
+        [
+            region,
+            *(score_cell(label, **of_region["scores"][name]) for name, label in SCORES.items()),
+            _count_cell(of_region["missed"], of_region["present"]),
+            _count_cell(of_region["false_alarms"], of_region["absent"]),
+        ]
+        for region, of_region in summary["regions"].items()
+    ]
+    no_mean = {"mean": None}
+    means = [
+        score_cell(label, **summary["mean"].get(name, no_mean)) for name, label in SCORES.items()
+    ]
+    return header, [*rows, ["Mean", *means, "", ""]]
+
+
 def _compare_regions(
     segmentation_mask: np.ndarray, prediction: np.ndarray, regions: Mapping[str, Sequence[int]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int, tuple[int, int]]]:
@@ -223,9 +247,8 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def _summarize(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
-    mean = _mean(values)
-    occurring = values[:, ~np.isnan(values).all(0)]
-    return {
-        "mean": mean,
-        "interval": None if mean is None else mean_interval(occurring, groups),
-    }
+    return {"mean": _mean(values), "interval": mean_interval(values, groups)}
+
+
+def _count_cell(count: int, of: int) -> str:
+    return f"{count} of {of}" if of else "–"

@@ -93,7 +93,7 @@ class ArchiveTests:
         with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
             self.prepare(archive)
         assert raised.traceback[-1].path.name.startswith(
-            ("_reading", "image_files", self.builder.name)
+            ("_reading", "image_files", "volume_files", self.builder.name)
         )
         data = archive.parent / "data"
         left = [path for path in data.rglob("*") if path.is_file()]
