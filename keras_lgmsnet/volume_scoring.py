@@ -1,13 +1,22 @@
 """How segmented volumes are scored: region by region, in millimetres and millilitres."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
+from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
+from keras_lgmsnet.geometry import from_canonical, to_canonical
+from keras_lgmsnet.inference import segment_volume
+from keras_lgmsnet.recipe import VolumeData
 from keras_lgmsnet.significance import mean_interval
 from keras_lgmsnet.surface import require_tolerance, surface_distances
 from keras_lgmsnet.tables import score_cell
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+
+if TYPE_CHECKING:
+    import keras
 
 # What tables call the scores. All but those in mm and ml are shares, printed in percent.
 SCORES = {
@@ -63,6 +72,82 @@ def list_regions(dataset: str, labels: Mapping[int, str]) -> dict[str, tuple[int
     """
     of_labels = {name: (label,) for label, name in labels.items() if label != 0}
     return _HIERARCHIES.get(dataset.partition("/")[0], of_labels)
+
+
+def segment_scan(
+    network: "keras.Model", example: VolumeExample, fingerprint: VolumeFingerprint, data: VolumeData
+) -> np.ndarray:
+    """Return the labels that a network finds in a volume, on the volume's own grid.
+
+    Args:
+        network: From patches to logits.
+        example: The volume, as its dataset has it.
+        fingerprint: That of the network's training volumes.
+        data: The recipe's, for `patch_size` and `overlap`.
+
+    Returns:
+        `uint8` of shape `(x, y, z)`.
+
+    Raises:
+        ValueError: If the volume has other channels than those trained on, or would be too large
+            at their spacing, or the network returns numbers that are not finite.
+
+    Example:
+    ```python
+    prediction = segment_scan(network, source.read("img0035"), fingerprint, recipe.data)
+    ```
+    """
+    image = to_canonical(example.image, example.grid, fingerprint.spacing)
+    labels = segment_volume(
+        network, fingerprint.normalize(image), data.patch_size, overlap=data.overlap
+    )
+    return from_canonical(labels, example.grid, fingerprint.spacing, interpolation="nearest")
+
+
+def score_volumes(
+    network: "keras.Model",
+    source: VolumeSource,
+    ids: Sequence[str],
+    fingerprint: VolumeFingerprint,
+    data: VolumeData,
+    *,
+    tolerance: float = 2.0,
+) -> dict[str, dict[str, Scores]]:
+    """Segment volumes and score each on its own grid; memory holds one at a time.
+
+    Args:
+        network: From patches to logits.
+        source: The dataset.
+        ids: Which volumes.
+        fingerprint: That of the network's training volumes.
+        data: The recipe's, for `patch_size` and `overlap`.
+        tolerance: As for `score_case`.
+
+    Returns:
+        What `score_case` returns for each volume, by its id, of the dataset's `list_regions`.
+
+    Raises:
+        ValueError: As `segment_scan` raises, or if an id is unknown.
+
+    Example:
+    ```python
+    cases = score_volumes(network, source, splits["validation"], fingerprint, recipe.data)
+    cases["img0035"]["spleen"]["dice"]
+    ```
+    """
+    regions = list_regions(source.dataset, source.labels)
+    cases = {}
+    for id_ in tqdm(ids, desc="Evaluating", unit="volume", disable=None):  # on terminals only
+        example = source.read(id_)
+        prediction = segment_scan(network, example, fingerprint, data)
+        cases[id_] = score_case(
+            example.segmentation_mask,
+            prediction,
+            regions,
+            example.grid.spacing,
+            tolerance=tolerance,
+        )
+    return cases
 
 
 def score_case(
