@@ -25,6 +25,7 @@ from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
+from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.run_directory import atomic_directory, read_json, require_unused
 
 __all__ = ["read_litertjs", "serve", "write_demo"]
@@ -142,17 +143,15 @@ def write_demo(
             shutil.copyfile(export_directory / name, unfinished / name)
 
 
-def require_linear(interpolation: str) -> None:
-    """Raise `ValueError` unless images are resized as the page resizes them.
+def require_showable(recipe: Recipe) -> None:
+    """Raise `ValueError` unless a run is on images, resized as the page resizes them.
 
     Args:
-        interpolation: A recipe's `data.interpolation`.
+        recipe: The run's.
     """
-    if interpolation != "linear":
-        raise ValueError(
-            "The demo resizes pictures linearly, as the run must have. "
-            f"Received: data.interpolation={interpolation}"
-        )
+    if recipe.rank != 2:
+        raise ValueError("The demo shows 2D images. Received: a run on volumes")
+    _require_linear(recipe.data.interpolation)
 
 
 def read_litertjs(folder: str | Path | None = None) -> dict[str, bytes]:
@@ -257,8 +256,8 @@ def _read_export(directory: Path) -> list[str]:
     description = read_json(directory, "export.json", "classes", "input", "output", "files")
     try:
         models = [name for name, file in description["files"].items() if file["format"] == "tflite"]
-        shape, resize = description["input"]["shape"], description["input"]["resize"]
-        interpolation, rank = resize["interpolation"], len(shape)
+        shape, resize = description["input"]["shape"], description["input"].get("resize")
+        rank, interpolation = len(shape), resize and resize["interpolation"]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{directory / 'export.json'} is damaged: {error!r}.") from error
     if not models:
@@ -275,8 +274,16 @@ def _read_export(directory: Path) -> list[str]:
             "The demo shows 2D RGB images, of shape (1, height, width, 3). "
             f"Received: {directory}, for images of shape {tuple(shape)}"
         )
-    require_linear(interpolation)
+    _require_linear(interpolation)
     return models
+
+
+def _require_linear(interpolation: str) -> None:
+    if interpolation != "linear":
+        raise ValueError(
+            "The demo resizes pictures linearly, as the run must have. "
+            f"Received: data.interpolation={interpolation}"
+        )
 
 
 def _fetch(package: str) -> bytes:

@@ -382,7 +382,7 @@ def test_command_writes_the_demo_of_its_export(tmp_path, monkeypatch) -> None:
     def export_run(run_directory: Path, output_directory: Path, *_, **__) -> dict:
         assert run_directory.name == "run"
         write_export(output_directory, {"float32": b""})
-        return {"compared_on": {"images": 1, "subset": "test"}, "files": {}}
+        return {"rank": 2, "compared_on": {"examples": 1, "subset": "test"}, "files": {}}
 
     monkeypatch.setattr("keras_lgmsnet.export.export", export_run)
     monkeypatch.setattr(demo, "read_litertjs", lambda folder: CONTENTS if folder else {})
