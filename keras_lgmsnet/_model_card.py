@@ -57,8 +57,8 @@ def describe_patch_input(data: VolumeData, fingerprint: VolumeFingerprint) -> di
     names, windows = fingerprint.channels, fingerprint.intensity_windows
     if windows is None:
         rule = (
-            "Subtract the scan's mean from each channel and divide it by its deviation, both of "
-            "the voxels brighter than its darkest."
+            "Subtract from each channel its mean and divide by its deviation, both of its voxels "
+            "brighter than the darkest."
         )
     else:
         scaled = (
@@ -78,6 +78,7 @@ def describe_patch_input(data: VolumeData, fingerprint: VolumeFingerprint) -> di
             "intensity_windows": None if windows is None else [list(window) for window in windows],
             "rule": rule,
         },
+        "crop_foreground": data.crop_foreground,
         "overlap": data.overlap,
     }
 
