@@ -154,7 +154,8 @@ def test_cases_set_aside_for_a_test_are_reported(folders, tmp_path: Path) -> Non
 
 def test_best_network_is_the_one_of_the_best_dice(uninterrupted, folders) -> None:
     run, _ = uninterrupted
-    dice = [row["val_dice"] or -1 for row in read_json(run, "state.json")["history"]]
+    history = read_json(run, "state.json")["history"]
+    dice = [-1 if row["val_dice"] is None else row["val_dice"] for row in history]
     assert read_json(run, "metrics.json")["best_epoch"] == 1 + int(np.argmax(dice))
     source = load_volumes("msd_folder", **folders)
     ids = read_json(run, "splits.json")["validation"]
