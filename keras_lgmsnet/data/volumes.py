@@ -203,8 +203,9 @@ def prepare_volumes(
 
     What becomes of a volume is written to a file in the prepared copy's own folder, which goes when
     that goes; from then on it is only mapped into memory, which the system fills and frees as pages
-    are used. A file takes 3 bytes a voxel of one channel, and 4 a labelled one. Where it cannot be
-    written, or would not fit, a temporary file takes its place.
+    are used. A file takes 3 bytes a voxel of one channel, and 4 a labelled one; each way of reading
+    has a folder of its own there. Where it cannot be written, or would not fit, a temporary file
+    takes its place.
 
     Args:
         source: The dataset.
