@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
 
 AXES = ("x", "y", "z")  # to the right, to the front and up
-PERCENTILES = (5, 50, 95)
+PERCENTILES = {"5th percentile": 5, "median": 50, "95th percentile": 95}
 LABELLED_PERCENTILES = (0.5, 50, 99.5)
 ANISOTROPIC = 3  # times as coarse along one axis as along the others, and as few voxels
 _SAMPLES = 10_000  # voxels of a volume that its intensities are measured on
@@ -74,6 +74,26 @@ class VolumeFingerprint:
     labelled_intensities: tuple[tuple[float, float, float], ...] | None
     ranges: Ranges
     proposed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        windows = self.intensity_windows
+        if len(self.spacing) != 3 or not all(0 < side < math.inf for side in self.spacing):
+            raise ValueError(f"spacing must be three numbers above 0. Received: {self.spacing}")
+        if self.normalization not in ("window", "z_score"):
+            raise ValueError(
+                f"normalization must be 'window' or 'z_score'. Received: {self.normalization!r}"
+            )
+        if self.normalization == "z_score" and windows is not None:
+            raise ValueError(f"'z_score' needs no intensity_windows. Received: {windows}")
+        if self.normalization == "window" and (
+            windows is None
+            or len(windows) != len(self.channels)
+            or not all(-math.inf < low < high < math.inf for low, high in windows)
+        ):
+            raise ValueError(
+                "intensity_windows must have a low and a higher end for each of the channels "
+                f"{', '.join(self.channels)}. Received: {windows}"
+            )
 
     @classmethod
     def of_volumes(
@@ -160,27 +180,15 @@ class VolumeFingerprint:
             fingerprint = cls(
                 num_volumes=values["num_volumes"],
                 channels=tuple(values["channels"]),
-                spacing=_numbers(values["spacing"], 3),
+                spacing=_numbers(values["spacing"]),
                 normalization=values["normalization"],
-                intensity_windows=_tuples(values["intensity_windows"], 2),
-                labelled_intensities=_tuples(values["labelled_intensities"], 3),
+                intensity_windows=_tuples(values["intensity_windows"]),
+                labelled_intensities=_tuples(values["labelled_intensities"]),
                 ranges={},
                 proposed=tuple(values["proposed"]),
             )
-            windows = fingerprint.intensity_windows
-            is_window = fingerprint.normalization == "window"
-            if (
-                fingerprint.normalization not in ("window", "z_score")
-                or is_window != (windows is not None)
-                or (is_window and len(windows) != len(fingerprint.channels))
-                or not all(low < high for low, high in windows or ())
-                or min(fingerprint.spacing) <= 0
-            ):
-                raise ValueError("It must be as it was written.")
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is damaged: it must give a spacing and a normalization with its windows."
-            ) from error
+            raise ValueError(f"{path} is damaged: {error}") from error
         ranges = parse_ranges(path, values["ranges"], fingerprint._statistics())
         return dataclasses.replace(fingerprint, ranges=ranges)
 
@@ -292,7 +300,7 @@ class VolumeFingerprint:
             else:
                 statistic = Statistic("standard deviations from the mean", margin=0.5)
             for percentile in PERCENTILES:
-                statistics[f"{name} percentile {percentile}"] = statistic
+                statistics[f"{name} {percentile}"] = statistic
         return statistics
 
     def _measure(self, sample: np.ndarray, grid: Grid) -> dict[str, float]:
@@ -310,7 +318,7 @@ class VolumeFingerprint:
             else:
                 foreground = _foreground(channel)
                 foreground = (foreground - foreground.mean()) / (foreground.std() or 1)
-            values += list(np.percentile(foreground, PERCENTILES))
+            values += list(np.percentile(foreground, list(PERCENTILES.values())))
         return dict(zip(self._statistics(), map(float, values), strict=True))
 
 
@@ -365,15 +373,9 @@ def _sample(voxels: np.ndarray) -> np.ndarray:
     return voxels[np.unravel_index(drawn, sides)]
 
 
-def _numbers(values: Sequence[float], length: int | None = None) -> tuple[float, ...]:
-    """Return values as numbers of which there must be so many."""
-    numbers = tuple(map(float, values))
-    if not all(map(math.isfinite, numbers)) or len(numbers) != (length or len(numbers)):
-        raise ValueError(f"There must be {length} finite numbers. Received: {values}")
-    return numbers
+def _numbers(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(map(float, values))
 
 
-def _tuples(
-    rows: Sequence[Sequence[float]] | None, length: int | None = None
-) -> tuple[tuple[float, ...], ...] | None:
-    return None if rows is None else tuple(_numbers(row, length) for row in rows)
+def _tuples(rows: Iterable[Iterable[float]] | None) -> tuple[tuple[float, ...], ...] | None:
+    return None if rows is None else tuple(map(_numbers, rows))
