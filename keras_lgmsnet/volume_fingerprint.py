@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
 
 AXES = ("x", "y", "z")  # to the right, to the front and up
-PERCENTILES = {"5th percentile": 5, "median": 50, "95th percentile": 95}
+PERCENTILES = (5, 50, 95)
 LABELLED_PERCENTILES = (0.5, 50, 99.5)
 ANISOTROPIC = 3  # times as coarse along one axis as along the others, and as few voxels
 _SAMPLES = 10_000  # voxels of a volume that its intensities are measured on
@@ -77,8 +77,8 @@ class VolumeFingerprint:
 
     def __post_init__(self) -> None:
         windows = self.intensity_windows
-        if len(self.spacing) != 3 or not all(0 < side < math.inf for side in self.spacing):
-            raise ValueError(f"spacing must be three numbers above 0. Received: {self.spacing}")
+        if min(self.spacing) <= 0:
+            raise ValueError(f"spacing must be above 0. Received: {self.spacing}")
         if self.normalization not in ("window", "z_score"):
             raise ValueError(
                 f"normalization must be 'window' or 'z_score'. Received: {self.normalization!r}"
@@ -88,7 +88,7 @@ class VolumeFingerprint:
         if self.normalization == "window" and (
             windows is None
             or len(windows) != len(self.channels)
-            or not all(-math.inf < low < high < math.inf for low, high in windows)
+            or not all(low < high for low, high in windows)
         ):
             raise ValueError(
                 "intensity_windows must have a low and a higher end for each of the channels "
@@ -180,10 +180,10 @@ class VolumeFingerprint:
             fingerprint = cls(
                 num_volumes=values["num_volumes"],
                 channels=tuple(values["channels"]),
-                spacing=_numbers(values["spacing"]),
+                spacing=_numbers(values["spacing"], 3),
                 normalization=values["normalization"],
-                intensity_windows=_tuples(values["intensity_windows"]),
-                labelled_intensities=_tuples(values["labelled_intensities"]),
+                intensity_windows=_tuples(values["intensity_windows"], 2),
+                labelled_intensities=_tuples(values["labelled_intensities"], 3),
                 ranges={},
                 proposed=tuple(values["proposed"]),
             )
@@ -300,7 +300,7 @@ class VolumeFingerprint:
             else:
                 statistic = Statistic("standard deviations from the mean", margin=0.5)
             for percentile in PERCENTILES:
-                statistics[f"{name} {percentile}"] = statistic
+                statistics[f"{name} percentile {percentile}"] = statistic
         return statistics
 
     def _measure(self, sample: np.ndarray, grid: Grid) -> dict[str, float]:
@@ -318,7 +318,7 @@ class VolumeFingerprint:
             else:
                 foreground = _foreground(channel)
                 foreground = (foreground - foreground.mean()) / (foreground.std() or 1)
-            values += list(np.percentile(foreground, list(PERCENTILES.values())))
+            values += list(np.percentile(foreground, PERCENTILES))
         return dict(zip(self._statistics(), map(float, values), strict=True))
 
 
@@ -373,9 +373,15 @@ def _sample(voxels: np.ndarray) -> np.ndarray:
     return voxels[np.unravel_index(drawn, sides)]
 
 
-def _numbers(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(map(float, values))
+def _numbers(values: Sequence[float], length: int | None = None) -> tuple[float, ...]:
+    """Return values as numbers of which there must be so many."""
+    numbers = tuple(map(float, values))
+    if not all(map(math.isfinite, numbers)) or len(numbers) != (length or len(numbers)):
+        raise ValueError(f"There must be {length} finite numbers. Received: {values}")
+    return numbers
 
 
-def _tuples(rows: Iterable[Iterable[float]] | None) -> tuple[tuple[float, ...], ...] | None:
-    return None if rows is None else tuple(map(_numbers, rows))
+def _tuples(
+    rows: Sequence[Sequence[float]] | None, length: int | None = None
+) -> tuple[tuple[float, ...], ...] | None:
+    return None if rows is None else tuple(_numbers(row, length) for row in rows)

@@ -180,9 +180,9 @@ CT = VolumeFingerprint(
     ranges={
         **{f"spacing along {axis} in mm": (1.0, 2.0) for axis in "xyz"},
         **{f"size along {axis} in mm": (30.0, 60.0) for axis in "xyz"},
-        "CT 5th percentile": (-90.0, -80.0),
-        "CT median": (0.0, 50.0),
-        "CT 95th percentile": (100.0, 150.0),
+        "CT percentile 5": (-90.0, -80.0),
+        "CT percentile 50": (0.0, 50.0),
+        "CT percentile 95": (100.0, 150.0),
     },
 )
 MR = dataclasses.replace(
@@ -202,9 +202,9 @@ def test_ranges_by_hand(tmp_path: Path) -> None:
     assert ranges["size along y in mm"] == (6, 6)
     # The first volume's voxels above 6: 7 … 16, then 16 ten times; the second's are all clipped to
     # 6. The middle 98 % lies a hundredth of the way in.
-    low, high = ranges["CT 5th percentile"]
+    low, high = ranges["CT percentile 5"]
     assert (low, high) == pytest.approx((6 + 0.01 * 1.95, 6 + 0.99 * 1.95))
-    assert ranges["CT 95th percentile"] == pytest.approx((6.1, 15.9))
+    assert ranges["CT percentile 95"] == pytest.approx((6.1, 15.9))
 
 
 def scan(
@@ -232,8 +232,8 @@ def test_a_scan_like_the_training_volumes_is_not_flagged() -> None:
         ({"spacing": (0.6, 1, 1)}, "spacing along x in mm 0.6 below the training's 1 to 2"),
         ({"shape": (40, 40, 100)}, "size along z in mm 100 above the training's 30 to 60"),
         ({"shape": (40, 19, 40)}, "size along y in mm 19 below the training's 30 to 60"),
-        ({"values": (1, 25, 120)}, "CT 5th percentile 1 above the training's -90 to -80"),
-        ({"values": (-85, 25, 50)}, "CT 95th percentile 50 below the training's 100 to 150"),
+        ({"values": (1, 25, 120)}, "CT percentile 5 1 above the training's -90 to -80"),
+        ({"values": (-85, 25, 50)}, "CT percentile 95 50 below the training's 100 to 150"),
     ],
 )
 def test_what_lies_outside_is_flagged(options, sentence) -> None:
@@ -244,7 +244,7 @@ def test_what_lies_outside_is_flagged(options, sentence) -> None:
 @pytest.mark.parametrize("scale", [lambda image: image + 1024, lambda image: image / 1000 + 1])
 def test_other_units_than_hounsfields_are_flagged(scale) -> None:
     image, grid = scan()
-    assert any("CT 5th percentile" in sentence for sentence in CT.deviations(scale(image), grid))
+    assert any("CT percentile 5" in sentence for sentence in CT.deviations(scale(image), grid))
 
 
 # In words, and as a file
