@@ -18,7 +18,7 @@ import re
 import struct
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, TypeVar
 
@@ -135,7 +135,6 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         return self.LABELS
 
     def _info(self) -> tfds.core.DatasetInfo:
-        labels = {str(value): name for value, name in self._labels().items()}
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
@@ -146,8 +145,11 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             ),
             supervised_keys=("image", "segmentation_mask"),
             homepage=self.HOMEPAGE,
-            metadata=tfds.core.MetadataDict(labels=labels),
+            metadata=tfds.core.MetadataDict(self._metadata()),
         )
+
+    def _metadata(self) -> dict[str, Any]:
+        return {"labels": {str(value): name for value, name in self._labels().items()}}
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
@@ -299,8 +301,17 @@ class VolumeBuilder(SegmentationBuilder, skip_registration=True):
     """Base of the builders of 3D volumes in NIfTI files, with voxels in the file's own order.
 
     Axis `i` of a volume is the file's; `affine` maps a voxel's indices to millimetres to the
-    patient's right, front and top, as nibabel reads it.
+    patient's right, front and top, as nibabel reads it. What each channel holds is named in the
+    metadata's `channels`: `"CT"` for Hounsfield units.
     """
+
+    CHANNELS: ClassVar[tuple[str, ...]] = ("CT",)
+
+    def _channels(self) -> Sequence[str]:
+        return self.CHANNELS
+
+    def _metadata(self) -> dict[str, Any]:
+        return {**super()._metadata(), "channels": list(self._channels())}
 
     def _features(self) -> dict[str, tfds.features.FeatureConnector]:
         return {
