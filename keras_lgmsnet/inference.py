@@ -3,9 +3,73 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    import keras
+
+
+def segment_volume(
+    network: "keras.Model",
+    volume: np.ndarray,
+    window_size: Sequence[int],
+    *,
+    overlap: float = 0.5,
+    batch_size: int = 1,
+    mirror: bool = False,
+    confidence: bool = False,
+    progress: str | None = None,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """Segments a volume of any size by a network for windows of it.
+
+    Logits are averaged by `sliding_window`, as the published program does; of their classes only
+    the largest is kept, slab by slab, so memory never holds all classes of the volume.
+
+    Args:
+        network: From volumes of `window_size` to the logits of two classes or more.
+        volume: Preprocessed as the network was trained, shape `(*sides, channels)`.
+        window_size: One side for each of the volume's.
+        overlap: Smallest share of a window's side that it has in common with the next, in [0, 1).
+        batch_size: Windows predicted at once.
+        mirror: Whether to average each window's logits over its mirror images along all axes
+            (test-time augmentation), which takes 8 times as long.
+        confidence: Whether to return the probability of each label, too.
+        progress: What to call the progress bar, shown on terminals only; by default there is none.
+
+    Returns:
+        The label of every voxel, `uint8` of shape `(*sides,)`; with `confidence`, a pair of them
+        and their probabilities, the softmax of the averaged logits, `float32` of the same shape.
+
+    Raises:
+        ValueError: If an argument is out of range, the network has fewer than 2 classes or more
+            than 256, or it returns numbers that are not finite.
+
+    Example:
+    ```python
+    network = keras.saving.load_model("model.keras")
+    labels = segment_volume(network, volume, (96, 96, 96), overlap=0.5)
+    labels, probabilities = segment_volume(network, volume, (96, 96, 96), confidence=True)
+    ```
+    """
+    num_classes = network.output_shape[-1]
+    if not 2 <= num_classes <= 256:
+        raise ValueError(
+            "A volume is segmented by a network of 2 to 256 classes, background included. "
+            f"Received: one of {num_classes}"
+        )
+    kept = sliding_window(
+        mirrored(network.predict_on_batch) if mirror else network.predict_on_batch,
+        volume,
+        window_size,
+        overlap=overlap,
+        batch_size=batch_size,
+        reduce=_with_confidence if confidence else _labels,
+        progress=progress,
+    )
+    return (kept["label"], kept["probability"]) if confidence else kept
 
 
 def sliding_window(
@@ -17,6 +81,7 @@ def sliding_window(
     weighting: Literal["gaussian", "constant"] = "gaussian",
     batch_size: int = 1,
     reduce: Callable[[np.ndarray], np.ndarray] | None = None,
+    progress: str | None = None,
 ) -> np.ndarray:
     """Predicts an image or a volume window by window and averages where windows overlap.
 
@@ -42,7 +107,8 @@ def sliding_window(
         batch_size: Windows in a call of `predict`.
         reduce: From averaged predictions, shape `(rows, *sides[1:], num_classes)` and `float32`,
             to what is kept of them, such as the largest class; the first `len(sides)` axes must
-            stay. By default they are kept as they are.
+            stay, and the predictions may be overwritten. By default they are kept as they are.
+        progress: What to call the progress bar, shown on terminals only; by default there is none.
 
     Returns:
         The averaged predictions, `float32` of shape `(*sides, num_classes)`, or what `reduce` makes
@@ -75,24 +141,72 @@ def sliding_window(
         )
     )
     slab = _Slab(padded.shape[:-1], _weights(window_size, weighting), reduce)
-    for first in range(0, len(starts), batch_size):
-        batch = starts[first : first + batch_size]
-        filled = batch + batch[-1:] * (batch_size - len(batch))
-        windows = np.stack([padded[_region(start, window_size)] for start in filled])
-        predictions = np.asarray(predict(windows))
-        if predictions.shape[:-1] != windows.shape[:-1]:
-            raise ValueError(
-                f"The predictions' shape must be {windows.shape[:-1]} and classes. "
-                f"Received: {predictions.shape}"
-            )
-        for start, prediction in zip(batch, predictions, strict=False):
-            slab.add(start, prediction)
+    hidden = True if progress is None else None  # None: shown on terminals only
+    with tqdm(total=len(starts), desc=progress, unit="window", leave=False, disable=hidden) as bar:
+        for first in range(0, len(starts), batch_size):
+            batch = starts[first : first + batch_size]
+            filled = batch + batch[-1:] * (batch_size - len(batch))
+            windows = np.stack([padded[_region(start, window_size)] for start in filled])
+            predictions = np.asarray(predict(windows))
+            if predictions.shape[:-1] != windows.shape[:-1]:
+                raise ValueError(
+                    f"The predictions' shape must be {windows.shape[:-1]} and classes. "
+                    f"Received: {predictions.shape}"
+                )
+            for start, prediction in zip(batch, predictions, strict=False):
+                slab.add(start, prediction)
+            bar.update(len(batch))
     return slab.result()[
         tuple(
             slice(before, before + side)
             for (before, _), side in zip(margins, image.shape, strict=False)
         )
     ]
+
+
+def mirrored(predict: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function that averages predictions over the mirror images of their windows.
+
+    All sides are mirrored, each alone and in all combinations: a window of an image is predicted 4
+    times, one of a volume 8 times.
+
+    Args:
+        predict: From windows, shape `(batch, *sides, channels)`, to predictions, shape `(batch,
+            *sides, num_classes)`.
+
+    Example:
+    ```python
+    logits = sliding_window(mirrored(network.predict_on_batch), image, (256, 256))
+    ```
+    """
+
+    def predict_mirrored(windows: np.ndarray) -> np.ndarray:
+        sides = range(1, windows.ndim - 1)
+        subsets = [
+            axes for count in range(len(sides) + 1) for axes in itertools.combinations(sides, count)
+        ]
+        total = 0
+        for axes in subsets:
+            mirror_image = np.ascontiguousarray(np.flip(windows, axes))
+            total = total + np.flip(np.asarray(predict(mirror_image)), axes)
+        return total / len(subsets)
+
+    return predict_mirrored
+
+
+def _labels(logits: np.ndarray) -> np.ndarray:
+    if not np.isfinite(logits).all():
+        raise ValueError("The network returns numbers that are not finite: train it again.")
+    return logits.argmax(axis=-1).astype("uint8")
+
+
+def _with_confidence(logits: np.ndarray) -> np.ndarray:
+    """Return the label of each voxel and its softmax, as one array of records."""
+    labels = _labels(logits)
+    logits -= np.take_along_axis(logits, labels[..., None], axis=-1)
+    kept = np.empty(labels.shape, [("label", "uint8"), ("probability", "float32")])
+    kept["label"], kept["probability"] = labels, 1 / np.exp(logits, out=logits).sum(axis=-1)
+    return kept
 
 
 class _Slab:
@@ -136,7 +250,8 @@ class _Slab:
         self.kept[self.top : self.top + rows] = reduced
         self.top += rows
         for buffer in (self.sums, self.totals):
-            buffer[: len(buffer) - rows] = buffer[rows:]
+            for row in range(len(buffer) - rows):  # at once, NumPy would copy the buffer
+                buffer[row] = buffer[row + rows]
             buffer[len(buffer) - rows :] = 0
 
 
