@@ -26,6 +26,8 @@ except ModuleNotFoundError:
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PROJECT = ("keras_lgmsnet", "tfds_builders")
+# The scores that a training ends with, by the rank of what was segmented.
+HEADLINES = {2: {"iou": "IoU", "f1": "F1"}, 3: {"dice": "Dice"}}
 
 
 def _mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., None]:
@@ -188,7 +190,7 @@ def train(
         summary = read_json(run_directory, "summary.json")
         scores = (
             f"{label} {summary['mean'][name]:.4f} ± {summary['standard_deviation'][name]:.4f}"
-            for name, label in (("iou", "IoU"), ("f1", "F1"))
+            for name, label in HEADLINES[resolved.rank].items()
         )
         subset = summary["subset"].capitalize()
         click.echo(f"{subset} {', '.join(scores)} over {len(split_seeds)} splits.")
@@ -197,10 +199,12 @@ def train(
         return
     training.train(resolved, run_directory, **options)
     metrics = read_json(run_directory, "metrics.json")
+    scores = (
+        f"{label} {metrics['means'][name]:.4f}" for name, label in HEADLINES[resolved.rank].items()
+    )
     click.echo(
-        f"{metrics['subset'].capitalize()} IoU {metrics['means']['iou']:.4f}, "
-        f"F1 {metrics['means']['f1']:.4f} after epoch {metrics['best_epoch']}. "
-        f"Report: {run_directory / 'report.html'}"
+        f"{metrics['subset'].capitalize()} {', '.join(scores)} after epoch "
+        f"{metrics['best_epoch']}. Report: {run_directory / 'report.html'}"
     )
 
 

@@ -31,7 +31,13 @@ from keras_lgmsnet.scoring import (
 )
 from keras_lgmsnet.significance import mean_interval, paired_comparison
 from keras_lgmsnet.surface import require_tolerance, surface_distances
-from keras_lgmsnet.tables import TABLE_STYLES, latex_table, markdown_table
+from keras_lgmsnet.tables import (
+    TABLE_STYLES,
+    latex_table,
+    markdown_table,
+    p_cell,
+    score_cell,
+)
 
 # What tables call the scores. All but HD95 are shares, printed in percent.
 SCORES = {
@@ -402,7 +408,7 @@ def _group_cells(groups: dict[str, dict[str, Any]]) -> tuple[list[str], list[lis
     rows = [["Images", *(str(group["images"]) for group in groups.values())]]
     for name, label in SCORES.items():
         scores = [group["scores"][name] for group in groups.values()]
-        rows.append([label, *(_cell(name, score["mean"], score["interval"]) for score in scores)])
+        rows.append([label, *(score_cell(label, **score) for score in scores)])
     for label, count, of in (
         ("Missed", "missed", "with_lesion"),
         ("False alarms", "false_alarms", "without_lesion"),
@@ -418,11 +424,11 @@ def _comparison_cells(evaluation: dict[str, Any]) -> tuple[list[str], list[list[
     rows = [
         [
             SCORES[name],
-            _cell(name, score["mean"]),
-            _cell(name, score["other_mean"]),
-            _cell(name, score["difference"], score["interval"], score["mark"]),
-            _p_cell(score["wilcoxon_p"]),
-            _p_cell(score["t_test_p"]),
+            score_cell(SCORES[name], score["mean"]),
+            score_cell(SCORES[name], score["other_mean"]),
+            score_cell(SCORES[name], score["difference"], score["interval"], score["mark"]),
+            p_cell(score["wilcoxon_p"]),
+            p_cell(score["t_test_p"]),
         ]
         for name, score in evaluation["comparison"].items()
     ]
@@ -432,18 +438,3 @@ def _comparison_cells(evaluation: dict[str, Any]) -> tuple[list[str], list[list[
 def _name(run_directory: str) -> str:
     """Return what a table calls a run: a path would mean nothing to its reader."""
     return Path(run_directory).resolve().name
-
-
-def _cell(name: str, value: float, interval: Sequence[float] | None = None, mark: str = "") -> str:
-    scale = 100 if SCORES[name].endswith("%") else 1
-    cell = f"{scale * value:.2f}{mark}"
-    if interval is None:
-        return cell
-    low, high = interval
-    return f"{cell} [{scale * low:.2f}, {scale * high:.2f}]"
-
-
-def _p_cell(p: float | None) -> str:
-    if p is None:
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

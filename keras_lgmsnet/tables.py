@@ -1,4 +1,4 @@
-"""Tables of text, for Markdown and for LaTeX."""
+"""Tables of text, for Markdown and for LaTeX, and the cells of scores in them."""
 
 import re
 from collections.abc import Sequence
@@ -17,6 +17,34 @@ _LATEX = {
     "−": "$-$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+
+
+def score_cell(
+    label: str, mean: float | None, interval: Sequence[float] | None = None, mark: str = ""
+) -> str:
+    """Return the cell of a score, with its interval where there is one: `"84.10 [80.02, 87.31]"`.
+
+    Args:
+        label: What the table calls the score; where it ends in `%`, a share is printed in percent.
+        mean: The score; a dash stands for `None`.
+        interval: Its lower and upper end.
+        mark: What to set behind the score, such as `"**"`.
+    """
+    if mean is None:
+        return "–"
+    scale = 100 if label.endswith("%") else 1
+    cell = f"{scale * mean:.2f}{mark}"
+    if interval is None:
+        return cell
+    low, high = interval
+    return f"{cell} [{scale * low:.2f}, {scale * high:.2f}]"
+
+
+def p_cell(p: float | None) -> str:
+    """Return the cell of a p-value; a dash stands for `None`."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,0 +1,149 @@
+"""What training on volumes is: see `keras_lgmsnet._task.Task`."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lgmsnet._task import Task
+from keras_lgmsnet.data.augmentation import VOLUME_AUGMENTATIONS
+from keras_lgmsnet.data.volumes import PatchBatches, load_volumes, prepare_volumes
+from keras_lgmsnet.inference import segment_volume
+from keras_lgmsnet.losses import DiceCELoss
+from keras_lgmsnet.metrics import ClassDice
+from keras_lgmsnet.models import LGMSNet3D
+from keras_lgmsnet.optimizers import adamw_warmup_cosine
+from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.volume_scoring import list_regions, mean_dice
+
+
+class VolumeTask(Task):
+    """Training on patches of volumes; now and then, whole volumes are validated on."""
+
+    kind = "volumes"
+    best_by = "val_dice"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        scope: Callable[[], AbstractContextManager[Any]],
+        manual_dir: str | Path | None,
+        data_dir: str | Path | None,
+    ) -> None:
+        self.recipe = recipe
+        # The data tell channels and classes, but what cannot be built should not wait for them.
+        _build_network(recipe, 1, 2, "float32")
+        self.source = load_volumes(
+            recipe.data.source,
+            manual_dir,
+            data_dir,
+            allow_incomplete=recipe.data.allow_incomplete,
+            progress=sys.stderr.isatty(),
+        )
+        self.dataset = self.source.dataset
+        self.splits = self._split(self.source.ids, self.source.groups)
+        self.regions = list_regions(self.dataset, self.source.labels)
+        num_channels, self.num_classes = len(self.source.channels), len(self.source.labels)
+        if recipe.model.num_classes not in (None, self.num_classes):
+            raise ValueError(
+                f"model.num_classes must be None or the {self.num_classes} labels of "
+                f"{recipe.data.source}, background included. Received: {recipe.model.num_classes}"
+            )
+        with scope():
+            precision = recipe.training.precision
+            self.model = _build_network(recipe, num_channels, self.num_classes, precision)
+        self.float32_network = _build_network(recipe, num_channels, self.num_classes, "float32")
+
+    def prepare(self, run_directory: Path) -> None:
+        """Decide how volumes are read, say so, and read them once."""
+        data, training = self.recipe.data, self.recipe.training
+        progress = sys.stderr.isatty()
+        if (run_directory / "fingerprint.json").exists():
+            self.fingerprint = VolumeFingerprint.read(run_directory)
+        else:
+            self.fingerprint = VolumeFingerprint.of_volumes(
+                self.source, self.splits["train"], data, progress=progress
+            )
+            self.fingerprint.write(run_directory)
+        print(self.fingerprint.describe(), flush=True)
+        self.volumes = prepare_volumes(
+            self.source,
+            self.splits["train"] + self.splits["validation"],
+            self.fingerprint,
+            crop_foreground=data.crop_foreground,
+            progress=progress,
+        )
+        if not any(len(self.volumes[id_].labelled) for id_ in self.splits["validation"]):
+            raise ValueError(
+                "The volumes to validate on must have a labelled voxel: choose others by "
+                f"data.split_seed or data.validation_ids. Received: {self.splits['validation']}"
+            )
+        batches = PatchBatches(
+            self.volumes,
+            self.splits["train"],
+            data.patch_size,
+            training.batch_size,
+            patches_per_volume=data.patches_per_volume,
+            positive_fraction=data.positive_fraction,
+            augmentation=VOLUME_AUGMENTATIONS[data.augmentation],
+            seed=training.seed,
+        )
+        self.batches = self._share(batches)
+
+    def compile(self, network: keras.Model) -> None:
+        """Compile with the published 3D settings."""
+        training = self.recipe.training
+        network.compile(
+            optimizer=adamw_warmup_cosine(
+                training.warmup_epochs * len(self.batches),
+                training.epochs * len(self.batches),
+                training.learning_rate,
+                training.weight_decay,
+            ),
+            loss=DiceCELoss(),
+            weighted_metrics=[ClassDice(self.num_classes, name="dice")],
+        )
+
+    def validate(self, epoch: int) -> dict[str, float | None]:
+        """Segment the volumes to validate on, where it is their turn."""
+        training = self.recipe.training
+        if epoch % training.validate_every and epoch < training.epochs:
+            following = epoch + training.validate_every - epoch % training.validate_every
+            print(f"Validation skipped until epoch {min(following, training.epochs)}.", flush=True)
+            return {self.best_by: None}
+        self.float32_network.set_weights(self.model.get_weights())
+        volumes = [self.volumes[id_] for id_ in self.splits["validation"]]
+        pairs = ((volume.segmentation_mask, self._segment(volume.image)) for volume in volumes)
+        dice = mean_dice(pairs, self.regions)
+        print(f"Validation Dice {dice:.4f}.", flush=True)
+        return {self.best_by: dice}
+
+    def evaluate(
+        self, run_directory: Path, best_epoch: int, history: list[dict[str, float | None]]
+    ) -> None:
+        """Score every held-out volume and write the report."""
+
+    def _segment(self, image: np.ndarray) -> np.ndarray:
+        data = self.recipe.data
+        return segment_volume(
+            self.float32_network,
+            np.asarray(image, "float32"),
+            data.patch_size,
+            overlap=data.overlap,
+            progress="Validating",
+        )
+
+
+def _build_network(
+    recipe: Recipe, num_channels: int, num_classes: int, precision: str
+) -> keras.Model:
+    arguments = dataclasses.asdict(recipe.model) | {"num_classes": num_classes}
+    return LGMSNet3D(
+        input_shape=(*recipe.data.patch_size, num_channels), **arguments, dtype=precision
+    )
