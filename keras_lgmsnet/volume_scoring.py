@@ -34,6 +34,9 @@ _HIERARCHIES = {
     "kits23": {"kidney and masses": (1, 2, 3), "masses": (2, 3), "tumour": (2,)},
 }
 
+TOLERANCE = 2.0  # mm within which surfaces agree, where none is asked for
+CAUTION = "Optimistic: the best epoch was picked by its Dice on these same cases, as in the paper."
+
 # The scores of one region of one case, with its volumes. Those of `SCORES` are None where there is
 # nothing to score.
 Scores = dict[str, float | None]
@@ -125,7 +128,7 @@ def score_case(
     regions: Mapping[str, Sequence[int]],
     spacing: Sequence[float],
     *,
-    tolerance: float = 2.0,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, Scores]:
     """Score the prediction of one volume, region by region.
 
