@@ -12,11 +12,7 @@ import numpy as np
 
 from keras_lgmsnet._task import Task
 from keras_lgmsnet.data.augmentation import VOLUME_AUGMENTATIONS
-from keras_lgmsnet.data.volumes import (
-    PatchBatches,
-    load_volumes,
-    prepare_volumes,
-)
+from keras_lgmsnet.data.volumes import PatchBatches, load_volumes, prepare_volumes
 from keras_lgmsnet.inference import segment_volume
 from keras_lgmsnet.losses import DiceCELoss
 from keras_lgmsnet.metrics import ClassDice
@@ -65,7 +61,6 @@ class VolumeTask(Task):
         )
         self.dataset = self.source.dataset
         self.splits = self._split(self.source.ids, self.source.groups)
-        self.regions = list_regions(self.dataset, self.source.labels)
         num_channels, self.num_classes = len(self.source.channels), len(self.source.labels)
         if recipe.model.num_classes not in (None, self.num_classes):
             raise ValueError(
@@ -137,9 +132,8 @@ class VolumeTask(Task):
             print(f"Validation skipped until epoch {min(following, training.epochs)}.", flush=True)
             return {self.best_by: None}
         self.float32_network.set_weights(self.model.get_weights())
-        volumes = [self.volumes[id_] for id_ in self.splits["validation"]]
-        pairs = ((volume.segmentation_mask, self._segment(volume.image)) for volume in volumes)
-        dice = mean_dice(pairs, self.regions)
+        regions = list_regions(self.dataset, self.source.labels)
+        dice = mean_dice(map(self._segment, self.splits["validation"]), regions)
         print(f"Validation Dice {dice:.4f}.", flush=True)
         return {self.best_by: dice}
 
@@ -185,6 +179,18 @@ class VolumeTask(Task):
             ),
         )
 
+    def _segment(self, id_: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the true and the predicted labels of a prepared volume."""
+        volume, data = self.volumes[id_], self.recipe.data
+        prediction = segment_volume(
+            self.float32_network,
+            np.asarray(volume.image, "float32"),
+            data.patch_size,
+            overlap=data.overlap,
+            progress="Validating",
+        )
+        return volume.segmentation_mask, prediction
+
     def _score(self, subset: str) -> dict[str, dict[str, Scores]]:
         """Return the scores of every case of a part, by its id."""
         return score_volumes(
@@ -211,16 +217,6 @@ class VolumeTask(Task):
         )
         windows = self.fingerprint.intensity_windows
         return SegmentedVolume.of_example(example, prediction, windows[0] if windows else None)
-
-    def _segment(self, image: np.ndarray) -> np.ndarray:
-        data = self.recipe.data
-        return segment_volume(
-            self.float32_network,
-            np.asarray(image, "float32"),
-            data.patch_size,
-            overlap=data.overlap,
-            progress="Validating",
-        )
 
 
 def _build_network(

@@ -82,7 +82,7 @@ def score_volumes(
     fingerprint: VolumeFingerprint,
     data: VolumeData,
     *,
-    tolerance: float = 2.0,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, dict[str, Scores]]:
     """Segment volumes and score each on its own grid; memory holds one at a time.
 
