@@ -4,10 +4,10 @@ A network is only as good as its training images are like those it is shown. Tra
 `fingerprint.json` to the run directory; prediction holds every image against it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -91,11 +91,7 @@ class Fingerprint:
     def of_images(cls, images: Iterable[np.ndarray], sizes: Iterable[Sequence[int]]) -> Self:
         """Returns the fingerprint of images, each given as `measure` takes it."""
         rows = [measure(image, size) for image, size in zip(images, sizes, strict=True)]
-        ranges = {}
-        for name in STATISTICS:
-            low, high = np.quantile([row[name] for row in rows], [0.01, 0.99])
-            ranges[name] = (float(low), float(high))
-        return cls(len(rows), ranges)
+        return cls(len(rows), find_ranges(rows))
 
     @classmethod
     def read(cls, run_directory: Path) -> Self:
@@ -106,26 +102,12 @@ class Fingerprint:
             ValueError: If it is damaged.
         """
         values = read_json(run_directory, "fingerprint.json", "num_images", "ranges")
-        try:
-            ranges = {
-                name: (float(values["ranges"][name]["low"]), float(values["ranges"][name]["high"]))
-                for name in STATISTICS
-            }
-        except (KeyError, TypeError, ValueError):
-            ranges = {}
-        if not ranges or not all(low <= high for low, high in ranges.values()):
-            raise ValueError(
-                f"{run_directory / 'fingerprint.json'} is damaged: its ranges must give a low and "
-                f"a high end of {', '.join(STATISTICS)}."
-            )
+        ranges = parse_ranges(run_directory / "fingerprint.json", values["ranges"], STATISTICS)
         return cls(values["num_images"], ranges)
 
     def write(self, run_directory: Path) -> None:
         """Writes the fingerprint to a run directory, atomically."""
-        ranges = {
-            name: {"low": low, "high": high, "unit": STATISTICS[name].unit}
-            for name, (low, high) in self.ranges.items()
-        }
+        ranges = describe_ranges(self.ranges, STATISTICS)
         write_json(
             run_directory / "fingerprint.json", {"num_images": self.num_images, "ranges": ranges}
         )
@@ -136,16 +118,75 @@ class Fingerprint:
         Args:
             statistics: What `measure` returned.
         """
-        found = []
-        for name, (low, high) in self.ranges.items():
-            allowed, value = STATISTICS[name], statistics[name]
-            trained = f"the training's {_number(low)} to {_number(high)}"
-            if value < low / allowed.factor - allowed.margin:
-                found.append(f"{name} {_number(value)} below {trained}")
-            if value > high * allowed.factor + allowed.margin:
-                found.append(f"{name} {_number(value)} above {trained}")
-        return found
+        return find_deviations(statistics, self.ranges, STATISTICS)
+
+
+Ranges = dict[str, tuple[float, float]]
+
+
+def find_ranges(rows: Sequence[Mapping[str, float]]) -> Ranges:
+    """Returns the low and high end of each number: the middle 98 % of the rows."""
+    ranges = {}
+    for name in rows[0]:
+        low, high = np.quantile([row[name] for row in rows], [0.01, 0.99])
+        ranges[name] = (float(low), float(high))
+    return ranges
+
+
+def find_deviations(
+    values: Mapping[str, float], ranges: Ranges, statistics: Mapping[str, Statistic]
+) -> list[str]:
+    """Returns in words which values lie outside their ranges by more than their statistics allow.
+
+    Example:
+    ```python
+    statistics = {"brightness": Statistic("mean grey value", margin=0.1)}
+    find_deviations({"brightness": 0.95}, {"brightness": (0.2, 0.8)}, statistics)
+    # ["brightness 0.95 above the training's 0.2 to 0.8"]
+    ```
+    """
+    found = []
+    for name, (low, high) in ranges.items():
+        allowed, value = statistics[name], values[name]
+        trained = f"the training's {_number(low)} to {_number(high)}"
+        if value < low / allowed.factor - allowed.margin:
+            found.append(f"{name} {_number(value)} below {trained}")
+        if value > high * allowed.factor + allowed.margin:
+            found.append(f"{name} {_number(value)} above {trained}")
+    return found
+
+
+def describe_ranges(ranges: Ranges, statistics: Mapping[str, Statistic]) -> dict[str, Any]:
+    """Returns ranges and their units as plain values, ready for JSON."""
+    return {
+        name: {"low": low, "high": high, "unit": statistics[name].unit}
+        for name, (low, high) in ranges.items()
+    }
+
+
+def parse_ranges(path: Path, described: Any, names: Iterable[str]) -> Ranges:
+    """Returns the ranges that `describe_ranges` described.
+
+    Args:
+        path: The file that they were read from, for the message.
+        described: What was read.
+        names: Of which numbers there must be ranges.
+
+    Raises:
+        ValueError: If one is missing or damaged.
+    """
+    try:
+        ranges = {
+            name: (float(described[name]["low"]), float(described[name]["high"])) for name in names
+        }
+    except (KeyError, TypeError, ValueError):
+        ranges = {}
+    if not ranges or not all(low <= high for low, high in ranges.values()):
+        raise ValueError(
+            f"{path} is damaged: its ranges must give a low and a high end of {', '.join(names)}."
+        )
+    return ranges
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from keras_lgmsnet.data.augmentation import (
     KVASIR,
     Augmentation,
+    VolumeAugmentation,
     _elastic_shifts,
     _inverse_affine,
 )
@@ -194,3 +195,67 @@ def test_probabilities_out_of_range_are_refused(name: str, probability: float) -
 
 def test_kvasir_has_them_all_but_rotations_by_right_angles() -> None:
     assert Augmentation(False, True, 0.5, 0.5, 0.5) == KVASIR
+
+
+# VolumeAugmentation
+
+
+def volume_and_labels(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A volume whose voxels all differ, and labels that are a function of each voxel."""
+    image = np.arange(2 * np.prod(shape), dtype="float32").reshape(*shape, 2)
+    return image, (image[..., 0] % 5).astype("uint8")
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.tuples(*[st.integers(1, 4)] * 3), st.integers(0, 2**32))
+def test_voxels_move_with_their_labels_and_are_kept(shape, seed) -> None:
+    augment = VolumeAugmentation(flip=0.5, rotate=1.0, scale=0.0, shift=0.0)
+    image, labels = volume_and_labels(shape)
+    moved_image, moved_labels = augment(image, labels, np.random.default_rng(seed))
+    assert moved_image.shape == image.shape
+    assert (moved_image.dtype, moved_labels.dtype) == (np.float32, np.uint8)
+    np.testing.assert_array_equal(moved_labels, moved_image[..., 0] % 5)
+    np.testing.assert_array_equal(np.sort(moved_image, axis=None), np.sort(image, axis=None))
+    again, _ = augment(image, labels, np.random.default_rng(seed))
+    np.testing.assert_array_equal(again, moved_image)
+    np.testing.assert_array_equal(image, volume_and_labels(shape)[0])
+
+
+@pytest.mark.parametrize(
+    ("augment", "shape", "number"),
+    [
+        (VolumeAugmentation(0.5, 0.0, 0.0, 0.0), (2, 2, 2), 8),  # a flip along any of three axes
+        (VolumeAugmentation(0.0, 0.9, 0.0, 0.0), (2, 2, 2), 10),  # 3 turns in 3 planes, and none
+        (VolumeAugmentation(0.0, 0.9, 0.0, 0.0), (2, 3, 2), 6),  # 3 turns in 1 plane, 180° in 2
+        (VolumeAugmentation(0.0, 0.9, 0.0, 0.0), (2, 3, 4), 4),
+    ],
+)
+def test_every_flip_and_rotation_occurs(augment, shape, number) -> None:
+    rng = np.random.default_rng(0)
+    outcomes = {augment(*volume_and_labels(shape), rng)[0].tobytes() for _ in range(400)}
+    assert len(outcomes) == number
+
+
+def test_published_changes_are_as_likely_as_published() -> None:
+    rng, image = np.random.default_rng(0), np.ones((1, 1, 3, 1), "float32")
+    image[..., 2, :] = 2  # flips along the last axis show, and so do rotations, by 180°
+    changed = [
+        VolumeAugmentation()(image, image[..., 0], rng)[0].ravel().tolist() for _ in range(4000)
+    ]
+    # Two of the three planes hold the axis: 0.2 · 2/3 of the rotations, unless a flip undoes it.
+    flipped = np.mean([first > last for first, _, last in changed])
+    assert flipped == pytest.approx(0.2 * (1 - 0.4 / 3) + 0.8 * 0.4 / 3, abs=0.03)
+    first, middle, last = np.transpose(changed)
+    scaled = np.maximum(first, last) - middle
+    shifted = middle - scaled
+    for values, neutral in ((scaled, 1), (shifted, 0)):
+        moved = values[np.abs(values - neutral) > 1e-5]
+        assert len(moved) / len(values) == pytest.approx(0.1, abs=0.02)
+        assert moved.min() == pytest.approx(neutral - 0.1, abs=0.005)
+        assert moved.max() == pytest.approx(neutral + 0.1, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["flip", "rotate", "scale", "shift"])
+def test_probabilities_of_volumes_are_checked(name) -> None:
+    with pytest.raises(ValueError, match=f"from 0 to 1. Received: {name}=1.1"):
+        VolumeAugmentation(**{name: 1.1})

@@ -402,7 +402,7 @@ def test_load_examples_notices_that_an_incomplete_archive_changed(manual_dir) ->
         ("kvasir_seg/all", "config of kvasir_seg must be one of none. Received: 'all'"),
         ("image_folder", "--manual-dir FOLDER. Received: builder='image_folder'"),
         ("image_folder/a", "--manual-dir FOLDER. Received: builder='image_folder/a'"),
-        ("btcv", "must be of 2D images. Received: btcv, which has volumes"),
+        ("btcv", "must be of images. Received: btcv, which has volumes"),
     ],
 )
 def test_load_examples_refuses_what_it_cannot_read(tmp_path, builder, message) -> None:

@@ -10,11 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_lgmsnet.recipe import Data, Model, Recipe, Training, load_recipe, override
+from keras_lgmsnet.recipe import (
+    Data,
+    Model,
+    Recipe,
+    Training,
+    VolumeData,
+    VolumeTraining,
+    load_recipe,
+    override,
+)
 
 pytestmark = pytest.mark.no_backend
 
 RECIPE = Recipe(data=Data(source="isic2018_task1"))
+VOLUMES = Recipe(data=VolumeData(source="btcv"))
 
 
 def test_defaults_are_the_published_settings() -> None:
@@ -24,6 +34,7 @@ def test_defaults_are_the_published_settings() -> None:
             "image_size": (256, 256),
             "interpolation": "linear",
             "validation_fraction": 0.3,
+            "validation_ids": (),
             "test_fraction": 0.0,
             "split_seed": 41,
             "num_folds": None,
@@ -51,6 +62,48 @@ def test_defaults_are_the_published_settings() -> None:
             "num_devices": 1,
         },
     }
+
+
+def test_defaults_of_volumes_are_the_published_settings() -> None:
+    assert VOLUMES.to_dict() == {
+        "data": {
+            "source": "btcv",
+            "spacing": None,
+            "normalization": None,
+            "intensity_window": None,
+            "crop_foreground": True,
+            "patch_size": (96, 96, 96),
+            "patches_per_volume": 4,
+            "positive_fraction": 0.5,
+            "augmentation": "flip_rotate_intensity",
+            "overlap": 0.5,
+            "validation_fraction": 0.3,
+            "validation_ids": (),
+            "test_fraction": 0.0,
+            "split_seed": 41,
+            "num_folds": None,
+            "fold": 0,
+            "allow_incomplete": False,
+        },
+        "model": RECIPE.to_dict()["model"] | {"num_classes": None},
+        "training": {
+            "epochs": 5000,
+            "batch_size": 1,
+            "learning_rate": 1e-3,
+            "warmup_epochs": 50,
+            "weight_decay": 1e-5,
+            "validate_every": 100,
+            "seed": 0,
+            "precision": "float32",
+            "num_devices": 1,
+        },
+    }
+
+
+def test_data_decide_the_rank() -> None:
+    assert (RECIPE.rank, VOLUMES.rank) == (2, 3)
+    assert (RECIPE.training, VOLUMES.training) == (Training(), VolumeTraining())
+    assert (RECIPE.model.num_classes, VOLUMES.model.num_classes) == (1, None)
 
 
 def test_isic_recipe_is_the_published_one() -> None:
@@ -99,7 +152,61 @@ def test_recipes_are_frozen() -> None:
         (lambda: Training(weight_decay=-1e-4), r"weight_decay must not be negative"),
         (lambda: Training(seed=-1), r"training.seed must lie in \[0, 2\*\*32\)"),
         (lambda: Training(precision="float64"), r"'mixed_bfloat16'. Received: 'float64'"),
-        (lambda: Recipe(data={"source": "x"}), r"data must be a Data. Received: \{"),
+        (lambda: Recipe(data={"source": "x"}), r"data must be a Data or a VolumeData. Received: "),
+        (
+            lambda: Recipe(data=RECIPE.data, training=VolumeTraining()),
+            r"training must be a Training where data is a Data. Received: VolumeTraining",
+        ),
+        (
+            lambda: Recipe(data=VOLUMES.data, training=Training()),
+            r"training must be a VolumeTraining where data is a VolumeData. Received: Training",
+        ),
+        (
+            lambda: Recipe(data=VOLUMES.data, model=Model(num_classes=1)),
+            r"model.num_classes must be None or at least 2 for volumes, .*Received: 1",
+        ),
+        (lambda: Data(source="x", validation_ids=[1]), r"must be texts such as .*Received: \[1\]"),
+        (
+            lambda: VolumeData(source="x", validation_ids=["a"], num_folds=5),
+            r"data.num_folds must be None where data.validation_ids names .*Received: 5",
+        ),
+        (lambda: VolumeData(source="x", fold=1), r"data.fold must lie below data.num_folds"),
+        (lambda: VolumeData(source="x", spacing=(1, 2)), r"spacing must be three numbers or None"),
+        (
+            lambda: VolumeData(source="x", spacing=(1, 1, 0)),
+            r"data.spacing must be above 0 mm. Received: \(1.0, 1.0, 0.0\)",
+        ),
+        (
+            lambda: VolumeData(source="x", spacing=(1, 1, float("inf"))),
+            r"data.spacing must be above 0 mm.*inf",
+        ),
+        (
+            lambda: VolumeData(source="x", intensity_window=(250, -175)),
+            r"data.intensity_window must have a low end below .*\(250.0, -175.0\)",
+        ),
+        (
+            lambda: VolumeData(source="x", intensity_window=(float("nan"), 0)),
+            r"intensity_window must have a low end below its high end.*nan",
+        ),
+        (
+            lambda: VolumeData(source="x", intensity_window=(0, 1), normalization="z_score"),
+            r"data.intensity_window must be None where data.normalization is 'z_score'",
+        ),
+        (
+            lambda: VolumeData(source="x", patch_size=(96, 96, 48)),
+            r"data.patch_size must have sides divisible by 32. Received: \(96, 96, 48\)",
+        ),
+        (lambda: VolumeData(source="x", patch_size=(0, 32, 32)), r"sides divisible by 32"),
+        (lambda: VolumeData(source="x", patch_size=(32, 32)), r"must be three integers"),
+        (lambda: VolumeData(source="x", patches_per_volume=0), r"_volume must be at least 1"),
+        (lambda: VolumeData(source="x", positive_fraction=1.1), r"must lie in \[0, 1\].*1.1"),
+        (lambda: VolumeData(source="x", overlap=1), r"data.overlap must lie in \[0, 1\).*1.0"),
+        (
+            lambda: VolumeTraining(epochs=50),
+            r"training.warmup_epochs must be .* below training.epochs, 50. Received: 50",
+        ),
+        (lambda: VolumeTraining(validate_every=0), r"training.validate_every must be at least 1"),
+        (lambda: VolumeTraining(num_devices=2), r"num_devices must be .*divide training.batch"),
     ],
 )
 def test_bad_values_are_refused(build, message) -> None:
@@ -110,6 +217,8 @@ def test_bad_values_are_refused(build, message) -> None:
 def test_numbers_are_kept_as_annotated() -> None:
     assert type(Training(learning_rate=1).learning_rate) is float
     assert Model(dims=[8, 8, 8, 8, 8]).dims == (8, 8, 8, 8, 8)
+    spacing = VolumeData(source="x", spacing=[1, 1.5, 2]).spacing
+    assert [type(side) for side in spacing] == [float] * 3
 
 
 @pytest.mark.parametrize(
@@ -131,13 +240,26 @@ def test_numbers_are_kept_as_annotated() -> None:
             "data",
             {"augmentation": {"RandomHue": {"factor": [0, 0.1]}, "Grayscale": {}}},
         ),
+        ("data.validation_ids=0035, 0036", "data", {"validation_ids": ("0035", "0036")}),
+        ("data.validation_ids=case", "data", {"validation_ids": ("case",)}),
+        ("data.validation_ids=", "data", {"validation_ids": ()}),
         ("model.kernel_sizes=3,3", "model", {"kernel_sizes": (3, 3)}),
+        ("data.spacing=1,1,2.5", "data", {"spacing": (1.0, 1.0, 2.5)}),
+        ("data.spacing=none", "data", {"spacing": None}),
+        ("data.intensity_window=-175,250", "data", {"intensity_window": (-175.0, 250.0)}),
+        ("data.normalization=z_score", "data", {"normalization": "z_score"}),
+        ("data.patch_size=64,64,32", "data", {"patch_size": (64, 64, 32)}),
+        ("data.crop_foreground=false", "data", {"crop_foreground": False}),
+        ("training.validate_every=5", "training", {"validate_every": 5}),
+        ("model.num_classes=4", "model", {"num_classes": 4}),
     ],
 )
 def test_override(assignment, section, expected) -> None:
-    changed = override(RECIPE, [assignment])
-    expected_section = dataclasses.replace(getattr(RECIPE, section), **expected)
-    assert changed == dataclasses.replace(RECIPE, **{section: expected_section})
+    (name,) = expected
+    recipe = next(recipe for recipe in (RECIPE, VOLUMES) if name in recipe.to_dict()[section])
+    changed = override(recipe, [assignment])
+    expected_section = dataclasses.replace(getattr(recipe, section), **expected)
+    assert changed == dataclasses.replace(recipe, **{section: expected_section})
 
 
 def test_overrides_are_checked_together() -> None:
@@ -172,6 +294,23 @@ def test_bad_overrides_are_refused(assignment, message) -> None:
         override(RECIPE, [assignment])
 
 
+@pytest.mark.parametrize(
+    ("recipe", "assignment", "message"),
+    [
+        (VOLUMES, "data.patchsize=1", r"'data.patchsize'; did you mean data.patch_size"),
+        (VOLUMES, "validate=5", r"'validate'; did you mean .*training.validate_every"),
+        (VOLUMES, "data.image_size=96,96", r"Unknown recipe key 'data.image_size'"),
+        (VOLUMES, "training.momentum=0", r"Unknown recipe key 'training.momentum'"),
+        (RECIPE, "data.patch_size=96,96,96", r"Unknown recipe key 'data.patch_size'"),
+        (VOLUMES, "training.epochs=2", r"warmup_epochs must be .*epochs, 2. Received: 50"),
+        (VOLUMES, "data.spacing=1,1", r"data.spacing must be three numbers or None. .*\(1, 1\)"),
+    ],
+)
+def test_overrides_know_the_keys_of_their_rank(recipe, assignment, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        override(recipe, [assignment])
+
+
 @settings(deadline=None, max_examples=50)
 @given(
     image_size=st.tuples(*[st.integers(1, 16).map(lambda side: 32 * side)] * 2),
@@ -200,6 +339,41 @@ def test_json_and_overrides_round_trip(image_size, fraction, rate, augmentation,
     assert override(RECIPE, assignments) == recipe
 
 
+@settings(deadline=None, max_examples=50)
+@given(
+    spacing=st.none() | st.tuples(*[st.floats(0.1, 10)] * 3),
+    window=st.none() | st.tuples(st.floats(-1e4, 0), st.floats(1, 1e4)),
+    sides=st.tuples(*[st.integers(1, 8).map(lambda side: 32 * side)] * 3),
+    ids=st.lists(st.text("abc019_'", min_size=1), max_size=3).map(tuple),
+    num_classes=st.none() | st.integers(2, 20),
+)
+def test_recipes_of_volumes_round_trip(spacing, window, sides, ids, num_classes) -> None:
+    recipe = Recipe(
+        data=VolumeData(
+            source="x",
+            spacing=spacing,
+            intensity_window=window,
+            patch_size=sides,
+            validation_ids=ids,
+        ),
+        model=Model(num_classes=num_classes),
+        training=VolumeTraining(validate_every=7),
+    )
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assignments = [
+        f"{section}.{name}={value}"
+        for section, fields in recipe.to_dict().items()
+        for name, value in fields.items()
+    ]
+    assert override(VOLUMES, assignments) == recipe
+
+
+def test_recipes_stored_before_there_were_volumes_are_read() -> None:
+    values = json.loads(json.dumps(RECIPE.to_dict()))
+    del values["data"]["validation_ids"]
+    assert Recipe.from_dict(values) == RECIPE
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -208,6 +382,14 @@ def test_json_and_overrides_round_trip(image_size, fraction, rate, augmentation,
         ({}, r"The recipe gives no data."),
         ({"data": {}}, r"The recipe gives no data.source."),
         ({"data": {"source": "x"}, "model": {"dim": [8]}}, r"'model.dim'; did you mean model.dims"),
+        (
+            {"data": {"source": "x", "patch_size": [32, 32, 32], "image_size": [32, 32]}},
+            r"Unknown recipe key 'data.image_size'",
+        ),
+        (
+            {"data": {"source": "x", "patch_size": [32, 32, 32]}, "training": {"momentum": 0.9}},
+            r"Unknown recipe key 'training.momentum'",
+        ),
         ({"data": {"source": "x"}, "trainig": {}}, r"'trainig'; did you mean training\?"),
     ],
 )

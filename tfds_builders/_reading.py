@@ -3,44 +3,37 @@
 A builder derives from `ImageBuilder` (2D) or `VolumeBuilder` (3D) and lists its cases; a builder of
 a user's own folder also from `FolderBuilder`. Nothing is ever extracted to disk, and no link that
 leads out of a dataset's folder of files is followed. Images are read by `keras_lgmsnet.image_files`
-and volumes by nibabel, up to a size that is known before they are decoded. Examples are encoded
-with OpenCV, because TensorFlow Datasets encodes arrays as images with TensorFlow only.
+and volumes by `keras_lgmsnet.volume_files`, up to a size that is known before they are decoded.
+Examples are encoded with OpenCV, because TensorFlow Datasets encodes arrays as images with
+TensorFlow only.
 """
 
 import abc
-import contextlib
 import copy
 import dataclasses
-import gzip
 import hashlib
-import io
 import itertools
-import math
 import os
 import re
 import struct
 import unicodedata
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import cv2
-import nibabel
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_lgmsnet import image_files
+from keras_lgmsnet import image_files, volume_files
+from keras_lgmsnet.geometry import Grid
+from keras_lgmsnet.volume_files import AnyPath, opened, read_label_map, read_volume
 
-AnyPath = Path | zipfile.Path
 Found = TypeVar("Found")
 
 IMAGE_SUFFIXES = image_files.SUFFIXES
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-MAX_VOXELS = 2**29  # of a volume, channels included: 2 GiB as float32
-NIFTI_HEADER = 348  # bytes
-MAX_NIFTI_EXTRA = 2**24  # bytes before and after the voxels
+NIFTI_SUFFIXES = volume_files.SUFFIXES
 GO_ON = (
     "correct that, or set allow_incomplete=True (lgms-train --set data.allow_incomplete=true, "
     "lgms-evaluate and lgms-figures --allow-incomplete) to go on with the complete cases"
@@ -142,7 +135,6 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         return self.LABELS
 
     def _info(self) -> tfds.core.DatasetInfo:
-        labels = {str(value): name for value, name in self._labels().items()}
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
@@ -153,8 +145,11 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             ),
             supervised_keys=("image", "segmentation_mask"),
             homepage=self.HOMEPAGE,
-            metadata=tfds.core.MetadataDict(labels=labels),
+            metadata=tfds.core.MetadataDict(self._metadata()),
         )
+
+    def _metadata(self) -> dict[str, Any]:
+        return {"labels": {str(value): name for value, name in self._labels().items()}}
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
@@ -306,8 +301,17 @@ class VolumeBuilder(SegmentationBuilder, skip_registration=True):
     """Base of the builders of 3D volumes in NIfTI files, with voxels in the file's own order.
 
     Axis `i` of a volume is the file's; `affine` maps a voxel's indices to millimetres to the
-    patient's right, front and top, as nibabel reads it.
+    patient's right, front and top, as nibabel reads it. What each channel holds is named in the
+    metadata's `channels`: `"CT"` for Hounsfield units.
     """
+
+    CHANNELS: ClassVar[tuple[str, ...]] = ("CT",)
+
+    def _channels(self) -> Sequence[str]:
+        return self.CHANNELS
+
+    def _metadata(self) -> dict[str, Any]:
+        return {**super()._metadata(), "channels": list(self._channels())}
 
     def _features(self) -> dict[str, tfds.features.FeatureConnector]:
         return {
@@ -330,17 +334,17 @@ class VolumeBuilder(SegmentationBuilder, skip_registration=True):
 
     def _example(self, case: Case) -> dict[str, Any]:
         channels = [read_volume(path) for path in case.images]
-        voxels, affine = channels[0]
-        for path, (others, other_affine) in zip(case.images, channels, strict=True):
-            _check_same_grid(path, others, other_affine, voxels, affine)
+        grid = channels[0].grid
+        for path, channel in zip(case.images, channels, strict=True):
+            _check_same_grid(path, channel.image.shape[:3], channel.affine, grid)
         (mask_path,) = case.segmentation_masks
         mask, mask_affine = read_label_map(mask_path, self._labels())
-        _check_same_grid(mask_path, mask, mask_affine, voxels, affine)
+        _check_same_grid(mask_path, mask.shape, mask_affine, grid)
         return {
-            "image": np.concatenate([others for others, _ in channels], axis=-1),
-            "segmentation_mask": mask,
-            "spacing": nibabel.affines.voxel_sizes(affine).astype(np.float32),
-            "affine": affine.astype(np.float32),
+            "image": np.concatenate([channel.image for channel in channels], axis=-1),
+            "segmentation_mask": mask[..., None],
+            "spacing": np.float32(grid.spacing),
+            "affine": grid.affine.astype(np.float32),
         }
 
 
@@ -604,59 +608,6 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1].tobytes()
 
 
-def read_volume(path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a NIfTI image.
-
-    Returns:
-        Voxels, `float32` of shape `(x, y, z, channels)`, and the affine, `float64` of shape
-        `(4, 4)`.
-
-    Raises:
-        ValueError: If the file is unreadable, has other than 3 or 4 axes, more than `MAX_VOXELS`
-            voxels, voxels that are not finite numbers, or no usable affine.
-    """
-    volume, voxels = _read_nifti(path)
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite
-        voxels = voxels.astype(np.float32, copy=False)
-    if not np.isfinite(voxels).all():
-        raise ValueError(
-            f"{path} must hold finite voxels only; correct them. "
-            f"Received: {np.count_nonzero(~np.isfinite(voxels))} that are NaN or infinite"
-        )
-    if not volume.header["qform_code"] and not volume.header["sform_code"]:
-        raise ValueError(
-            f"{path} must tell its orientation and position; convert it again from its source. "
-            "Received: no affine (qform_code and sform_code are 0)"
-        )
-    return voxels if voxels.ndim == 4 else voxels[..., None], volume.affine
-
-
-def read_label_map(
-    path: AnyPath, labels: Mapping[int, str]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Reads a NIfTI label map.
-
-    Returns:
-        Labels, `uint8` of shape `(x, y, z, 1)`, and the affine, or `None` if the file has none.
-
-    Raises:
-        ValueError: If the file is unreadable, has other than 3 axes or an unknown label.
-    """
-    volume, voxels = _read_nifti(path)
-    if voxels.ndim != 3:
-        raise ValueError(f"{path} must have 3 axes. Received: shape {voxels.shape}")
-    with np.errstate(invalid="ignore"):  # what does not fit is found below
-        mask = voxels.astype(np.uint8)
-    known = np.isin(mask, list(labels)) & (mask == voxels)
-    if not known.all():
-        raise ValueError(
-            f"{path} must hold the labels {', '.join(map(str, labels))} only. "
-            f"Received: {voxels[~known][0]}"
-        )
-    has_affine = volume.header["qform_code"] or volume.header["sform_code"]
-    return mask[..., None], volume.affine if has_affine else None
-
-
 def read_bytes(path: AnyPath, limit: int = image_files.MAX_BYTES) -> bytes:
     """Returns a file's content.
 
@@ -668,7 +619,7 @@ def read_bytes(path: AnyPath, limit: int = image_files.MAX_BYTES) -> bytes:
         ValueError: If it is too long or cannot be read, because of the file system or of a damaged
             zip file.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         if isinstance(path, zipfile.Path):
             size = path.root.getinfo(path.at).file_size
         else:
@@ -679,17 +630,6 @@ def read_bytes(path: AnyPath, limit: int = image_files.MAX_BYTES) -> bytes:
             )
         # With the size, because zipfile inflates all there is when it is told none.
         return file.read(size)
-
-
-@contextlib.contextmanager
-def _opened(path: AnyPath) -> Iterator[BinaryIO]:
-    """Opens a file, or the file in a zip file, and names it in what goes wrong in reading it."""
-    try:
-        with path.open("rb") as file:
-            yield file
-    # A RuntimeError is an encrypted member, a NotImplementedError an unknown compression.
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _require_text(path: AnyPath) -> None:
@@ -703,86 +643,16 @@ def _require_text(path: AnyPath) -> None:
         ) from error
 
 
-def _read_nifti(path: AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
-    with _opened(path) as file:
-        stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
-        with _nifti_damage_named(path):
-            start = stream.read(NIFTI_HEADER)
-            header = nibabel.Nifti1Header(start)
-            shape, dtype = header.get_data_shape(), header.get_data_dtype()
-        # Before anything is inflated, or room made for it.
-        if len(shape) not in (3, 4) or min(shape) < 1 or dtype.kind not in "iuf":
-            raise ValueError(
-                f"{path} must hold numbers along 3 axes, or 4 with channels last. "
-                f"Received: shape {shape} of {dtype}"
-            )
-        if math.prod(shape) > MAX_VOXELS:
-            raise ValueError(
-                f"{path} must have at most {MAX_VOXELS:,} voxels; crop or resample it. "
-                f"Received: shape {shape}"
-            )
-        # nibabel would take a distance of 0 for 1 mm.
-        distances = nibabel.Nifti1Header(start, check=False)["pixdim"][1:4]
-        if header["qform_code"] and not header["sform_code"] and not distances.all():
-            raise ValueError(
-                f"{path} must tell how far apart its voxels are; convert it again from its source. "
-                f"Received: {distances.tolist()} mm"
-            )
-        size = math.prod(shape) * dtype.itemsize
-        with _nifti_damage_named(path):
-            content = io.BytesIO()
-            content.write(start)
-            # To the end, where the check sums are.
-            while chunk := stream.read(2**20):
-                content.write(chunk)
-                if content.tell() > size + MAX_NIFTI_EXTRA:
-                    raise ValueError(f"it has more than the {size} bytes that its header tells")
-            found = content.tell() - header.get_data_offset()
-            if found < size:
-                raise ValueError(f"it has {found} of the {size} bytes that its header tells")
-            volume = nibabel.Nifti1Image.from_stream(content)
-            voxels = np.asanyarray(volume.dataobj)
-    if not np.isfinite(volume.affine).all() or not np.linalg.det(volume.affine):
-        raise ValueError(
-            f"{path} must have an affine that can be inverted; convert it again from its source. "
-            f"Received: {volume.affine.tolist()}"
-        )
-    return volume, voxels
-
-
-@contextlib.contextmanager
-def _nifti_damage_named(path: AnyPath) -> Iterator[None]:
-    """Turns what gzip and nibabel raise on a damaged file into one kind that names the file."""
-    try:
-        yield
-    except (
-        EOFError,
-        OSError,
-        OverflowError,
-        ValueError,
-        zlib.error,
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        nibabel.wrapstruct.WrapStructError,
-    ) as error:
-        raise ValueError(f"{path} is not a readable NIfTI file: {error}") from error
-
-
 def _check_same_grid(
-    path: AnyPath,
-    voxels: np.ndarray,
-    affine: np.ndarray | None,
-    expected_voxels: np.ndarray,
-    expected_affine: np.ndarray,
+    path: AnyPath, shape: tuple[int, ...], affine: np.ndarray | None, expected: Grid
 ) -> None:
-    size, expected_size = voxels.shape[:3], expected_voxels.shape[:3]
-    if size != expected_size:
-        raise ValueError(f"{path} must have its image's size, {expected_size}. Received: {size}")
+    if shape != expected.shape:
+        raise ValueError(f"{path} must have its image's size, {expected.shape}. Received: {shape}")
     if affine is None:
         return
-    corners = [[*corner, 1] for corner in itertools.product(*((0, side - 1) for side in size))]
-    offset = np.linalg.norm((np.array(corners) @ (affine - expected_affine).T)[:, :3], axis=-1)
-    if offset.max() > nibabel.affines.voxel_sizes(expected_affine).min() / 2:
+    corners = [[*corner, 1] for corner in itertools.product(*((0, side - 1) for side in shape))]
+    offset = np.linalg.norm((np.array(corners) @ (affine - expected.affine).T)[:, :3], axis=-1)
+    if offset.max() > min(expected.spacing) / 2:
         raise ValueError(
             f"{path} must lie where its image lies, to half a voxel; correct its affine. "
             f"Received: {offset.max():.1f} mm away"

@@ -93,7 +93,7 @@ class ArchiveTests:
         with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
             self.prepare(archive)
         assert raised.traceback[-1].path.name.startswith(
-            ("_reading", "image_files", self.builder.name)
+            ("_reading", "image_files", "volume_files", self.builder.name)
         )
         data = archive.parent / "data"
         left = [path for path in data.rglob("*") if path.is_file()]
@@ -275,6 +275,8 @@ class ImageTests(PairTests):
 class VolumeTests(PairTests):
     """Checks 3D archives."""
 
+    channels: ClassVar[list[str]] = ["CT"]
+
     @classmethod
     def write_case(cls, image: Path, mask: Path, number: int) -> None:
         write_volume(image, voxels(number))
@@ -287,6 +289,9 @@ class VolumeTests(PairTests):
         assert example["segmentation_mask"].dtype == np.uint8
         np.testing.assert_allclose(example["spacing"], SPACING)
         np.testing.assert_allclose(example["affine"], AFFINE)
+
+    def test_metadata_names_the_channels(self, archive: Path) -> None:
+        assert self.prepare(archive).info.metadata["channels"] == self.channels
 
     def test_scaled_voxels_are_read_in_their_units(self, archive: Path) -> None:
         write_volume(self.file(archive, self.image, 1), voxels(1), slope=0.5, intercept=-3)

@@ -1,7 +1,8 @@
-"""Random changes to an image and its mask, the same on every backend."""
+"""Random changes to an image or a volume and its mask, the same on every backend."""
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,12 +48,7 @@ class Augmentation:
     elastic: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("color_jitter", "affine", "elastic"):
-            probability = getattr(self, name)
-            if not 0 <= probability <= 1:
-                raise ValueError(
-                    f"{name} is a probability, from 0 to 1. Received: {name}={probability}"
-                )
+        _require_probabilities(self, "color_jitter", "affine", "elastic")
 
     def __call__(
         self, image: np.ndarray, segmentation_mask: np.ndarray, rng: np.random.Generator
@@ -93,12 +89,85 @@ class Augmentation:
         return _fetch(image, segmentation_mask, sources)
 
 
+@dataclass(frozen=True)
+class VolumeAugmentation:
+    """Random changes to a volume and its labels by NumPy.
+
+    The defaults are the published ones. Labels are moved, never recast. The intensities of all
+    channels change alike.
+
+    Args:
+        flip: Probability, for each axis, of a flip along it.
+        rotate: Probability of a rotation by 90°, 180° or 270° in a plane of two axes, each equally
+            likely. In a plane of unequal sides it is 180°, so that the volume keeps its shape.
+        scale: Probability of a multiplication by 0.9 to 1.1.
+        shift: Probability of an addition of −0.1 to 0.1.
+
+    Raises:
+        ValueError: If a probability is not between 0 and 1.
+
+    Example:
+    ```python
+    augment = VolumeAugmentation(flip=0.5)
+    image, segmentation_mask = augment(image, segmentation_mask, np.random.default_rng(41))
+    ```
+    """
+
+    flip: float = 0.2
+    rotate: float = 0.2
+    scale: float = 0.1
+    shift: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require_probabilities(self, "flip", "rotate", "scale", "shift")
+
+    def __call__(
+        self, image: np.ndarray, segmentation_mask: np.ndarray, rng: np.random.Generator
+    ) -> Pair:
+        """Changes both arrays in the same random way.
+
+        Args:
+            image: `float32`, shape `(x, y, z, channels)`.
+            segmentation_mask: Labels of any dtype, shape `(x, y, z)`.
+            rng: Source of all randomness: equal states give equal results.
+
+        Returns:
+            The changed image and labels, of the same shapes and dtypes.
+        """
+        flip, (rotate, scale, shift) = rng.random(3) < self.flip, rng.random(3)
+        plane = [(0, 1), (0, 2), (1, 2)][rng.integers(3)]
+        quarter_turns = rng.integers(1, 4)
+        factor, offset = rng.uniform(0.9, 1.1), rng.uniform(-0.1, 0.1)
+        axes = np.flatnonzero(flip)
+        image, segmentation_mask = np.flip(image, axes), np.flip(segmentation_mask, axes)
+        if rotate < self.rotate:
+            if image.shape[plane[0]] != image.shape[plane[1]]:
+                quarter_turns = 2
+            image = np.rot90(image, quarter_turns, plane)
+            segmentation_mask = np.rot90(segmentation_mask, quarter_turns, plane)
+        if scale < self.scale:
+            image = image * np.float32(factor)
+        if shift < self.shift:
+            image = image + np.float32(offset)
+        return image, segmentation_mask
+
+
+def _require_probabilities(augmentation: Any, *names: str) -> None:
+    for name in names:
+        probability = getattr(augmentation, name)
+        if not 0 <= probability <= 1:
+            raise ValueError(
+                f"{name} is a probability, from 0 to 1. Received: {name}={probability}"
+            )
+
+
 # The ranges are the published ones; their libraries' arithmetic differs in details, such as the
 # order of the colour changes, and the strength of the elastic change is ours.
 KVASIR = Augmentation(rotate=False, color_jitter=0.5, affine=0.5, elastic=0.5)
 
 # By the name that a recipe gives.
 AUGMENTATIONS = {"rotate_flip": Augmentation(), "kvasir": KVASIR, None: None}
+VOLUME_AUGMENTATIONS = {"flip_rotate_intensity": VolumeAugmentation(), None: None}
 
 
 # OpenCV turns an RGB image ten times as fast as NumPy, but no mask of more than four classes.

@@ -3,31 +3,22 @@
 import contextlib
 import dataclasses
 import functools
-import importlib
 import io
 import json
-import math
 import mmap
-import os
-import pkgutil
-import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
-import filelock
-import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-import tfds_builders
 from keras_lgmsnet.data.augmentation import Pair
-from keras_lgmsnet.run_directory import UNFINISHED, require_writable
+from keras_lgmsnet.data.batches import Batches, side_by_side
+from keras_lgmsnet.data.prepared import has_room, prepare_dataset, remove_abandoned, write_whole
 
 if TYPE_CHECKING:
     from tfds_builders._reading import ImageBuilder
@@ -176,7 +167,14 @@ def load_examples(
     examples = load_examples("isic2018_task1", (256, 256), manual_dir=Path("~/Downloads/isic"))
     ```
     """
-    prepared = _prepare(builder, manual_dir, data_dir, progress, allow_incomplete)
+    prepared = prepare_dataset(
+        builder,
+        "images",
+        manual_dir,
+        data_dir,
+        allow_incomplete=allow_incomplete,
+        progress=progress,
+    )
     examples = _read(prepared, image_size, interpolation, progress)
     return dataclasses.replace(examples, dataset=prepared.identity)
 
@@ -232,20 +230,10 @@ def _preprocessed_values(preprocessing: str) -> np.ndarray:
     return (normalized / 255 if preprocessing == "published" else normalized)[None]
 
 
-class ImageBatches(keras.utils.PyDataset):
-    """Batches for `fit`, `evaluate` and `predict`, with reproducible order and augmentation.
+class ImageBatches(Batches):
+    """Batches of images for `fit`, `evaluate` and `predict`, see `Batches`.
 
-    The order depends on `(seed, epoch)` and the augmentation of an example on `(seed, epoch,
-    position of the example)` alone, so training resumed at an epoch sees what uninterrupted
-    training sees. Two things are left to the caller of `fit`: `shuffle=False`, or Keras changes
-    the order of the batches by a random state of its own, and `set_epoch` as a callback, because
-    Keras does not tell a dataset its epoch.
-
-    A batch's images are made side by side by the threads of one pool, and the next batch while the
-    model trains on this one, which changes nothing in them; from the first batch on, OpenCV has
-    one thread of its own in the process.
-
-    Each batch is a pair: preprocessed images, `float32` of shape `(batch, height, width, 3)`, and
+    Each is a pair: preprocessed images, `float32` of shape `(batch, height, width, 3)`, and
     segmentation masks, `float32` 0 or 1 of shape `(batch, height, width, 1)`.
 
     Args:
@@ -280,59 +268,13 @@ class ImageBatches(keras.utils.PyDataset):
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
-        # One worker: with more, Keras carries batches fetched ahead over into the next epoch.
-        super().__init__(workers=1)
-        if not examples.ids:
-            raise ValueError("There must be at least one example to serve. Received: none")
-        if batch_size < 1:
-            raise ValueError(f"The batch size must be at least 1. Received: {batch_size=}")
-        if seed < 0:
-            raise ValueError(f"The seed must not be negative. Received: {seed=}")
+        super().__init__(len(examples.ids), batch_size, shuffle=shuffle, seed=seed)
         _check_preprocessing(preprocessing)
         self.examples = examples
-        self.batch_size = batch_size
         self.preprocessing = preprocessing
         self.augmentation = augmentation
-        self.shuffle = shuffle
-        self.seed = seed
-        self.epoch = 0
-        self._next: tuple[tuple[int, int], Future] | None = None
 
-    def set_epoch(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Chooses the epoch, counted from 0, whose order and augmentation the batches have.
-
-        Counting Keras's own `on_epoch_begin` calls instead would be wrong: before the first
-        epoch `fit` begins another to infer shapes, on some backends and for some models.
-
-        Args:
-            epoch: The epoch that is about to begin.
-            logs: Ignored; lets the method serve as a callback's `on_epoch_begin`.
-        """
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.examples.ids) / self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        batch = self._take(self.epoch, index)
-        if index + 1 < len(self):
-            # While the model trains on this one.
-            self._next = (self.epoch, index + 1), _ahead().submit(self._make, self.epoch, index + 1)
-        return batch
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_next": None}
-
-    def _take(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        if self._next is not None and self._next[0] == (epoch, index):
-            return self._next[1].result()
-        return self._make(epoch, index)
-
-    def _make(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        positions = np.arange(len(self.examples.ids))
-        if self.shuffle:
-            positions = np.random.default_rng([self.seed, epoch]).permutation(positions)
-        positions = positions[index * self.batch_size : (index + 1) * self.batch_size]
+    def _make(self, epoch: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         image_shape = self.examples.images.shape[1:]
         mask_shape = self.examples.segmentation_masks.shape[1:]
         images = np.empty((len(positions), *image_shape), "float32")
@@ -349,22 +291,8 @@ class ImageBatches(keras.utils.PyDataset):
             images[row] = preprocess(image, self.preprocessing)
             segmentation_masks[row] = segmentation_mask
 
-        list(_threads().map(fill, range(len(positions))))  # raises what a thread raised
+        side_by_side(fill, range(len(positions)))
         return images, segmentation_masks
-
-
-@functools.cache
-def _ahead() -> ThreadPoolExecutor:
-    """Return the threads that wait for batches made ahead; each has its images made by others."""
-    return ThreadPoolExecutor(max_workers=4, thread_name_prefix="ImageBatches-ahead")
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    """Return the threads that make all batches, with an image each."""
-    # OpenCV's own threads, waiting for one another within each image, cost more than they bring.
-    cv2.setNumThreads(1)
-    return ThreadPoolExecutor(thread_name_prefix="ImageBatches")
 
 
 def _check_preprocessing(preprocessing: str) -> None:
@@ -405,17 +333,11 @@ def _read(
         with bar:
             _decode(source, file, image_size, interpolation, bar)
 
-    if _has_room(folder, count * 4 * height * width):
-        _remove_abandoned(folder)
+    if has_room(folder, count * 4 * height * width):
+        remove_abandoned(folder)
         with contextlib.suppress(OSError):  # a quota is met only in writing
-            # Each process has a name of its own: two at once each write a whole file.
-            with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as temporary:
-                unfinished = Path(temporary) / path.name
-                with open(unfinished, "wb") as file:
-                    decode(file, "once")
-                    file.flush()
-                    os.fsync(file.fileno())  # a power cut must not leave the name on an empty file
-                os.replace(unfinished, path)
+            with write_whole(path) as file:
+                decode(file, "once")
             return _map_decoded(path, count, image_size)
     memory = io.BytesIO()
     decode(memory, "into memory")
@@ -508,94 +430,3 @@ def _decoded_format(count: int, image_size: tuple[int, int]) -> tuple[np.dtype, 
         },
     )
     return record, header.getvalue()
-
-
-def _has_room(folder: Path, size: int) -> bool:
-    """Say whether a file of so many bytes can be written to a folder."""
-    try:
-        require_writable(folder)
-    except OSError:
-        return False
-    return shutil.disk_usage(folder).free > 1.1 * size
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes left; nothing is decoded for as long as a day."""
-    for abandoned in folder.glob(f"{UNFINISHED}*"):
-        with contextlib.suppress(FileNotFoundError):  # another process may be at it
-            if time.time() - abandoned.stat().st_mtime > 24 * 60 * 60:
-                shutil.rmtree(abandoned)
-
-
-def _prepare(
-    name_and_config: str,
-    manual_dir: Path | None,
-    data_dir: Path | None,
-    progress: bool,
-    allow_incomplete: bool,
-) -> "ImageBuilder":
-    """Return the builder of a dataset that has a prepared copy, made now if need be."""
-    name, _, config = name_and_config.partition("/")
-    modules = pkgutil.iter_modules(tfds_builders.__path__)
-    known = sorted(module.name for module in modules if module.ispkg)  # a folder each
-    if name not in known:
-        raise ValueError(
-            f"The dataset builder must be one of {', '.join(known)}. Received: builder={name!r}"
-        )
-    if manual_dir is not None and not Path(manual_dir).expanduser().is_dir():
-        raise FileNotFoundError(
-            f"There is no folder {manual_dir} (--manual-dir, manual_dir=) to read {name} from."
-        )
-    # Takes seconds to import, which generated data need not pay.
-    import tensorflow_datasets as tfds
-
-    from tfds_builders._reading import FolderBuilder, ImageBuilder
-
-    (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
-    module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
-    if not issubclass(module.Builder, ImageBuilder):
-        raise ValueError(f"The dataset must be of 2D images. Received: {name}, which has volumes")
-    if issubclass(module.Builder, FolderBuilder):
-        if config or manual_dir is None:
-            raise ValueError(
-                f"{name} reads a folder of your own, which must be given as the folder to read: "
-                f"--manual-dir FOLDER. Received: builder={name_and_config!r}, {manual_dir=}"
-            )
-        config = module.Config(folder=str(manual_dir))
-    elif config and config not in module.Builder.builder_configs:
-        raise ValueError(
-            f"The config of {name} must be one of "
-            f"{', '.join(module.Builder.builder_configs) or 'none'}. Received: {config!r}"
-        )
-    make_builder = functools.partial(
-        module.Builder,
-        data_dir=data_dir,
-        config=config or None,
-        allow_incomplete=allow_incomplete,
-    )
-    builder = make_builder()
-    manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
-    if not builder.data_path.exists():
-        if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
-            raise FileNotFoundError(
-                f"{name} is neither prepared in {builder.data_dir_root} nor downloaded to "
-                f"{manual_dir}: name the folder with its archives (--manual-dir, manual_dir=). "
-                f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            )
-        root = Path(builder.data_dir_root)
-        root.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root / f".{name}.lock"):
-            builder = make_builder()  # another process may have prepared it meanwhile
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
-                file_format="array_record",
-            )
-    elif builder.info.file_format.value != "array_record":
-        raise ValueError(
-            f"The prepared copy must be in the array_record format to be read without TensorFlow; "
-            f"delete it or choose another data_dir. "
-            f"Received: {builder.data_path} in the {builder.info.file_format.value} format"
-        )
-    elif allow_incomplete:
-        builder.require_current(manual_dir)
-    return builder

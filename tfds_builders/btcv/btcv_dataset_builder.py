@@ -29,7 +29,7 @@ ORGANS = (
 class Builder(VolumeBuilder):
     """Reads the publisher's 30 labelled training volumes, zipped or extracted."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Download RawData.zip (Abdomen) from https://www.synapse.org/Synapse:syn3193805 and put it "
         "there, or the folder RawData that is in it."

@@ -12,7 +12,7 @@ from tfds_builders._reading import Case, VolumeBuilder, case_files
 class Builder(VolumeBuilder):
     """Reads the public cases, as the publisher's program downloads them."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Clone https://github.com/neheller/kits23, install it, run kits23_download_data, and give "
         "the clone, which holds the folder dataset."

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,15 +37,20 @@ class Builder(FolderBuilder, VolumeBuilder):
     builder.download_and_prepare(file_format="array_record")
     examples = builder.as_data_source("train")
     builder.info.metadata["labels"]  # {"0": "background", "1": "Anterior", "2": "Posterior"}
+    builder.info.metadata["channels"]  # ["MRI"]
     ```
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS: ClassVar = [Config(description="The folder that is given.")]
 
     def _labels(self) -> Mapping[int, str]:
         folder = self.builder_config.folder
         return read_labels(Path(folder)) if folder else self.LABELS
+
+    def _channels(self) -> Sequence[str]:
+        folder = self.builder_config.folder
+        return read_channels(Path(folder)) if folder else self.CHANNELS
 
     def _cases(self, folder: Path) -> Iterable[Case]:
         described = _read_description(folder)
@@ -56,7 +61,7 @@ class Builder(FolderBuilder, VolumeBuilder):
                 f"Received: {count!r}"
             )
         masks = list_files(folder / "labelsTr", *NIFTI_SUFFIXES)
-        numbers = [f"{number:04d}" for number in range(_count_channels(described))]
+        numbers = [f"{number:04d}" for number in range(len(read_channels(folder)))]
         images: dict[str, dict[str, AnyPath]] = {}
         for name, path in list_files(folder / "imagesTr", *NIFTI_SUFFIXES).items():
             # nnU-Net has a file for each channel, case_0000 and so on; the Decathlon one a case.
@@ -76,7 +81,7 @@ class Builder(FolderBuilder, VolumeBuilder):
 
     def _example(self, case: Case) -> dict[str, Any]:
         example = super()._example(case)
-        count = _count_channels(_read_description(Path(self.builder_config.folder)))
+        count = len(self._channels())
         if example["image"].shape[3] != count:
             raise ValueError(
                 f"{case.images[0]} must have as many channels as dataset.json names, {count}. "
@@ -107,8 +112,24 @@ def read_labels(folder: Path) -> Mapping[int, str]:
     return dict(sorted(values.items()))
 
 
-def _count_channels(described: dict[str, Any]) -> int:
-    return len(described.get("channel_names") or described.get("modality") or ["0"])
+def read_channels(folder: Path) -> Sequence[str]:
+    """Returns what each channel holds, such as `["CT"]`, in either spelling of `dataset.json`.
+
+    Raises:
+        ValueError: If the file is damaged, or a channel has no name or number of its own.
+    """
+    described = _read_description(folder)
+    # The Decathlon writes {"modality": {"0": "CT"}}, nnU-Net {"channel_names": {"0": "CT"}}.
+    channels = described.get("channel_names") or described.get("modality") or ["image"]
+    if isinstance(channels, list):
+        channels = {str(number): name for number, name in enumerate(channels)}
+    names = [channels.get(str(number)) for number in range(len(channels))]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"{folder / 'dataset.json'} must name the channels by their numbers from 0 on, such as "
+            f'{{"0": "CT"}}. Received: {channels}'
+        )
+    return names
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

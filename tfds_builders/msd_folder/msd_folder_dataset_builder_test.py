@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ class TestArchive(testing.VolumeTests):
     ids = ("hippocampus_001", "hippocampus_004", "hippocampus_006")
     image = "imagesTr/{}.nii.gz"
     mask = "labelsTr/{}.nii.gz"
+    channels: ClassVar = ["MRI"]
 
     @classmethod
     def write_archive(cls, folder: Path) -> None:
@@ -36,6 +37,12 @@ class TestArchive(testing.VolumeTests):
         assert again.info.metadata["labels"] == names
         describe(archive, labels={"Posterior": 2, "background": 0, "Anterior": 1})
         assert self.prepare(archive).info.metadata["labels"] == names
+
+    @pytest.mark.parametrize("channels", [{"1": "T2", "0": "T1"}, ["T1", "T2"]])
+    def test_channels_are_named_in_the_order_of_their_numbers(self, archive, channels) -> None:
+        describe(archive, channel_names=channels)
+        builder = Builder(data_dir=archive.parent / "data", **self.options(archive))
+        assert builder.info.metadata["channels"] == ["T1", "T2"]
 
     def test_channels_in_files_of_their_own_are_joined(self, archive) -> None:
         split_channels(archive)
@@ -93,6 +100,8 @@ class TestArchive(testing.VolumeTests):
             ('{"labels": {}}', "an integer of its own from 0 to 255"),
             ('{"labels": {"0": "a"}, "numTraining": true}', "numTraining by an integer.*True"),
             ('{"labels": {"0": "a"}, "modality": 1}', "channels in modality by an object.*: 1"),
+            ('{"labels": {"0": "a"}, "modality": {"1": "CT"}}', "by their numbers from 0 on.*'1'"),
+            ('{"labels": {"0": "a"}, "channel_names": [0]}', "by their numbers from 0 on.*0"),
             ("[" * 100_000, "dataset.json cannot be read as JSON: maximum recursion depth"),
         ],
     )

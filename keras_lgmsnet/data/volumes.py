@@ -1,0 +1,405 @@
+"""Volumes: oriented, resampled and normalised once, then served to `fit` in patches."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from keras_lgmsnet.data.augmentation import Pair
+from keras_lgmsnet.data.batches import Batches, side_by_side
+from keras_lgmsnet.data.prepared import compute_once, prepare_dataset
+from keras_lgmsnet.geometry import Grid, to_canonical
+
+if TYPE_CHECKING:
+    from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+
+_PREPARATION = "v1"  # to be changed with what is kept, so that no older file is taken for it
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeExample:
+    """A volume as its dataset has it.
+
+    Args:
+        id: Its unique name.
+        image: `float32`, shape `(x, y, z, channels)`, in the dataset's own unit.
+        segmentation_mask: Labels, `uint8`, shape `(x, y, z)`.
+        grid: Where the voxels lie.
+    """
+
+    id: str
+    image: np.ndarray
+    segmentation_mask: np.ndarray
+    grid: Grid
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeSource:
+    """A dataset of volumes, of which one at a time is in memory.
+
+    Args:
+        ids: One unique name a volume.
+        groups: The patient or case of every volume.
+        dataset: Which copy of which dataset they are of, as `Examples.dataset` has it.
+        labels: Names of the labels 0, 1, 2 …, the background's first.
+        channels: What each channel holds, such as `["CT"]`.
+        examples: The volumes, read when they are indexed, in the order of the ids: `image`,
+            `segmentation_mask` and `affine` as `tfds_builders` describes them.
+        folder: Where to keep what is computed of them; it goes when the volumes go.
+    """
+
+    ids: list[str]
+    groups: list[str]
+    dataset: str
+    labels: dict[int, str]
+    channels: list[str]
+    examples: Sequence[Mapping[str, Any]]
+    folder: Path
+
+    def read(self, id_: str) -> VolumeExample:
+        """Returns a volume.
+
+        Raises:
+            ValueError: If the id is unknown.
+        """
+        example = self.examples[self._position(id_)]
+        image = example["image"]
+        grid = Grid(image.shape[:3], example["affine"])
+        return VolumeExample(id_, image, example["segmentation_mask"][..., 0], grid)
+
+    def compute_once(
+        self, name: str, id_: str, compute: Callable[[VolumeExample], Sequence[np.ndarray]]
+    ) -> tuple[np.ndarray, ...]:
+        """Returns what is computed of a volume, read from a file from the second time on.
+
+        Args:
+            name: Tells everything that decides the arrays besides the volume.
+            id_: The volume's.
+            compute: From a volume to the arrays.
+
+        Raises:
+            ValueError: If the id is unknown.
+        """
+        path = self.folder / name / f"{self._position(id_):05d}.npy"
+        return compute_once(path, lambda: compute(self.read(id_)))
+
+    def _position(self, id_: str) -> int:
+        if id_ not in self.ids:
+            raise ValueError(
+                f"Ids must be among the {len(self.ids)} volumes of {self.dataset}. "
+                f"Received: {id_!r}"
+            )
+        return self.ids.index(id_)
+
+
+def load_volumes(
+    source: str,
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    *,
+    allow_incomplete: bool = False,
+    progress: bool = True,
+) -> VolumeSource:
+    """Opens a dataset of volumes, preparing it with TensorFlow Datasets on first use.
+
+    TensorFlow is not needed. Nothing is decoded yet.
+
+    Args:
+        source: Name of a dataset of volumes in the `tfds_builders` package, such as `"btcv"`, or
+            `"msd_folder"` for a folder of your own.
+        manual_dir: Folder that holds the publisher's archives, read only where no prepared copy
+            exists; it defaults to `downloads/manual` in `data_dir`. For `"msd_folder"`, the folder
+            itself, which has a prepared copy for each content it has had.
+        data_dir: Folder of prepared datasets. Defaults to TensorFlow Datasets' own,
+            `~/tensorflow_datasets`.
+        allow_incomplete: Whether to open the complete cases of an archive that is short of its
+            published count, prepared apart.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ValueError: If the dataset is unknown or of images, its labels leave a number out, or the
+            archives are incomplete or damaged.
+        FileNotFoundError: If there is neither a prepared copy nor an archive.
+
+    Example:
+    ```python
+    source = load_volumes("msd_folder", "/data/Task04_Hippocampus")
+    example = source.read(source.ids[0])
+    example.image.shape, example.grid.spacing, source.labels
+    ```
+    """
+    builder = prepare_dataset(
+        source,
+        "volumes",
+        manual_dir,
+        data_dir,
+        allow_incomplete=allow_incomplete,
+        progress=progress,
+    )
+    import tensorflow_datasets as tfds
+
+    metadata = builder.info.metadata
+    labels = {int(label): name for label, name in metadata["labels"].items()}
+    if sorted(labels) != list(range(len(labels))) or len(labels) < 2:
+        raise ValueError(
+            "The labels must be numbered 0 for the background, then 1, 2 and so on without a gap; "
+            f"renumber them in the label maps and in dataset.json. Received: {labels}"
+        )
+    folder = Path(builder.data_path)
+
+    def read_names() -> tuple[np.ndarray, np.ndarray]:
+        arrays = ("image", "segmentation_mask", "spacing", "affine")
+        skip = {array: tfds.decode.SkipDecoding() for array in arrays}
+        examples = builder.as_data_source("train", decoders=skip)
+        names = [(example["id"].decode(), example["group"].decode()) for example in examples]
+        return tuple(map(np.array, zip(*names, strict=True)))
+
+    # Each record is read as a whole, though little of it is wanted.
+    ids, groups = compute_once(folder / "names-v1.npy", read_names)
+    return VolumeSource(
+        ids=ids.tolist(),
+        groups=groups.tolist(),
+        dataset=builder.identity,
+        labels=dict(sorted(labels.items())),
+        channels=list(metadata["channels"]),
+        examples=builder.as_data_source("train"),
+        folder=folder,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedVolume:
+    """A volume as the network is trained on it, in a file mapped into memory.
+
+    Args:
+        image: Normalised, `float16`, shape `(x, y, z, channels)`; the axes are RAS.
+        segmentation_mask: Labels, `uint8`, shape `(x, y, z)`.
+        spacing: Millimetres between voxels along each axis.
+        labelled: Positions of the labelled voxels in `segmentation_mask.ravel()`, `uint32`.
+    """
+
+    image: np.ndarray
+    segmentation_mask: np.ndarray
+    spacing: tuple[float, float, float]
+    labelled: np.ndarray
+
+
+PreparedVolumes = Mapping[str, PreparedVolume]
+
+
+def prepare_volumes(
+    source: VolumeSource,
+    ids: Iterable[str],
+    fingerprint: "VolumeFingerprint",
+    *,
+    crop_foreground: bool = True,
+    progress: bool = True,
+) -> PreparedVolumes:
+    """Orients, resamples, normalises and crops volumes, each once.
+
+    What becomes of a volume is written to a file in the prepared copy's own folder, which goes when
+    that goes; from then on it is only mapped into memory, which the system fills and frees as pages
+    are used. A file takes 3 bytes a voxel of one channel, and 4 a labelled one; each way of reading
+    has a folder of its own there. Where it cannot be written, or would not fit, a temporary file
+    takes its place.
+
+    Args:
+        source: The dataset.
+        ids: Which volumes.
+        fingerprint: Says how: its spacing and its normalisation.
+        crop_foreground: Whether to keep the `foreground_box` only.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The volumes by id.
+
+    Raises:
+        ValueError: If an id is unknown, or a volume too large at that spacing.
+        OSError: If there is no room for a temporary file either.
+
+    Example:
+    ```python
+    fingerprint = VolumeFingerprint.of_volumes(source, splits["train"], recipe.data)
+    volumes = prepare_volumes(source, source.ids, fingerprint)
+    volumes[source.ids[0]].image.shape
+    ```
+    """
+    spacing = fingerprint.spacing
+    settings = json.dumps(
+        [spacing, fingerprint.normalization, fingerprint.intensity_windows, crop_foreground]
+    )
+    digest = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
+    name = f"volumes-{_PREPARATION}-{'x'.join(f'{side:.3g}' for side in spacing)}mm-{digest}"
+
+    def prepare(example: VolumeExample) -> tuple[np.ndarray, ...]:
+        image = to_canonical(example.image, example.grid, spacing)
+        segmentation_mask = to_canonical(
+            example.segmentation_mask, example.grid, spacing, interpolation="nearest"
+        )
+        image = fingerprint.normalize(image)
+        if crop_foreground:
+            box = foreground_box(image)
+            image, segmentation_mask = image[box], segmentation_mask[box]
+        labelled = np.flatnonzero(segmentation_mask).astype("uint32")
+        return image.astype("float16"), labelled, segmentation_mask
+
+    volumes = {}
+    for id_ in tqdm(ids, desc="Preparing volumes", unit="volume", disable=not progress):
+        image, labelled, segmentation_mask = source.compute_once(name, id_, prepare)
+        volumes[id_] = PreparedVolume(image, segmentation_mask, spacing, labelled)
+    return volumes
+
+
+def foreground_box(image: np.ndarray) -> tuple[slice, slice, slice]:
+    """Returns the smallest box that holds the foreground: voxels brighter than the darkest.
+
+    Of CT, whose window's low end is 0, these are the voxels above 0, as in the published program.
+
+    Args:
+        image: Normalised, shape `(x, y, z, channels)`; a voxel counts that is brighter than the
+            darkest in any channel.
+
+    Returns:
+        A slice for each axis; the whole image where all voxels are alike.
+    """
+    foreground = np.any(image > image.min(axis=(0, 1, 2)), axis=-1)
+    box = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        (planes,) = np.nonzero(foreground.any(axis=others))
+        box.append(slice(planes[0], planes[-1] + 1) if len(planes) else slice(None))
+    return tuple(box)
+
+
+class PatchBatches(Batches):
+    """Batches of patches for `fit`, see `Batches`; an example is a volume.
+
+    Each is a pair: images, `float32` of shape `(patches, *patch_size, channels)`, and labels,
+    `int32` of shape `(patches, *patch_size)`, where `patches` is the number of volumes times
+    `patches_per_volume`.
+
+    Like the published program (MONAI's `RandCropByPosNegLabel`), it draws the centre of a positive
+    patch among all labelled voxels alike, so that large organs are drawn more often than small
+    ones, and that of a negative one among the unlabelled. Patches lie within the volume; where it
+    is smaller than a patch, it is centred in it and continued by its outermost voxels, image and
+    labels, as sliding windows continue it. A volume without labels gives negative patches only.
+
+    Args:
+        volumes: The prepared volumes.
+        ids: Which of them to serve, each epoch in an order of its own.
+        patch_size: Sides of a patch in voxels.
+        batch_size: Volumes in a batch. The last batch may have fewer.
+        patches_per_volume: Patches drawn from a volume in an epoch.
+        positive_fraction: Probability that a patch is positive, 0 to 1.
+        augmentation: Called as `augmentation(image, segmentation_mask, rng)`, from several
+            threads at once; returns both, changed, and leaves its arguments alone. `None` changes
+            nothing.
+        seed: Seed of order, patches and augmentation, an integer ≥ 0.
+
+    Raises:
+        ValueError: If there is no volume, or an argument is out of range.
+
+    Example:
+    ```python
+    batches = PatchBatches(
+        volumes, splits["train"], (96, 96, 96), batch_size=1, augmentation=VolumeAugmentation()
+    )
+    model.fit(
+        batches,
+        epochs=10,
+        shuffle=False,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch)],
+    )
+    ```
+    """
+
+    def __init__(
+        self,
+        volumes: PreparedVolumes,
+        ids: Sequence[str],
+        patch_size: Sequence[int],
+        batch_size: int,
+        *,
+        patches_per_volume: int = 4,
+        positive_fraction: float = 0.5,
+        augmentation: Callable[..., Pair] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(len(ids), batch_size, shuffle=True, seed=seed)
+        if len(patch_size) != 3 or min(patch_size) < 1:
+            raise ValueError(
+                f"The patch size must have three sides of at least 1. Received: {patch_size=}"
+            )
+        if patches_per_volume < 1:
+            raise ValueError(
+                f"There must be at least 1 patch of each volume. Received: {patches_per_volume=}"
+            )
+        if not 0 <= positive_fraction <= 1:
+            raise ValueError(
+                f"The positive fraction must lie between 0 and 1. Received: {positive_fraction=}"
+            )
+        self.volumes = volumes
+        self.ids = list(ids)
+        self.patch_size = tuple(patch_size)
+        self.patches_per_volume = patches_per_volume
+        self.positive_fraction = positive_fraction
+        self.augmentation = augmentation
+
+    def _make(self, epoch: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        num_patches = len(positions) * self.patches_per_volume
+        num_channels = self.volumes[self.ids[0]].image.shape[-1]
+        images = np.empty((num_patches, *self.patch_size, num_channels), "float32")
+        segmentation_masks = np.empty((num_patches, *self.patch_size), "int32")
+
+        def fill(row: int) -> None:
+            volume_row, patch = divmod(row, self.patches_per_volume)
+            position = positions[volume_row]
+            # From 1, because NumPy seeds [a, b] and [a, b, 0] alike.
+            rng = np.random.default_rng([self.seed, epoch, 1 + position, 1 + patch])
+            image, segmentation_mask = self._draw(self.volumes[self.ids[position]], rng)
+            if self.augmentation is not None:
+                image, segmentation_mask = self.augmentation(image, segmentation_mask, rng)
+            images[row] = image
+            segmentation_masks[row] = segmentation_mask
+
+        side_by_side(fill, range(num_patches))
+        return images, segmentation_masks
+
+    def _draw(self, volume: PreparedVolume, rng: np.random.Generator) -> Pair:
+        """Return a patch of a volume, its image as `float32`."""
+        sides = volume.segmentation_mask.shape
+        if rng.random() < self.positive_fraction and len(volume.labelled):
+            center = volume.labelled[rng.integers(len(volume.labelled))]
+        else:
+            center = _draw_unlabelled(volume, rng)
+        region, margins = [], []
+        for middle, side, patch_side in zip(
+            np.unravel_index(center, sides), sides, self.patch_size, strict=True
+        ):
+            start = np.clip(middle - patch_side // 2, 0, max(0, side - patch_side))
+            region.append(slice(start, start + patch_side))
+            missing = max(0, patch_side - side)
+            margins.append((missing // 2, missing - missing // 2))
+        region = tuple(region)
+        image = volume.image[region].astype("float32")
+        segmentation_mask = volume.segmentation_mask[region]
+        if np.any(margins):
+            image = np.pad(image, [*margins, (0, 0)], mode="edge")
+            segmentation_mask = np.pad(segmentation_mask, margins, mode="edge")
+        return image, segmentation_mask
+
+
+def _draw_unlabelled(volume: PreparedVolume, rng: np.random.Generator) -> int:
+    """Draw an unlabelled voxel; any where nearly all are labelled."""
+    labels = volume.segmentation_mask.reshape(-1)
+    candidates = rng.integers(len(labels), size=100)
+    unlabelled = candidates[labels[candidates] == 0]
+    return unlabelled[0] if len(unlabelled) else candidates[0]

@@ -1,0 +1,275 @@
+"""Where voxels lie: orientation and resampling of volumes, and the way back.
+
+A network is trained on volumes of one orientation and spacing. `to_canonical` brings a scan there,
+`from_canonical` brings what was found back onto the scan's own voxels. Axes are permuted and
+flipped exactly; what is oblique stays oblique, since a rotation would blur every voxel for the sake
+of a few degrees. Resampling goes axis by axis between grids with one centre.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import nibabel
+import numpy as np
+import scipy.sparse
+from nibabel import orientations
+
+Interpolation = Literal["nearest", "linear", "spline"]
+
+MAX_VOXELS = 2**29  # of a volume, channels included: 2 GiB as float32
+ALIKE = 1e-4  # relative; spacings that differ by less are taken for one
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The voxels of a volume in space.
+
+    Args:
+        shape: Voxels along each axis.
+        affine: `float64` of shape `(4, 4)`, from a voxel's indices to millimetres to the patient's
+            right, front and top (RAS+, as nibabel has it); indices are those of voxels' centres.
+
+    Raises:
+        ValueError: If the affine has another shape or cannot be inverted.
+
+    Example:
+    ```python
+    grid = Grid((512, 512, 90), affine)
+    grid.spacing, grid.orientation  # (0.7, 0.7, 5.0), "LPS"
+    ```
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        affine = np.asarray(self.affine, "float64")
+        if affine.shape != (4, 4) or not is_invertible(affine):
+            raise ValueError(
+                "A grid's affine must be of shape (4, 4) and invertible. "
+                f"Received: {affine.tolist()}"
+            )
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", tuple(map(int, self.shape)))
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres from a voxel to the next along each axis."""
+        return tuple(nibabel.affines.voxel_sizes(self.affine).tolist())
+
+    @property
+    def orientation(self) -> str:
+        """What each axis points to most, such as `"RAS"` for right, anterior, superior."""
+        return "".join(nibabel.aff2axcodes(self.affine))
+
+    @property
+    def voxel_volume(self) -> float:
+        """A voxel's volume in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    def oriented(self) -> Self:
+        """Returns the grid of the same voxels with its axes permuted and flipped to RAS."""
+        orientation = nibabel.io_orientation(self.affine)
+        shape = np.empty(3, int)
+        shape[orientation[:, 0].astype(int)] = self.shape
+        return Grid(shape, self.affine @ orientations.inv_ornt_aff(orientation, self.shape))
+
+
+def canonical_grid(grid: Grid, spacing: tuple[float, float, float] | None = None) -> Grid:
+    """Returns the grid that a network sees a scan on.
+
+    Its axes run along the scan's, in the order and direction of RAS. It has the scan's centre, and
+    as many voxels along an axis as it takes to cover the scan.
+
+    Args:
+        grid: The scan's own grid.
+        spacing: Millimetres between voxels along the RAS axes; `None` keeps the scan's. A spacing
+            that differs by less than a ten thousandth keeps the scan's, too.
+
+    Raises:
+        ValueError: If the spacing is not positive, or the volume would have more than `MAX_VOXELS`
+            voxels.
+
+    Example:
+    ```python
+    canonical_grid(Grid((512, 512, 90), affine), (1.5, 1.5, 2.0)).shape  # (239, 239, 225)
+    ```
+    """
+    oriented = grid.oriented()
+    if spacing is None:
+        return oriented
+    if len(spacing) != 3 or not all(0 < distance < np.inf for distance in spacing):
+        raise ValueError(f"The spacing must be three numbers above 0. Received: {spacing=}")
+    ratios = np.array(spacing) / oriented.spacing
+    ratios[np.abs(ratios - 1) < ALIKE] = 1
+    sides = np.array(oriented.shape)
+    shape = np.ceil(sides / ratios - 1e-3)  # a thousandth of a voxel need not be covered
+    if np.prod(shape) > MAX_VOXELS:
+        raise ValueError(
+            f"At a spacing of {_describe(spacing)} mm, the volume must have at most "
+            f"{MAX_VOXELS:,} voxels; crop it, or correct its affine. "
+            f"Received: shape {grid.shape} at {_describe(grid.spacing)} mm"
+        )
+    affine = oriented.affine @ np.diag([*ratios, 1])
+    affine[:3, 3] = oriented.affine[:3] @ [*((sides - 1) / 2 - ratios * (shape - 1) / 2), 1]
+    return Grid(shape, affine)
+
+
+def to_canonical(
+    array: np.ndarray,
+    grid: Grid,
+    spacing: tuple[float, float, float] | None = None,
+    *,
+    interpolation: Interpolation = "linear",
+) -> np.ndarray:
+    """Brings a volume onto its `canonical_grid`.
+
+    Args:
+        array: Shape `(x, y, z)` or `(x, y, z, channels)`, on `grid`.
+        grid: The volume's own grid.
+        spacing: As `canonical_grid` takes it.
+        interpolation: How to resample. `"nearest"` is for labels. `"linear"` and `"spline"` (the
+            cubic of Catmull and Rom, which passes through the voxels) are for images. Where the
+            new voxels are larger, these two average over as much as a new voxel is wider, as a
+            scanner does that takes thicker slices: otherwise noise would stay as strong as it was,
+            and structures finer than a voxel come and go. Beyond the outermost voxels, the volume
+            goes on with their values.
+
+    Returns:
+        The volume on `canonical_grid(grid, spacing)`, in the array's dtype for `"nearest"`,
+        `float32` otherwise.
+
+    Raises:
+        ValueError: If the array is not on the grid, or `canonical_grid` refuses the spacing.
+
+    Example:
+    ```python
+    image = to_canonical(volume.image, volume.grid, (1.5, 1.5, 2.0))
+    segmentation_mask = to_canonical(labels, volume.grid, (1.5, 1.5, 2.0), interpolation="nearest")
+    ```
+    """
+    _require_on_grid(array, grid)
+    target = canonical_grid(grid, spacing)
+    oriented = orientations.apply_orientation(array, nibabel.io_orientation(grid.affine))
+    return _resample(oriented, grid.oriented(), target, interpolation)
+
+
+def from_canonical(
+    array: np.ndarray,
+    grid: Grid,
+    spacing: tuple[float, float, float] | None = None,
+    *,
+    interpolation: Interpolation = "linear",
+) -> np.ndarray:
+    """Brings a volume from its `canonical_grid` back onto `grid`: the inverse of `to_canonical`.
+
+    Args:
+        array: Shape `(x, y, z)` or `(x, y, z, channels)`, on `canonical_grid(grid, spacing)`.
+        grid: Where to bring it, voxel by voxel.
+        spacing: As it was given to `to_canonical`.
+        interpolation: As in `to_canonical`.
+
+    Returns:
+        The volume on `grid`; the dtype is as in `to_canonical`.
+
+    Raises:
+        ValueError: If the array is not on the canonical grid.
+
+    Example:
+    ```python
+    labels = from_canonical(labels, volume.grid, (1.5, 1.5, 2.0), interpolation="nearest")
+    ```
+    """
+    source = canonical_grid(grid, spacing)
+    _require_on_grid(array, source)
+    resampled = _resample(array, source, grid.oriented(), interpolation)
+    there = nibabel.io_orientation(grid.affine)
+    back = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), there)
+    return orientations.apply_orientation(resampled, back)
+
+
+def is_invertible(affine: np.ndarray) -> bool:
+    """Returns whether an affine is finite and maps no two points to one."""
+    return bool(np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3)
+
+
+def _resample(
+    array: np.ndarray, source: Grid, target: Grid, interpolation: Interpolation
+) -> np.ndarray:
+    """Resamples between grids of the same axes and centre."""
+    # Where the target's voxels lie, in the source's along each axis.
+    ratios = np.array(target.spacing) / source.spacing
+    positions = [
+        (side - 1) / 2 + ratio * (np.arange(new_side) - (new_side - 1) / 2)
+        for side, new_side, ratio in zip(source.shape, target.shape, ratios, strict=True)
+    ]
+    changed = [axis for axis in range(3) if abs(ratios[axis] - 1) >= ALIKE]
+    if interpolation == "nearest":
+        for axis in changed:
+            nearest = np.floor(positions[axis] + 0.5).astype(int)
+            array = array.take(nearest.clip(0, source.shape[axis] - 1), axis)
+        return array
+    if interpolation not in KERNELS:
+        raise ValueError(
+            f"The interpolation must be 'nearest', 'linear' or 'spline'. Received: {interpolation=}"
+        )
+    array = np.asarray(array, "float32")
+    # The axis that loses most comes first, to spare the others the work.
+    for axis in sorted(changed, key=lambda axis: -ratios[axis]):
+        weights = _weights(positions[axis], ratios[axis], source.shape[axis], interpolation)
+        lines = np.moveaxis(array, axis, 0)
+        resampled = weights @ lines.reshape(len(lines), -1)
+        array = np.moveaxis(resampled.reshape(-1, *lines.shape[1:]), 0, axis)
+    return array
+
+
+def _weights(
+    positions: np.ndarray, ratio: float, side: int, interpolation: str
+) -> scipy.sparse.csr_array:
+    """Returns what each voxel of a line weighs in each new voxel, shape `(new_side, side)`.
+
+    A new voxel is the interpolated line at its centre or, where it is the larger one, the mean of
+    several points, evenly around its centre.
+
+    Args:
+        positions: Where the new voxels lie, in voxels of the line.
+        ratio: The new voxels' size, in voxels of the line.
+        side: Voxels of the line.
+        interpolation: A name in `KERNELS`.
+    """
+    reach, kernel = KERNELS[interpolation]
+    width = np.sqrt(max(0, ratio**2 - 1))  # so that a box of 1 becomes as wide as one of `ratio`
+    count = max(1, int(np.ceil(4 * width)))
+    points = positions[:, None] + width * ((np.arange(count) + 0.5) / count - 0.5)
+    voxels = np.floor(points).astype(int)[..., None] + np.arange(1 - reach, reach + 1)
+    weights = kernel(np.abs(voxels - points[..., None])) / count
+    rows = np.indices(voxels.shape)[0]
+    entries = (weights.ravel(), (rows.ravel(), voxels.clip(0, side - 1).ravel()))
+    return scipy.sparse.coo_array(entries, (len(positions), side)).tocsr().astype("float32")
+
+
+def _require_on_grid(array: np.ndarray, grid: Grid) -> None:
+    if array.ndim not in (3, 4) or array.shape[:3] != grid.shape:
+        raise ValueError(
+            f"The volume must have the grid's shape, {grid.shape}, and at most a further axis of "
+            f"channels. Received: shape {array.shape}"
+        )
+
+
+def _describe(spacing: tuple[float, ...]) -> str:
+    return " × ".join(f"{distance:.3g}" for distance in spacing)
+
+
+def _linear(distance: np.ndarray) -> np.ndarray:
+    return 1 - distance
+
+
+def _catmull_rom(distance: np.ndarray) -> np.ndarray:
+    """The cubic of Keys (1981, doi:10.1109/TASSP.1981.1163711) with a = -1/2."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
+    return np.where(distance < 1, near, far)
+
+
+# How many voxels to each side count, and what a voxel weighs by its distance, which is up to that.
+KERNELS = {"linear": (1, _linear), "spline": (2, _catmull_rom)}

@@ -1,0 +1,387 @@
+"""What a run's training volumes look like, and what follows for reading any volume.
+
+From the spacing and the intensities of the volumes trained on follow, where the recipe leaves it
+open, the spacing that all volumes are resampled to and how they are normalised. Training writes
+what was chosen to `fingerprint.json` in the run directory, with the ranges of the training volumes;
+whatever reads a volume for the network afterwards goes by it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from keras_lgmsnet.fingerprint import (
+    Ranges,
+    Statistic,
+    describe_ranges,
+    find_deviations,
+    find_ranges,
+    parse_ranges,
+)
+from keras_lgmsnet.geometry import Grid, canonical_grid
+from keras_lgmsnet.recipe import VolumeData
+from keras_lgmsnet.run_directory import read_json, write_json
+
+if TYPE_CHECKING:
+    from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
+
+AXES = ("x", "y", "z")  # to the right, to the front and up
+PERCENTILES = (5, 50, 95)
+LABELLED_PERCENTILES = (0.5, 50, 99.5)
+ANISOTROPIC = 3  # times as coarse along one axis as along the others, and as few voxels
+_SAMPLES = 10_000  # voxels of a volume that its intensities are measured on
+_SAMPLING = "v1"  # to be changed with what is sampled, so that no older file is taken for it
+
+
+@dataclass(frozen=True)
+class VolumeFingerprint:
+    """How volumes are read for a network, and the ranges of those it was trained on.
+
+    Args:
+        num_volumes: Of how many training volumes.
+        channels: What each channel holds, such as `("CT",)`.
+        spacing: Millimetres between voxels along the RAS axes, which volumes are resampled to.
+        normalization: `"window"` scales each channel's intensity window to 0 … 1 and clips what
+            lies outside; `"z_score"` subtracts a volume's mean and divides by its deviation.
+        intensity_windows: Low and high end for each channel in the dataset's own unit; `None` for
+            `"z_score"`.
+        labelled_intensities: The percentiles 0.5, 50 and 99.5 of the labelled voxels in each
+            channel, of all training volumes together; `None` where no voxel is labelled.
+        ranges: Low and high end of the volumes' spacings, sizes and intensities: the middle 98 %
+            of the volumes, so that a few odd ones do not count.
+        proposed: Which of the recipe's `spacing`, `normalization` and `intensity_window` were
+            left open.
+
+    Example:
+    ```python
+    fingerprint = VolumeFingerprint.of_volumes(source, splits["train"], recipe.data)
+    print(fingerprint.describe())
+    image = fingerprint.normalize(to_canonical(image, grid, fingerprint.spacing))
+    ```
+    """
+
+    num_volumes: int
+    channels: tuple[str, ...]
+    spacing: tuple[float, float, float]
+    normalization: Literal["window", "z_score"]
+    intensity_windows: tuple[tuple[float, float], ...] | None
+    labelled_intensities: tuple[tuple[float, float, float], ...] | None
+    ranges: Ranges
+    proposed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        windows = self.intensity_windows
+        if min(self.spacing) <= 0:
+            raise ValueError(f"spacing must be above 0. Received: {self.spacing}")
+        if self.normalization not in ("window", "z_score"):
+            raise ValueError(
+                f"normalization must be 'window' or 'z_score'. Received: {self.normalization!r}"
+            )
+        if self.normalization == "z_score" and windows is not None:
+            raise ValueError(f"'z_score' needs no intensity_windows. Received: {windows}")
+        if self.normalization == "window" and (
+            windows is None
+            or len(windows) != len(self.channels)
+            or not all(low < high for low, high in windows)
+        ):
+            raise ValueError(
+                "intensity_windows must have a low and a higher end for each of the channels "
+                f"{', '.join(self.channels)}. Received: {windows}"
+            )
+
+    @classmethod
+    def of_volumes(
+        cls,
+        source: "VolumeSource",
+        ids: Iterable[str],
+        data: VolumeData,
+        *,
+        progress: bool = True,
+    ) -> Self:
+        """Returns the fingerprint of the volumes that are trained on.
+
+        Each volume is read once; what was sampled of it is kept beside the prepared copy.
+
+        - Spacing: the median of the volumes' along each axis. Where one axis is more than three
+          times as coarse as the others and has less than a third of their voxels, the tenth
+          percentile along that axis, so that little is lost of the finer volumes; but nothing finer
+          than along the others. This is nnU-Net's rule.
+        - Normalisation: `"window"` if all channels are CT, otherwise `"z_score"`.
+        - Intensity windows: from the percentile 0.5 to 99.5 of the labelled voxels.
+
+        Args:
+            source: The dataset.
+            ids: The volumes trained on, at least one.
+            data: What is not `None` in it is taken as it is.
+            progress: Whether to show a progress bar.
+
+        Raises:
+            ValueError: If an id is unknown, or there are no labelled voxels, or none that differ,
+                to propose a window from.
+        """
+        grids, voxels, labelled = [], [], []
+        for id_ in tqdm(ids, desc="Measuring volumes", unit="volume", disable=not progress):
+            shape, affine, sample, labelled_sample = source.compute_once(
+                f"samples-{_SAMPLING}", id_, _sample_example
+            )
+            grids.append(canonical_grid(Grid(shape, affine)))
+            voxels.append(sample)
+            labelled.append(labelled_sample)
+        labelled = np.concatenate(labelled)
+        percentiles = None
+        if len(labelled):
+            percentiles = np.percentile(labelled, LABELLED_PERCENTILES, axis=0).T.tolist()
+        normalization, window = data.normalization, data.intensity_window
+        if normalization is None:
+            is_ct = all(channel.strip().casefold() == "ct" for channel in source.channels)
+            normalization = "window" if is_ct or window else "z_score"
+        windows = None
+        if normalization == "window":
+            windows = [window] * len(source.channels) if window else _propose_windows(percentiles)
+        fingerprint = cls(
+            num_volumes=len(grids),
+            channels=tuple(source.channels),
+            spacing=data.spacing or _propose_spacing(grids),
+            normalization=normalization,
+            intensity_windows=_tuples(windows),
+            labelled_intensities=_tuples(percentiles),
+            ranges={},
+            proposed=tuple(
+                name
+                for name, is_proposed in (
+                    ("spacing", data.spacing is None),
+                    ("normalization", data.normalization is None and window is None),
+                    ("intensity_window", windows is not None and window is None),
+                )
+                if is_proposed
+            ),
+        )
+        rows = [fingerprint._measure(*volume) for volume in zip(voxels, grids, strict=True)]
+        return dataclasses.replace(fingerprint, ranges=find_ranges(rows))
+
+    @classmethod
+    def read(cls, run_directory: Path) -> Self:
+        """Returns the fingerprint in a run directory.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is damaged.
+        """
+        path = run_directory / "fingerprint.json"
+        fields = [field.name for field in dataclasses.fields(cls)]
+        values = read_json(run_directory, path.name, *fields)
+        try:
+            fingerprint = cls(
+                num_volumes=values["num_volumes"],
+                channels=tuple(values["channels"]),
+                spacing=_numbers(values["spacing"], 3),
+                normalization=values["normalization"],
+                intensity_windows=_tuples(values["intensity_windows"], 2),
+                labelled_intensities=_tuples(values["labelled_intensities"], 3),
+                ranges={},
+                proposed=tuple(values["proposed"]),
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        ranges = parse_ranges(path, values["ranges"], fingerprint._statistics())
+        return dataclasses.replace(fingerprint, ranges=ranges)
+
+    def write(self, run_directory: Path) -> None:
+        """Writes the fingerprint to a run directory, atomically."""
+        values = dataclasses.asdict(self)
+        values["ranges"] = describe_ranges(self.ranges, self._statistics())
+        write_json(run_directory / "fingerprint.json", values)
+
+    def normalize(self, image: np.ndarray) -> np.ndarray:
+        """Returns an image as the network is fed.
+
+        The mean and the deviation of `"z_score"` are those of the voxels brighter than the image's
+        darkest, channel by channel, so that a blank background does not count. An image of one
+        value becomes 0.
+
+        Args:
+            image: Shape `(x, y, z, channels)`, in the unit of the volumes trained on, canonical and
+                not cropped.
+
+        Returns:
+            `float32`, of the same shape.
+
+        Raises:
+            ValueError: If the image has other channels.
+        """
+        self._require_channels(image)
+        normalized = np.array(image, "float32")
+        for number in range(len(self.channels)):
+            channel = normalized[..., number]
+            if self.normalization == "window":
+                low, high = self.intensity_windows[number]
+                np.clip(channel, low, high, out=channel)
+                channel -= low
+                channel /= high - low
+            else:
+                foreground = _foreground(channel)
+                mean, deviation = foreground.mean(dtype="float64"), foreground.std(dtype="float64")
+                channel -= float(mean)
+                channel /= float(deviation) or 1
+        return normalized
+
+    def deviations(self, image: np.ndarray, grid: Grid) -> list[str]:
+        """Returns in words what of a scan lies outside the training volumes' range, by much.
+
+        Spacing and size may lie beyond it by a factor of 1.5, intensities by 15 % of the window or
+        half a standard deviation.
+
+        Args:
+            image: Shape `(x, y, z, channels)`, as it was read from its file.
+            grid: Where its voxels lie.
+
+        Raises:
+            ValueError: If the image has other channels.
+
+        Example:
+        ```python
+        for sentence in fingerprint.deviations(volume.image, volume.grid):
+            print(sentence)  # "spacing along z in mm 8 above the training's 2.5 to 5"
+        ```
+        """
+        self._require_channels(image)
+        values = self._measure(_sample(image), canonical_grid(grid))
+        return find_deviations(values, self.ranges, self._statistics())
+
+    def describe(self) -> str:
+        """Returns in a sentence or two how volumes are read, and what of it was proposed."""
+        if self.normalization == "window":
+            windows = (
+                f"{name} from {low:.5g} to {high:.5g}"
+                for name, (low, high) in zip(self._names(), self.intensity_windows, strict=True)
+            )
+            normalized = f"{', '.join(windows)} is scaled to 0 to 1"
+        else:
+            normalized = "each is brought to mean 0 and standard deviation 1"
+        spacing = " × ".join(f"{side:.3g}" for side in self.spacing)
+        text = f"Volumes are resampled to {spacing} mm, and {normalized}."
+        if self.proposed:
+            keys = ", ".join(f"data.{name}" for name in self.proposed)
+            text += (
+                f" That is proposed from {self.num_volumes} training volumes of "
+                f"{', '.join(self.channels)}; set {keys} to choose otherwise."
+            )
+        return text
+
+    def _require_channels(self, image: np.ndarray) -> None:
+        if image.ndim != 4 or image.shape[-1] != len(self.channels):
+            raise ValueError(
+                f"The image must be of shape (x, y, z, {len(self.channels)}), with the channels "
+                f"{', '.join(self.channels)}. Received: shape {image.shape}"
+            )
+
+    def _names(self) -> list[str]:
+        """Return a name of its own for each channel."""
+        if len(set(self.channels)) == len(self.channels):
+            return list(self.channels)
+        return [f"{name} {number}" for number, name in enumerate(self.channels)]
+
+    def _statistics(self) -> dict[str, Statistic]:
+        """Return the numbers of a volume that ranges are kept of."""
+        statistics = {}
+        for kind in ("spacing", "size"):
+            for axis in AXES:
+                statistics[f"{kind} along {axis} in mm"] = Statistic("mm", factor=1.5)
+        for number, name in enumerate(self._names()):
+            if self.normalization == "window":
+                low, high = self.intensity_windows[number]
+                statistic = Statistic("the volumes' own, clipped", margin=0.15 * (high - low))
+            else:
+                statistic = Statistic("standard deviations from the mean", margin=0.5)
+            for percentile in PERCENTILES:
+                statistics[f"{name} percentile {percentile}"] = statistic
+        return statistics
+
+    def _measure(self, sample: np.ndarray, grid: Grid) -> dict[str, float]:
+        """Return a volume's statistics.
+
+        Args:
+            sample: Some of its voxels, shape `(voxels, channels)`.
+            grid: Its voxels' place, in RAS order.
+        """
+        values = [*grid.spacing, *np.multiply(grid.spacing, grid.shape)]
+        for number in range(len(self.channels)):
+            channel = sample[:, number].astype("float64")
+            if self.normalization == "window":
+                foreground = _foreground(channel.clip(*self.intensity_windows[number]))
+            else:
+                foreground = _foreground(channel)
+                foreground = (foreground - foreground.mean()) / (foreground.std() or 1)
+            values += list(np.percentile(foreground, PERCENTILES))
+        return dict(zip(self._statistics(), map(float, values), strict=True))
+
+
+def _foreground(channel: np.ndarray) -> np.ndarray:
+    """Return the voxels that are brighter than the darkest; all where they are alike."""
+    brighter = channel[channel > channel.min()]
+    return brighter if len(brighter) else channel
+
+
+def _propose_spacing(grids: Sequence[Grid]) -> tuple[float, float, float]:
+    """Return nnU-Net's target spacing, see `VolumeFingerprint.of_volumes`."""
+    spacings = np.array([grid.spacing for grid in grids])
+    spacing = np.median(spacings, axis=0)
+    shape = np.median([grid.shape for grid in grids], axis=0)
+    coarsest = int(np.argmax(spacing))
+    finer = np.delete(spacing, coarsest).max()
+    fewest = np.delete(shape, coarsest).min()
+    if spacing[coarsest] > ANISOTROPIC * finer and ANISOTROPIC * shape[coarsest] < fewest:
+        spacing[coarsest] = max(finer, np.percentile(spacings[:, coarsest], 10))
+    return tuple(spacing.round(6).tolist())  # affines are float32
+
+
+def _propose_windows(percentiles: list[list[float]] | None) -> list[list[float]]:
+    """Return each channel's window, from the lowest to the highest of its percentiles."""
+    windows = [(lowest, highest) for lowest, _, highest in percentiles or ()]
+    if not windows or not all(low < high for low, high in windows):
+        raise ValueError(
+            "To propose an intensity window, the training volumes must have labelled voxels of "
+            f"several intensities; set data.intensity_window. Received: {windows or 'none'}"
+        )
+    return windows
+
+
+def _sample_example(example: "VolumeExample") -> list[np.ndarray]:
+    """Return what a fingerprint needs of a volume: its grid, some voxels and some labelled ones."""
+    labelled = example.image[example.segmentation_mask > 0]
+    return [
+        np.array(example.grid.shape),
+        example.grid.affine,
+        _sample(example.image),
+        _sample(labelled),
+    ]
+
+
+def _sample(voxels: np.ndarray) -> np.ndarray:
+    """Return at most `_SAMPLES` voxels of shape `(voxels, channels)`, the same every time."""
+    sides = voxels.shape[:-1]
+    count = math.prod(sides)
+    if count <= _SAMPLES:
+        return voxels.reshape(-1, voxels.shape[-1])
+    drawn = np.random.default_rng(0).integers(count, size=_SAMPLES)
+    return voxels[np.unravel_index(drawn, sides)]
+
+
+def _numbers(values: Sequence[float], length: int | None = None) -> tuple[float, ...]:
+    """Return values as numbers of which there must be so many."""
+    numbers = tuple(map(float, values))
+    if not all(map(math.isfinite, numbers)) or len(numbers) != (length or len(numbers)):
+        raise ValueError(f"There must be {length} finite numbers. Received: {values}")
+    return numbers
+
+
+def _tuples(
+    rows: Sequence[Sequence[float]] | None, length: int | None = None
+) -> tuple[tuple[float, ...], ...] | None:
+    return None if rows is None else tuple(_numbers(row, length) for row in rows)

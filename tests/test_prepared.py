@@ -1,0 +1,152 @@
+"""Prepared copies: which datasets are taken, and what is computed of them once."""
+
+import errno
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_lgmsnet.data.prepared import compute_once, prepare_dataset
+
+pytestmark = pytest.mark.no_backend
+
+ARRAYS = (
+    np.arange(30, dtype="float16").reshape(2, 3, 5),
+    np.array([], "uint32"),
+    np.arange(7, dtype="uint8"),
+)
+
+
+class Computation:
+    """Returns `ARRAYS` and counts how often."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> tuple[np.ndarray, ...]:
+        self.count += 1
+        return ARRAYS
+
+
+def assert_whole(arrays: tuple[np.ndarray, ...]) -> None:
+    for array, expected in zip(arrays, ARRAYS, strict=True):
+        assert array.dtype == expected.dtype
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_arrays_are_computed_once(tmp_path: Path) -> None:
+    compute, path = Computation(), tmp_path / "made" / "a.npy"
+    for _ in range(2):
+        arrays = compute_once(path, compute)
+        assert_whole(arrays)
+    assert compute.count == 1
+    assert [file.name for file in path.parent.iterdir()] == ["a.npy"]
+    with pytest.raises(ValueError, match="read-only"):
+        arrays[0][0] = 1
+
+
+def test_the_file_is_what_numpy_saves(tmp_path: Path) -> None:
+    compute_once(tmp_path / "a.npy", Computation())
+    with open(tmp_path / "a.npy", "rb") as file:
+        assert np.load(file) == [3]
+        assert_whole(tuple(np.load(file) for _ in ARRAYS))
+
+
+def test_arrays_of_any_layout_are_kept(tmp_path: Path) -> None:
+    array = np.asfortranarray(np.arange(24).reshape(2, 3, 4))[:, ::-1]
+    for _ in range(2):
+        (kept,) = compute_once(tmp_path / "a.npy", lambda: [array])
+        np.testing.assert_array_equal(kept, array)
+
+
+def test_a_file_cut_short_anywhere_is_replaced(tmp_path: Path) -> None:
+    path, compute = tmp_path / "a.npy", Computation()
+    compute_once(path, compute)
+    whole = path.read_bytes()
+    # In a header, in an array, and between arrays, where a header of 128 bytes begins.
+    number, first = 128 + 8, 128 + 60
+    lengths = [0, 1, 50, number, number + 50, number + first - 1, number + first, len(whole) - 1]
+    for length in lengths:
+        path.write_bytes(whole[:length])
+        assert_whole(compute_once(path, compute))
+        assert path.read_bytes() == whole
+    assert compute.count == 1 + len(lengths)
+
+
+def test_a_deleted_file_is_written_again_and_its_arrays_stay(tmp_path: Path) -> None:
+    path, compute = tmp_path / "a.npy", Computation()
+    arrays = compute_once(path, compute)
+    path.unlink()
+    assert_whole(arrays)
+    compute_once(path, compute)
+    assert (path.exists(), compute.count) == (True, 2)
+
+
+@pytest.mark.parametrize("lack", ["right", "space", "quota"])
+def test_a_temporary_file_takes_the_place_of_one_that_cannot_be_written(
+    tmp_path: Path, lack, monkeypatch
+) -> None:
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    folder, temporary = tmp_path / "copy", tmp_path / "temporary"
+    folder.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    if lack == "right":
+        require = "keras_lgmsnet.data.prepared.require_writable"
+        monkeypatch.setattr(require, lambda path: path == temporary or refuse())
+    elif lack == "space":
+        usage = shutil.disk_usage(folder)
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda path: usage._replace(free=usage.free * (path == temporary))
+        )
+    else:
+        monkeypatch.setattr(os, "replace", refuse)
+    compute = Computation()
+    for _ in range(2):
+        assert_whole(compute_once(folder / "a.npy", compute))
+    assert compute.count == 2
+    assert not list(folder.iterdir()) + list(temporary.iterdir())
+
+
+def test_no_room_at_all_is_said(tmp_path: Path, monkeypatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"Neither .* nor .* has room for 67 bytes: free some, or"):
+        compute_once(tmp_path / "a.npy", Computation())
+
+
+def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail():
+        raise OSError("no such volume")
+
+    with pytest.raises(OSError, match="no such volume"):
+        compute_once(tmp_path / "a.npy", fail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    for name, age in ((".unfinished-old", 25), (".unfinished-new", 1)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - 3600 * age,) * 2)
+    compute_once(tmp_path / "a.npy", Computation())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".unfinished-new", "a.npy"]
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "message"),
+    [
+        ("btcv", "images", "must be of images. Received: btcv, which has volumes"),
+        ("msd_folder", "images", "must be of images. Received: msd_folder, which has volumes"),
+        ("busi/all", "volumes", "must be of volumes. Received: busi, which has images"),
+        ("synapse", "volumes", "must be one of .*btcv.* Received: builder='synapse'"),
+    ],
+)
+def test_datasets_of_another_kind_are_refused(tmp_path: Path, source, kind, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare_dataset(source, kind, tmp_path, tmp_path, allow_incomplete=False, progress=False)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,217 @@
+"""NIfTI files: read with their space, and written into it.
+
+What is refused is tested in `test_bad_input.py`, by way of the builders.
+"""
+
+import gzip
+import struct
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from keras_lgmsnet.volume_files import (
+    Volume,
+    read_label_map,
+    read_volume,
+    write_label_map,
+    write_map,
+)
+
+pytestmark = pytest.mark.no_backend
+
+RNG = np.random.default_rng(0)
+VALUES = RNG.integers(-1000, 1000, (5, 4, 3), dtype="int16")
+OBLIQUE = np.array([[0, -0.5, 1, 9], [0.9, 0, 0.1, -7], [0, 0.6, 2, 3], [0, 0, 0, 1]])
+LABELS = {0: "background", 1: "spleen", 7: "aorta"}
+
+
+def save(path: Path, values: np.ndarray, affine: np.ndarray = OBLIQUE, **fields) -> Path:
+    """A scan with something in every field of the header that a writer may lose."""
+    header = nibabel.Nifti1Image(values, affine).header
+    header.set_qform(affine, code=1)
+    header.set_sform(affine, code=2)
+    header.set_xyzt_units("mm", "sec")
+    header.set_intent("z score", name="z")
+    header.set_dim_info(0, 1, 2)
+    header["descrip"], header["aux_file"] = b"a scanner", b"a file"
+    header["cal_min"], header["cal_max"] = -175, 250
+    header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"an extension"))
+    for name, value in fields.items():
+        header[name] = value
+    nibabel.Nifti1Image(values, None, header).to_filename(path)
+    return path
+
+
+def test_a_scan_is_read_as_nibabel_reads_it(tmp_path: Path) -> None:
+    volume = read_volume(save(tmp_path / "a.nii.gz", VALUES))
+    assert volume.image.dtype == "float32"
+    np.testing.assert_array_equal(volume.image, VALUES[..., None])
+    expected = nibabel.load(tmp_path / "a.nii.gz")
+    assert volume.affine.dtype == "float64"
+    np.testing.assert_array_equal(volume.affine, expected.affine)
+    assert volume.grid.shape == VALUES.shape
+    assert volume.grid.spacing == pytest.approx(expected.header.get_zooms(), rel=1e-6)
+
+
+def test_content_tells_what_is_compressed(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", VALUES)
+    (tmp_path / "b.nii").write_bytes(path.read_bytes())
+    (tmp_path / "c.nii.gz").write_bytes(gzip.decompress(path.read_bytes()))
+    for name in ("b.nii", "c.nii.gz"):
+        np.testing.assert_array_equal(read_volume(tmp_path / name).image[..., 0], VALUES)
+
+
+def test_values_are_scaled(tmp_path: Path) -> None:
+    content = bytearray(nibabel.Nifti1Image(VALUES, OBLIQUE).to_bytes())
+    struct.pack_into("<ff", content, 112, 0.5, -24)
+    (tmp_path / "a.nii").write_bytes(content)
+    np.testing.assert_array_equal(
+        read_volume(tmp_path / "a.nii").image[..., 0], VALUES.astype("float32") / 2 - 24
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((5, 4, 3), 1), ((5, 4, 3, 1), 1), ((5, 4, 3, 2), 2)]
+)
+def test_channels_are_the_last_axis(shape: tuple, channels: int, tmp_path: Path) -> None:
+    values = RNG.random(shape, "float32")
+    image = read_volume(save(tmp_path / "a.nii", values)).image
+    np.testing.assert_array_equal(image, values.reshape(5, 4, 3, channels))
+
+
+@pytest.mark.parametrize(
+    ("unit", "millimetres"), [("unknown", 1), ("mm", 1), ("meter", 1000), ("micron", 0.001)]
+)
+def test_the_affine_is_in_millimetres(unit: str, millimetres: float, tmp_path: Path) -> None:
+    nifti = nibabel.Nifti1Image(VALUES, OBLIQUE)
+    nifti.header.set_xyzt_units(unit)
+    nifti.to_filename(tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    np.testing.assert_allclose(volume.affine[:3], millimetres * OBLIQUE[:3], rtol=1e-6)
+    write_label_map(tmp_path / "b.nii", np.zeros(VALUES.shape, "uint8"), volume)
+    written = nibabel.load(tmp_path / "b.nii")
+    assert written.header.get_xyzt_units()[0] == unit
+    np.testing.assert_array_equal(written.affine, nibabel.load(tmp_path / "a.nii").affine)
+
+
+class TestWriting:
+    @pytest.fixture(params=["a.nii.gz", "a.nii"])
+    def scan(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+        return save(tmp_path / request.param, VALUES)
+
+    def check_space(self, written: Path, scan: Path, values: np.ndarray) -> nibabel.Nifti1Image:
+        """Checks that all of the header that is not about values is the scan's."""
+        found, expected = nibabel.load(written), nibabel.load(scan)
+        np.testing.assert_array_equal(np.asanyarray(found.dataobj), values)
+        assert np.asanyarray(found.dataobj).dtype == values.dtype  # not scaled
+        np.testing.assert_array_equal(found.affine, expected.affine)
+        for form in ("qform", "sform"):
+            affine, code = getattr(found, f"get_{form}")(coded=True)
+            expected_affine, expected_code = getattr(expected, f"get_{form}")(coded=True)
+            assert code == expected_code
+            np.testing.assert_array_equal(affine, expected_affine)
+        about_values = {"dim", "datatype", "bitpix", "vox_offset", "scl_slope", "scl_inter"}
+        about_values |= {"intent_code", "intent_name", "cal_min", "cal_max"}
+        for name in set(expected.header) - about_values:
+            np.testing.assert_array_equal(found.header[name], expected.header[name], name)
+        assert [extension.get_content() for extension in found.header.extensions] == [
+            extension.get_content() for extension in expected.header.extensions
+        ]
+        assert found.header["cal_max"] == found.header["cal_min"] == 0
+        is_compressed = written.read_bytes()[:2] == b"\x1f\x8b"
+        assert is_compressed == written.name.endswith(".gz")
+        return found
+
+    @pytest.mark.parametrize("name", ["seg.nii.gz", "seg.nii"])
+    def test_labels_lie_where_the_scan_lies(self, name: str, scan: Path, tmp_path: Path) -> None:
+        labels = RNG.choice(np.uint8([0, 1, 7, 255]), VALUES.shape)
+        write_label_map(tmp_path / name, labels, read_volume(scan))
+        found = self.check_space(tmp_path / name, scan, labels)
+        assert found.header.get_intent()[0] == "label"
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([scan.name, name])
+
+    def test_maps_lie_where_the_scan_lies(self, scan: Path, tmp_path: Path) -> None:
+        values = RNG.random(VALUES.shape, "float32")
+        write_map(tmp_path / "b.nii.gz", values, read_volume(scan))
+        found = self.check_space(tmp_path / "b.nii.gz", scan, values)
+        assert found.header.get_intent()[0] == "none"
+
+    @pytest.mark.parametrize("codes", [(0, 1), (3, 0), (4, 4)])
+    def test_either_form_of_an_affine_will_do(self, codes: tuple, tmp_path: Path) -> None:
+        qform_code, sform_code = codes
+        scan = save(tmp_path / "a.nii", VALUES, qform_code=qform_code, sform_code=sform_code)
+        write_label_map(tmp_path / "b.nii", np.ones(VALUES.shape, "uint8"), read_volume(scan))
+        self.check_space(tmp_path / "b.nii", scan, np.ones(VALUES.shape, "uint8"))
+
+    def test_one_channel_becomes_three_axes(self, tmp_path: Path) -> None:
+        scan = save(tmp_path / "a.nii", VALUES[..., None])
+        write_label_map(tmp_path / "b.nii", np.ones(VALUES.shape, "uint8"), read_volume(scan))
+        found = self.check_space(tmp_path / "b.nii", scan, np.ones(VALUES.shape, "uint8"))
+        assert found.shape == VALUES.shape
+
+    def test_scaling_and_byte_order_of_the_scan_are_left_behind(self, tmp_path: Path) -> None:
+        nifti = nibabel.Nifti1Image(VALUES, OBLIQUE, nibabel.Nifti1Header(endianness=">"))
+        content = bytearray(nifti.to_bytes())
+        struct.pack_into(">ff", content, 112, 0.5, -24)
+        (tmp_path / "a.nii").write_bytes(content)
+        volume = read_volume(tmp_path / "a.nii")
+        assert volume.image.min() == VALUES.min() / 2 - 24
+        write_label_map(tmp_path / "b.nii", np.full(VALUES.shape, 7, "uint8"), volume)
+        labels, affine = read_label_map(tmp_path / "b.nii", LABELS)
+        assert (labels == 7).all()
+        np.testing.assert_array_equal(affine, volume.affine)
+
+    @pytest.mark.parametrize(
+        ("name", "labels", "message"),
+        [
+            ("b.png", np.zeros(VALUES.shape, "uint8"), r"must end in .nii.gz or .nii. .*b\.png"),
+            ("b.nii", np.zeros((5, 4), "uint8"), r"uint8 of its shape, \(5, 4, 3\).* of \(5, 4\)"),
+            ("b.nii", np.zeros(VALUES.shape), r"uint8 of its shape, .* Received: float64"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(
+        self, name: str, labels: np.ndarray, message: str, scan: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            write_label_map(tmp_path / name, labels, read_volume(scan))
+        assert [path.name for path in tmp_path.iterdir()] == [scan.name]
+
+    def test_what_was_there_stays_if_writing_fails(
+        self, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(nifti: nibabel.Nifti1Image, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device", str(path))
+
+        volume: Volume = read_volume(scan)
+        (tmp_path / "b.nii").write_bytes(b"before")
+        monkeypatch.setattr(nibabel.Nifti1Image, "to_filename", full)
+        with pytest.raises(OSError, match=r"No space left"):
+            write_label_map(tmp_path / "b.nii", np.zeros(VALUES.shape, "uint8"), volume)
+        assert (tmp_path / "b.nii").read_bytes() == b"before"
+        assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_labels_without_affine_are_read(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii", np.ones((2, 2, 2), "float64"), qform_code=0, sform_code=0)
+    labels, affine = read_label_map(tmp_path / "a.nii", LABELS)
+    assert labels.dtype == "uint8"
+    assert labels.shape == (2, 2, 2)
+    assert affine is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent.nii", r"absent\.nii cannot be read: .*No such file"),
+        ("folder.nii", r"folder\.nii is not a file"),
+        ("text.nii", r"text\.nii is not a readable NIfTI file: "),
+    ],
+)
+def test_what_is_no_volume(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.nii").mkdir()
+    (tmp_path / "text.nii").write_text("no volume")
+    with pytest.raises(ValueError, match=message):
+        read_volume(tmp_path / name)
