@@ -22,7 +22,7 @@ from keras_lgmsnet.optimizers import SGD, PolynomialDecay
 from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.report import render_report
 from keras_lgmsnet.run_directory import write_csv, write_json, write_text
-from keras_lgmsnet.scoring import CAUTION, THRESHOLD, describe_convention, score_images
+from keras_lgmsnet.scoring import CAUTIONS, THRESHOLD, describe_convention, score_images
 
 
 class ImageTask(Task):
@@ -92,7 +92,7 @@ class ImageTask(Task):
             "best_epoch": best_epoch,
             "threshold": THRESHOLD,
             "convention": describe_convention(self.recipe.data.image_size),
-            "caution": CAUTION if subset == "validation" else None,
+            "caution": CAUTIONS[2] if subset == "validation" else None,
         }
         if subset == "test":
             *_, metrics["validation_means"] = self._score(self.examples["validation"])

@@ -9,18 +9,38 @@ from typing import Any
 
 import keras
 import numpy as np
+from tqdm.auto import tqdm
 
 from keras_lgmsnet._task import Task
 from keras_lgmsnet.data.augmentation import VOLUME_AUGMENTATIONS
-from keras_lgmsnet.data.volumes import PatchBatches, load_volumes, prepare_volumes
+from keras_lgmsnet.data.volumes import (
+    PatchBatches,
+    VolumeExample,
+    load_volumes,
+    prepare_volumes,
+)
+from keras_lgmsnet.geometry import canonical_grid, to_canonical
 from keras_lgmsnet.inference import segment_volume
 from keras_lgmsnet.losses import DiceCELoss
 from keras_lgmsnet.metrics import ClassDice
 from keras_lgmsnet.models import LGMSNet3D
 from keras_lgmsnet.optimizers import adamw_warmup_cosine
 from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.run_directory import write_csv, write_json, write_text
 from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.volume_scoring import list_regions, mean_dice
+from keras_lgmsnet.volume_inference import segment_scan
+from keras_lgmsnet.volume_pictures import SegmentedVolume
+from keras_lgmsnet.volume_report import render_volume_report
+from keras_lgmsnet.volume_scoring import (
+    CAUTION,
+    TOLERANCE,
+    Scores,
+    describe_convention,
+    list_regions,
+    mean_dice,
+    score_case,
+    summarize,
+)
 
 
 class VolumeTask(Task):
@@ -55,6 +75,8 @@ class VolumeTask(Task):
                 f"model.num_classes must be None or the {self.num_classes} labels of "
                 f"{recipe.data.source}, background included. Received: {recipe.model.num_classes}"
             )
+        # Anew, since the preparation of a dataset draws random numbers.
+        keras.utils.set_random_seed(recipe.training.seed)
         with scope():
             precision = recipe.training.precision
             self.model = _build_network(recipe, num_channels, self.num_classes, precision)
@@ -127,7 +149,82 @@ class VolumeTask(Task):
     def evaluate(
         self, run_directory: Path, best_epoch: int, history: list[dict[str, float | None]]
     ) -> None:
-        """Score every held-out volume and write the report."""
+        """Score every held-out volume on its own grid and write the report."""
+        subset = "test" if "test" in self.splits else "validation"
+        cases = self._score(subset)
+        summary = self._summarize(cases)
+        metrics = {
+            "subset": subset,
+            "means": {name: of["mean"] for name, of in summary["mean"].items()},
+            "cases": len(cases),
+            "best_epoch": best_epoch,
+            "tolerance": TOLERANCE,
+            "convention": describe_convention(TOLERANCE),
+            "caution": CAUTION if subset == "validation" else None,
+            "summary": summary,
+        }
+        if subset == "test":
+            metrics["validation_summary"] = self._summarize(self._score("validation"))
+        write_json(run_directory / "metrics.json", metrics)
+        write_csv(
+            run_directory / "per_case.csv",
+            [
+                {"id": id_, "region": region, **scores}
+                for id_, case in cases.items()
+                for region, scores in case.items()
+            ],
+        )
+        write_text(
+            run_directory / "report.html",
+            render_volume_report(
+                title=self.title,
+                metrics=metrics,
+                history=history,
+                cases=cases,
+                read_case=self._read_case,
+                labels=self.source.labels,
+                recipe=self.recipe.to_dict(),
+                environment=self._environment(run_directory),
+            ),
+        )
+
+    def _score(self, subset: str) -> dict[str, dict[str, Scores]]:
+        """Return the scores of every case of a part, by its id."""
+        cases = {}
+        for id_ in tqdm(self.splits[subset], desc="Evaluating", unit="volume", disable=None):
+            example = self.source.read(id_)
+            cases[id_] = score_case(
+                example.segmentation_mask,
+                self._segment_scan(example),
+                self.regions,
+                example.grid.spacing,
+                tolerance=TOLERANCE,
+            )
+        return cases
+
+    def _summarize(self, cases: dict[str, dict[str, Scores]]) -> dict[str, Any]:
+        group_of = dict(zip(self.source.ids, self.source.groups, strict=True))
+        return summarize(list(cases.values()), [group_of[id_] for id_ in cases])
+
+    def _read_case(self, id_: str) -> SegmentedVolume:
+        """Return a case as the report shows it, which segments it once more."""
+        example = self.source.read(id_)
+        arrays = (example.image[..., 0], example.segmentation_mask, self._segment_scan(example))
+        windows = self.fingerprint.intensity_windows
+        return SegmentedVolume(
+            *(to_canonical(array, example.grid, interpolation="nearest") for array in arrays),
+            spacing=canonical_grid(example.grid).spacing,
+            window=windows[0] if windows else None,
+        )
+
+    def _segment_scan(self, example: VolumeExample) -> np.ndarray:
+        return segment_scan(
+            self.float32_network,
+            example.image,
+            example.grid,
+            self.fingerprint,
+            self.recipe.data,
+        )
 
     def _segment(self, image: np.ndarray) -> np.ndarray:
         data = self.recipe.data

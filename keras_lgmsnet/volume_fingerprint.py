@@ -77,6 +77,26 @@ class VolumeFingerprint:
     ranges: Ranges
     proposed: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        windows = self.intensity_windows
+        if min(self.spacing) <= 0:
+            raise ValueError(f"spacing must be above 0. Received: {self.spacing}")
+        if self.normalization not in ("window", "z_score"):
+            raise ValueError(
+                f"normalization must be 'window' or 'z_score'. Received: {self.normalization!r}"
+            )
+        if self.normalization == "z_score" and windows is not None:
+            raise ValueError(f"'z_score' needs no intensity_windows. Received: {windows}")
+        if self.normalization == "window" and (
+            windows is None
+            or len(windows) != len(self.channels)
+            or not all(low < high for low, high in windows)
+        ):
+            raise ValueError(
+                "intensity_windows must have a low and a higher end for each of the channels "
+                f"{', '.join(self.channels)}. Received: {windows}"
+            )
+
     @classmethod
     def of_volumes(
         cls,
@@ -171,20 +191,8 @@ class VolumeFingerprint:
                 ranges={},
                 proposed=tuple(values["proposed"]),
             )
-            windows = fingerprint.intensity_windows
-            is_window = fingerprint.normalization == "window"
-            if (
-                fingerprint.normalization not in ("window", "z_score")
-                or is_window != (windows is not None)
-                or (is_window and len(windows) != len(fingerprint.channels))
-                or not all(low < high for low, high in windows or ())
-                or min(fingerprint.spacing) <= 0
-            ):
-                raise ValueError("It must be as it was written.")
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is damaged: it must give a spacing and a normalization with its windows."
-            ) from error
+            raise ValueError(f"{path} is damaged: {error}") from error
         ranges = parse_ranges(path, values["ranges"], fingerprint._statistics())
         return dataclasses.replace(fingerprint, ranges=ranges)
 

@@ -3,11 +3,14 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
 from scipy import ndimage
 
+from keras_lgmsnet.data.volumes import VolumeExample
+from keras_lgmsnet.geometry import to_canonical
 from keras_lgmsnet.report import draw_outlines
 
 # Bright on black and far from one another; labels beyond them begin anew.
@@ -42,6 +45,26 @@ class SegmentedVolume:
     prediction: np.ndarray
     spacing: Sequence[float]
     window: tuple[float, float] | None = None
+
+    @classmethod
+    def of_example(
+        cls,
+        example: VolumeExample,
+        prediction: np.ndarray,
+        window: tuple[float, float] | None = None,
+    ) -> Self:
+        """Return what a dataset's volume and its prediction look like, turned to RAS.
+
+        Args:
+            example: The volume, of whose image the first channel is shown.
+            prediction: Predicted labels, on the volume's own grid.
+            window: As above.
+        """
+        arrays = (example.image[..., 0], example.segmentation_mask, prediction)
+        image, *labels = (
+            to_canonical(array, example.grid, interpolation="nearest") for array in arrays
+        )
+        return cls(image, *labels, example.grid.oriented().spacing, window)
 
     @functools.cached_property
     def labelled(self) -> np.ndarray:

@@ -41,7 +41,7 @@ def render_volume_report(
 
     Args:
         title: Heading of the page.
-        metrics: Contents of `metrics.json`: "subset" (`"test"` or `"validation"`), "cases" (their
+        metrics: Contents of `metrics.json`: "subset" (`"test"` or `"validation"`), "volumes" (their
             number), "best_epoch", "summary" (what `volume_scoring.summarize` returned),
             "convention" and "caution"; where the subset is `"test"`, "validation_summary", too.
         history: One mapping an epoch, such as of `loss`, `val_loss`, `val_dice` and
