@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lgmsnet.data.images import ImageBatches
+from keras_lgmsnet.data.batches import Batches
 
 
 def data_parallel(num_devices: int) -> Callable[[], AbstractContextManager[Any]]:
@@ -63,10 +63,11 @@ def data_parallel(num_devices: int) -> Callable[[], AbstractContextManager[Any]]
 class DivisibleBatches(keras.utils.PyDataset):
     """Batches cut or filled up to a multiple of the number of devices.
 
-    Shuffled batches, to train on, leave the last of an epoch's images out, fewer than there are
-    devices and others in each epoch. Batches in order, to validate on, are filled up with their
-    last image and have a third part, the weight of each image, float32 of shape `(batch,)`: with
-    it, the mean loss and scores of an epoch are those of the images alone, each once.
+    Shuffled batches, to train on, leave the last of an epoch's images (of volumes: patches) out,
+    fewer than there are devices and others in each epoch. Batches in order, to validate on, are
+    filled up with their last image and have a third part, the weight of each image, float32 of
+    shape `(batch,)`: with it, the mean loss and scores of an epoch are those of the images alone,
+    each once.
 
     Args:
         batches: The batches to serve; `batch_size` a multiple of `num_devices`.
@@ -77,7 +78,7 @@ class DivisibleBatches(keras.utils.PyDataset):
             to train on than devices.
     """
 
-    def __init__(self, batches: ImageBatches, num_devices: int) -> None:
+    def __init__(self, batches: Batches, num_devices: int) -> None:
         super().__init__(workers=1)
         if batches.batch_size % num_devices:
             raise ValueError(
@@ -86,17 +87,22 @@ class DivisibleBatches(keras.utils.PyDataset):
             )
         self.batches = batches
         self.num_devices = num_devices
-        self.num_images = len(batches.examples.ids)
+        self.num_images = batches.num_examples * batches.images_per_example
         if batches.shuffle and self.num_images < num_devices:
             raise ValueError(
                 "There must be an image to train on for each device. "
                 f"Received: {self.num_images} images, training.num_devices={num_devices}"
             )
 
+    def set_epoch(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Choose the epoch, counted from 0, of the batches that are served."""
+        self.batches.set_epoch(epoch, logs)
+
     def __len__(self) -> int:
         if self.batches.shuffle:
             divisible = self.num_images - self.num_images % self.num_devices
-            return math.ceil(divisible / self.batches.batch_size)
+            images_per_batch = self.batches.batch_size * self.batches.images_per_example
+            return math.ceil(divisible / images_per_batch)
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:

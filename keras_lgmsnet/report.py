@@ -2,8 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 TRUTH_COLOR = "#00e5ff"
 PREDICTION_COLOR = "#ffb300"
+_CURVES = {"loss": "Loss", "iou": "IoU", "f1": "F1", "learning_rate": "Learning rate"}
 
 
 def render_report(
@@ -50,26 +50,44 @@ def render_report(
             "id": ids[index],
             "iou": ious[index],
             "has_lesion": segmentation_masks[index].any(),
-            "image": _overlay(images[index], segmentation_masks[index], predictions[index]),
+            "image": picture_uri(
+                outlined(images[index], segmentation_masks[index], predictions[index])
+            ),
         }
 
     # A picture without outlines shows nothing, however right it is.
-    outlined = np.logical_or(segmentation_masks, predictions).any(axis=(1, 2, 3))
-    groups = _best_median_worst(ious, np.flatnonzero(outlined))
-    environment_ = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = resources.files("keras_lgmsnet").joinpath("report.html.jinja").read_text("utf-8")
-    return environment_.from_string(template).render(
+    shows = np.logical_or(segmentation_masks, predictions).any(axis=(1, 2, 3))
+    groups = best_median_worst(ious, np.flatnonzero(shows))
+    return render_page(
+        "report.html.jinja",
         title=title,
         metrics=metrics,
-        curves=_curves(history, metrics["best_epoch"]),
-        distribution=_distribution(ious, metrics["subset"]),
+        figures=[
+            _distribution(ious, metrics["subset"]),
+            *draw_curves(history, metrics["best_epoch"], _CURVES),
+        ],
         groups={name: [case(index) for index in indices] for name, indices in groups.items()},
-        num_hidden=int(np.count_nonzero(~outlined)),
+        num_hidden=int(np.count_nonzero(~shows)),
         recipe=recipe,
         environment=environment,
         truth_color=TRUTH_COLOR,
         prediction_color=PREDICTION_COLOR,
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a page of a template in this package, which may extend `report_frame.html.jinja`.
+
+    Args:
+        template: File name of the template.
+        **values: What the template and the frame name: every one must be there.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("keras_lgmsnet", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(template).render(values)
 
 
 def draw_outlines(image: np.ndarray, masks: np.ndarray, color: str, thickness: int) -> None:
@@ -117,10 +135,61 @@ def style_axes(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _best_median_worst(ious: np.ndarray, candidates: np.ndarray) -> dict[str, list[int]]:
-    """Return up to three candidates each, best first, without repeating one where possible."""
-    order = candidates[np.argsort(-ious[candidates], kind="stable")].tolist()
-    count = max(1, min(3, len(order) // 3))
+def make_figure(title: str, xlabel: str, height: float = 3.0) -> tuple[Figure, Axes]:
+    """Return a figure with one diagram in it; its height is in inches."""
+    figure = Figure(figsize=(4.4, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=xlabel)
+    style_axes(axes)
+    return figure, axes
+
+
+def draw_curves(
+    history: Sequence[dict[str, float | None]], best_epoch: int, titles: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Return a diagram by epoch of each score, with "image", a data URI, and "alt", its text.
+
+    Args:
+        history: One mapping an epoch, of the scores and, preceded by `val_`, of their counterparts
+            on the validation's part. `None` is a score that was skipped, and not drawn.
+        best_epoch: The epoch to mark, counted from 1.
+        titles: What to call each score that is drawn, by its name in the history.
+    """
+    curves = []
+    for name, title in titles.items():
+        figure, axes = make_figure(title, xlabel="epoch")
+        for key, label, color in (
+            (name, "training", "#8a94a6"),
+            (f"val_{name}", "validation", "#1262b3"),
+        ):
+            epochs = [n for n, row in enumerate(history, start=1) if row.get(key) is not None]
+            if epochs:
+                values = [history[epoch - 1][key] for epoch in epochs]
+                marker = "." if len(epochs) < 60 else None
+                axes.plot(epochs, values, label=label, color=color, marker=marker)
+                last = f"{title} by epoch, ending at {values[-1]:.4g} after epoch {epochs[-1]}."
+        axes.axvline(best_epoch, color="#c2410c", linestyle=":", label="best epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+        curves.append({"image": svg_uri(figure), "alt": last})
+    return curves
+
+
+def best_median_worst(
+    scores: np.ndarray, candidates: np.ndarray, limit: int = 3
+) -> dict[str, list[int]]:
+    """Choose cases to show, best first, without repeating one where possible.
+
+    Args:
+        scores: One a case.
+        candidates: Indices of the cases to choose from, at least one.
+        limit: How many to choose of each kind, at most.
+
+    Returns:
+        Indices for "Best", "Median" and "Worst".
+    """
+    order = candidates[np.argsort(-scores[candidates], kind="stable")].tolist()
+    count = max(1, min(limit, len(order) // 3))
     middle = (len(order) - count) // 2
     return {
         "Best": order[:count],
@@ -129,48 +198,22 @@ def _best_median_worst(ious: np.ndarray, candidates: np.ndarray) -> dict[str, li
     }
 
 
-def _overlay(image: np.ndarray, segmentation_mask: np.ndarray, prediction: np.ndarray) -> str:
-    """Return the image with both outlines as a JPEG data URI."""
-    canvas = outlined(image, segmentation_mask, prediction)
-    bgr = cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)
-    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return _data_uri("image/jpeg", jpeg.tobytes())
+def picture_uri(picture: np.ndarray) -> str:
+    """Return a picture, 8-bit RGB of shape `(height, width, 3)`, as a data URI."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, webp = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 88])
+    return _data_uri("image/webp", webp.tobytes())
 
 
-def _curves(history: Sequence[dict[str, float]], best_epoch: int) -> list[dict[str, str]]:
-    """Return one figure for loss, IoU, F1 and learning rate each."""
-    epochs = range(1, len(history) + 1)
-    marker = "." if len(history) < 60 else None
-    curves = []
-    for name, title in (
-        ("loss", "Loss"),
-        ("iou", "IoU"),
-        ("f1", "F1"),
-        ("learning_rate", "Learning rate"),
-    ):
-        figure, axes = _figure(title, xlabel="epoch")
-        for key, label, color in (
-            (name, "training", "#8a94a6"),
-            (f"val_{name}", "validation", "#1262b3"),
-        ):
-            if key in history[0]:
-                values = [row[key] for row in history]
-                axes.plot(epochs, values, label=label, color=color, marker=marker)
-        axes.axvline(best_epoch, color="#c2410c", linestyle=":", label="best epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False)
-        last = history[-1].get(f"val_{name}", history[-1][name])
-        curves.append(
-            {
-                "image": _svg(figure),
-                "alt": f"{title} by epoch, ending at {last:.4g} after epoch {len(history)}.",
-            }
-        )
-    return curves
+def svg_uri(figure: Figure) -> str:
+    """Return a figure as a data URI."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", dpi=150)
+    return _data_uri("image/svg+xml", buffer.getvalue())
 
 
 def _distribution(ious: np.ndarray, subset: str) -> dict[str, str]:
-    figure, axes = _figure(f"IoU of the {subset} images", xlabel="IoU")
+    figure, axes = make_figure(f"IoU of the {subset} images", xlabel="IoU")
     axes.hist(ious, bins=np.linspace(0, 1, 21), color="#1262b3", edgecolor="white")
     axes.axvline(ious.mean(), color="#c2410c", linestyle=":", label="mean")
     axes.set(ylabel="images", xlim=(0, 1))
@@ -178,23 +221,9 @@ def _distribution(ious: np.ndarray, subset: str) -> dict[str, str]:
     axes.legend(frameon=False)
     low, middle, high = np.quantile(ious, [0.25, 0.5, 0.75])
     return {
-        "image": _svg(figure),
+        "image": svg_uri(figure),
         "alt": f"Histogram of IoU; quartiles {low:.3f}, {middle:.3f} and {high:.3f}.",
     }
-
-
-def _figure(title: str, xlabel: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.4, 3.0), layout="constrained")
-    axes = figure.subplots()
-    axes.set(title=title, xlabel=xlabel)
-    style_axes(axes)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return _data_uri("image/svg+xml", buffer.getvalue())
 
 
 def _data_uri(media_type: str, data: bytes) -> str:

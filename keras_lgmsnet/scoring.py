@@ -12,12 +12,18 @@ from tqdm.auto import tqdm
 import keras_lgmsnet.models  # noqa: F401 - registers the networks, to be loaded
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.data.sources import describe_source, read_examples
+from keras_lgmsnet.data.volumes import VolumeSource
 from keras_lgmsnet.metrics import image_scores
 from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
 
 THRESHOLD = 0.5
-CAUTION = "Optimistic: the best epoch was picked by its IoU on these same images, as in the paper."
+
+# What must be said with scores of validation images and volumes, by rank.
+CAUTIONS = {
+    2: "Optimistic: the best epoch was picked by its IoU on these same images, as in the paper.",
+    3: "Optimistic: the best epoch was picked by its Dice on these same volumes, as in the paper.",
+}
 
 
 def describe_convention(image_size: tuple[int, int]) -> str:
@@ -56,10 +62,10 @@ class Run:
         directory: The run directory.
         recipe: What it was trained by.
         dataset: Which copy of which dataset it was trained on, as `Examples.dataset` has it.
-        train_ids: Ids of the images trained on.
-        subset: `"test"`, or `"validation"` where no images were set aside for a test.
-        subset_ids: Ids of those held-out images.
-        network: The best network, from preprocessed images to logits.
+        train_ids: Ids of the images or volumes trained on.
+        subset: `"test"`, or `"validation"` where none were set aside for a test.
+        subset_ids: Ids of those held out.
+        network: The best network, from preprocessed images, or patches of volumes, to logits.
     """
 
     directory: Path
@@ -69,6 +75,11 @@ class Run:
     subset: str
     subset_ids: Sequence[str]
     network: keras.Model
+
+    @property
+    def kind(self) -> str:
+        """What it was trained on: `"images"` or `"volumes"`."""
+        return {2: "images", 3: "volumes"}[self.recipe.rank]
 
     @classmethod
     def read(cls, directory: Path) -> "Run":
@@ -119,7 +130,11 @@ def read_images(
         FileNotFoundError: If the dataset is neither prepared nor downloaded.
     """
     first = runs[0]
-    for run in runs[1:]:
+    for run in runs:
+        if run.recipe.rank != 2:
+            raise ValueError(
+                f"The run must be one on images. Received: {run.directory}, trained on volumes"
+            )
         if run.recipe.data.image_size != first.recipe.data.image_size:
             raise ValueError(
                 "Runs can be compared at one image_size only, since their masks differ otherwise. "
@@ -131,49 +146,85 @@ def read_images(
                 f"{first.recipe.data.interpolation} in {first.directory}, "
                 f"{run.recipe.data.interpolation} in {run.directory}"
             )
+    require_same_subset(runs, dataset)
+    examples = read_examples(
+        first.recipe, manual_dir, data_dir, source=dataset, allow_incomplete=allow_incomplete
+    )
+    return examples, choose_ids(runs, dataset, examples, manual_dir)
+
+
+def require_same_subset(runs: Sequence[Run], dataset: str | None) -> None:
+    """Raise `ValueError` unless runs can be compared on what they held out, or on `dataset`."""
+    first = runs[0]
+    for run in runs[1:]:
         if dataset is None and (
             _builder(run.dataset) != _builder(first.dataset)
             or set(run.subset_ids) != set(first.subset_ids)
         ):
             raise ValueError(
-                f"{first.directory} and {run.directory} held out different images, so "
+                f"{first.directory} and {run.directory} held out different {first.kind}, so "
                 "they cannot be compared there; name a dataset that neither was trained on: "
                 "--dataset (dataset=)."
             )
-    examples = read_examples(
-        first.recipe, manual_dir, data_dir, source=dataset, allow_incomplete=allow_incomplete
-    )
+
+
+def choose_ids(
+    runs: Sequence[Run],
+    dataset: str | None,
+    examples: Examples | VolumeSource,
+    manual_dir: str | Path | None,
+) -> list[str]:
+    """Return which examples of a dataset all runs can be scored on.
+
+    Args:
+        runs: One or more runs of one kind.
+        dataset: Name of the dataset; `None` for the runs' own.
+        examples: What was read of it.
+        manual_dir: Folder that it was read from.
+
+    Returns:
+        Of the runs' own dataset the ids that they held out; of another one all.
+
+    Raises:
+        ValueError: If their own dataset is no longer the one they were trained on, or a run was
+            trained on examples of the other one.
+    """
+    first = runs[0]
     if dataset is None:
         if examples.dataset != first.dataset:
             raise ValueError(
-                f"The images of {describe_source(first.recipe.data.source, manual_dir)} are not "
-                f"those that {first.directory} was trained on: give it the same data, or score all "
-                f"of other data by --dataset (dataset=). Received: {examples.dataset} instead of "
-                f"{first.dataset}"
+                f"The {first.kind} of {describe_source(first.recipe.data.source, manual_dir)} are "
+                f"not those that {first.directory} was trained on: give it the same data, or score "
+                f"all of other data by --dataset (dataset=). Received: {examples.dataset} instead "
+                f"of {first.dataset}"
             )
-        return examples, list(first.subset_ids)
+        return list(first.subset_ids)
     for run in runs:
         trained_on = _trained_on(run, examples)
         if _builder(examples.dataset) == _builder(run.dataset) and trained_on:
             raise ValueError(
                 f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
-                f"images of {describe_source(dataset, manual_dir)}, such as {min(trained_on)}: "
-                f"leave --dataset (dataset=) out to score its {run.subset} images."
+                f"{run.kind} of {describe_source(dataset, manual_dir)}, such as {min(trained_on)}: "
+                f"leave --dataset (dataset=) out to score its {run.subset} {run.kind}."
             )
-    return examples, examples.ids
+    return examples.ids
 
 
-def describe_cautions(runs: Sequence[Run], dataset: str | None, examples: Examples) -> str | None:
-    """Return what must be said with the scores of runs on what `read_images` returned, if any."""
-    cautions = [CAUTION] if dataset is None and runs[0].subset == "validation" else []
+def describe_cautions(
+    runs: Sequence[Run], dataset: str | None, examples: Examples | VolumeSource
+) -> str | None:
+    """Return what must be said with the scores of runs on the examples that were read, if any."""
+    cautions = []
+    if dataset is None and runs[0].subset == "validation":
+        cautions.append(CAUTIONS[runs[0].recipe.rank])
     for run in runs:
         if not (run.directory / "metrics.json").is_file():
             cautions.append(f"{run.directory} is not finished: this is its best network so far.")
         # Only folders of the user's get here with ids trained on, since theirs may mean anything.
         if dataset == run.recipe.data.source and (same_names := _trained_on(run, examples)):
             cautions.append(
-                f"{run.directory} was trained on images of {len(same_names)} of these names in "
-                "another folder: where they are the same images, its scores are optimistic."
+                f"{run.directory} was trained on {run.kind} of {len(same_names)} of these names in "
+                f"another folder: where they are the same {run.kind}, its scores are optimistic."
             )
     return " ".join(cautions) or None
 
@@ -221,8 +272,8 @@ def _builder(dataset: str) -> str:
     return dataset.partition("/")[0]
 
 
-def _trained_on(run: Run, examples: Examples) -> set[str]:
-    """Return the examples' ids that are also ids of images the run was trained on."""
+def _trained_on(run: Run, examples: Examples | VolumeSource) -> set[str]:
+    """Return the examples' ids that are also ids of what the run was trained on."""
     return set(run.train_ids) & set(examples.ids)
 
 

@@ -1,7 +1,7 @@
 """How far a mean over images can be trusted, and whether two runs differ."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,9 @@ def mean_interval(
     each with all of its images; what is resampled is the mean over the images drawn.
 
     Args:
-        values: One value an image, shape `(images,)`.
+        values: One value an image, shape `(images,)`; or one an image and region, shape `(images,
+            regions)`, where the mean over regions of each region's mean is resampled. NaN is no
+            value: the mean is over the images that have one.
         groups: The patient, video or case of each image; by default every image is its own.
         confidence: Share of resampled means inside the interval, between 0 and 1.
         num_resamples: How often the groups are drawn anew.
@@ -82,23 +84,26 @@ def mean_interval(
         raise ValueError(
             f"Every value must have its group. Received: {len(values)} values, {len(groups)} groups"
         )
+    values = values.reshape(len(values), -1)
     positions: dict[Any, list[int]] = {}
     for position, group in enumerate(groups):
-        positions.setdefault(group, []).append(position)
+        if not np.isnan(values[position]).all():
+            positions.setdefault(group, []).append(position)
     if len(positions) < 2:
         return None
-    sums = np.array([values[members].sum() for members in positions.values()])
-    sizes = np.array([len(members) for members in positions.values()])
+    sums = np.array([np.nansum(values[members], axis=0) for members in positions.values()])
+    sizes = np.array([(~np.isnan(values[members])).sum(0) for members in positions.values()])
 
-    def mean(sums: np.ndarray, sizes: np.ndarray, axis: int) -> np.ndarray:
-        return np.mean(sums, axis=axis) / np.mean(sizes, axis=axis)
+    def mean(drawn: np.ndarray, axis: int) -> np.ndarray:
+        sums_drawn, sizes_drawn = (of[drawn].sum(axis=-2) for of in (sums, sizes))
+        with np.errstate(invalid="ignore"):  # 0/0 where no image drawn has the region
+            return np.nanmean(sums_drawn / sizes_drawn, axis=-1)
 
     interval = stats.bootstrap(
-        (sums, sizes),
+        (np.arange(len(sums)),),
         mean,
-        paired=True,
         n_resamples=num_resamples,
-        batch=max(1, _VALUES_IN_MEMORY // len(sums)),
+        batch=max(1, _VALUES_IN_MEMORY // sums.size),
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(seed),
@@ -146,3 +151,25 @@ def paired_comparison(
         wilcoxon_p=wilcoxon_p,
         t_test_p=t_test_p,
     )
+
+
+def describe_comparison(
+    values: Any, other: Any, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return what tables tell of two scores of each of the same images, ready for JSON.
+
+    Args:
+        values: As for `paired_comparison`.
+        other: As for `paired_comparison`.
+        groups: As for `paired_comparison`.
+
+    Returns:
+        The two means, "mean" and "other_mean", the fields of `PairedComparison`, and its "mark".
+    """
+    paired = paired_comparison(values, other, groups)
+    return {
+        "mean": float(np.mean(values)),
+        "other_mean": float(np.mean(other)),
+        **asdict(paired),
+        "mark": paired.mark,
+    }

@@ -21,19 +21,11 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
 import keras_lgmsnet
-from keras_lgmsnet.data.augmentation import AUGMENTATIONS
-from keras_lgmsnet.data.images import Examples, ImageBatches
-from keras_lgmsnet.data.keras_cv_augmentation import KerasCVAugmentation
-from keras_lgmsnet.data.sources import read_examples
-from keras_lgmsnet.data.splits import require_separate_groups, split_ids
-from keras_lgmsnet.distribution import DivisibleBatches, data_parallel
-from keras_lgmsnet.fingerprint import Fingerprint
-from keras_lgmsnet.losses import BCEDiceLoss
-from keras_lgmsnet.metrics import ImageF1, ImageIoU
-from keras_lgmsnet.models import LGMSNet2D
-from keras_lgmsnet.optimizers import SGD, PolynomialDecay
+from keras_lgmsnet._image_task import ImageTask
+from keras_lgmsnet._task import Task
+from keras_lgmsnet._volume_task import VolumeTask
+from keras_lgmsnet.distribution import data_parallel
 from keras_lgmsnet.recipe import Recipe
-from keras_lgmsnet.report import render_report
 from keras_lgmsnet.run_directory import (
     atomic_write,
     lock,
@@ -43,9 +35,7 @@ from keras_lgmsnet.run_directory import (
     require_writable,
     write_csv,
     write_json,
-    write_text,
 )
-from keras_lgmsnet.scoring import CAUTION, THRESHOLD, describe_convention, score_images
 
 
 def train(
@@ -82,28 +72,15 @@ def train(
     _require_usable(run_directory, recipe, resume)
     scope = data_parallel(recipe.training.num_devices)
     _make_deterministic(recipe.training.seed)
-    # What cannot be built should not wait for the data to be read.
-    augmentation = _build_augmentation(recipe)
-    with scope():
-        model = _build_network(recipe, recipe.training.precision)
-    # A network saved under mixed precision would load as mixed wherever it is used.
-    float32_network = _build_network(recipe, "float32")
-    training, validation, test, splits = _read_and_split(recipe, manual_dir, data_dir)
+    task = (ImageTask if recipe.rank == 2 else VolumeTask)(recipe, scope, manual_dir, data_dir)
 
     run_directory.mkdir(parents=True, exist_ok=True)
     with lock(run_directory):
-        _begin(run_directory, recipe, training, splits, resume)
-        finished = _FinishedEpochs(run_directory, float32_network)
-        batches = ImageBatches(
-            training,
-            recipe.training.batch_size,
-            preprocessing=recipe.data.preprocessing,
-            augmentation=augmentation,
-            shuffle=True,
-            seed=recipe.training.seed,
-        )
-        _fit(model, scope, recipe, batches, validation, finished)
-        _evaluate(finished, recipe, validation, test)
+        _begin(run_directory, task, resume)
+        finished = _FinishedEpochs(run_directory, task)
+        _fit(task, scope, finished)
+        _load_weights(task.float32_network, run_directory / "model.keras")
+        task.evaluate(run_directory, finished.best_epoch, finished.history)
     return run_directory
 
 
@@ -133,7 +110,8 @@ def train_splits(
         `directory`.
 
     Raises:
-        ValueError: If there are fewer than two seeds, or one twice; or as `train` raises.
+        ValueError: If there are fewer than two seeds, or one twice; if the recipe leaves nothing
+            to chance; or as `train` raises.
         OSError: As `train` raises.
 
     Example:
@@ -145,6 +123,12 @@ def train_splits(
     if len(seeds) < 2 or len(set(seeds)) < len(seeds):
         raise ValueError(
             f"A mean over splits needs two seeds or more, each once. Received: {tuple(seeds)}"
+        )
+    if recipe.data.validation_ids and not recipe.data.test_fraction:
+        raise ValueError(
+            "Random splits need ids to choose from: set data.validation_ids to none of them, (), "
+            "or data.test_fraction above 0. "
+            f"Received: data.validation_ids={recipe.data.validation_ids}"
         )
     if not resume:
         require_unused(directory, may_resume=True)
@@ -184,8 +168,10 @@ class _TensorBoard(AbstractContextManager):
         self.training, self.validation = map(self._open, ("training", "validation"))
         return self
 
-    def write(self, epoch: int, row: dict[str, float]) -> None:
+    def write(self, epoch: int, row: dict[str, float | None]) -> None:
         for name, value in row.items():
+            if value is None:
+                continue
             writer = self.validation if name.startswith("val_") else self.training
             curve = scalar(name.removeprefix("val_"), value)
             writer.write_event(Event(wall_time=time.time(), step=epoch, summary=curve))
@@ -209,19 +195,24 @@ class _FinishedEpochs(keras.callbacks.Callback):
     follows from it is touched: a run killed at any moment resumes from a whole epoch.
     """
 
-    def __init__(self, run_directory: Path, float32_network: keras.Model) -> None:
+    def __init__(self, run_directory: Path, task: Task) -> None:
         super().__init__()
         self.run_directory = run_directory
-        self.float32_network = float32_network
+        self.task = task
         self.tensorboard = _TensorBoard(run_directory / "tensorboard")
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, float | None]] = []  # None: not validated on
         if (run_directory / "state.json").exists():
             self.history = read_json(run_directory, "state.json", "history")["history"]
 
     @property
-    def best_epoch(self) -> int:
-        """The epoch of the highest validation IoU, counted from 1; the earliest of equals."""
-        return 1 + int(np.argmax([row["val_iou"] for row in self.history]))
+    def best_epoch(self) -> int | None:
+        """The epoch of the highest validation score, counted from 1; the earliest of equals."""
+        scores = {
+            epoch: row[self.task.best_by]
+            for epoch, row in enumerate(self.history, start=1)
+            if row[self.task.best_by] is not None
+        }
+        return max(scores, key=scores.get, default=None)
 
     @property
     def checkpoint(self) -> Path:
@@ -235,13 +226,15 @@ class _FinishedEpochs(keras.callbacks.Callback):
             self.tensorboard.write(epoch, row)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        self._require_finite(logs["loss"], f"step {batch + 1} of epoch {len(self.history) + 1}")
+        self._require_finite(logs["loss"], f"in step {batch + 1} of epoch {len(self.history) + 1}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         # The damage of the last step shows only here: its loss was computed before it.
-        self._require_finite(logs["val_loss"], f"the validation of epoch {epoch + 1}")
-        self.history.append({name: float(value) for name, value in logs.items()})
-        self.history[-1]["learning_rate"] = float(self.model.optimizer.learning_rate)
+        damaged = not all(np.isfinite(weights).all() for weights in self.model.get_weights())
+        loss = math.nan if damaged else logs.get("val_loss", logs["loss"])
+        self._require_finite(loss, f"at the end of epoch {epoch + 1}")
+        row = {name: float(value) for name, value in logs.items()} | self.task.validate(epoch + 1)
+        self.history.append(row | {"learning_rate": float(self.model.optimizer.learning_rate)})
         with atomic_write(self.checkpoint) as path:
             self.model.save(path)
         write_json(self.run_directory / "state.json", {"history": self.history})
@@ -254,16 +247,16 @@ class _FinishedEpochs(keras.callbacks.Callback):
             if path != self.checkpoint:
                 path.unlink()
         if self.best_epoch == len(self.history):
-            self.float32_network.set_weights(self.model.get_weights())
+            self.task.float32_network.set_weights(self.model.get_weights())
             with atomic_write(self.run_directory / "model.keras") as path:
-                self.float32_network.save(path)
+                self.task.float32_network.save(path)
         rows = [{"epoch": epoch, **row} for epoch, row in enumerate(self.history, start=1)]
         write_csv(self.run_directory / "history.csv", rows)
 
     def _require_finite(self, loss: float, when: str) -> None:
         if not math.isfinite(loss):
             raise ValueError(
-                f"The loss is not finite in {when}; lower training.learning_rate, or choose "
+                f"The loss is not finite {when}; lower training.learning_rate, or choose "
                 f"another training.precision. The run directory keeps the state after epoch "
                 f"{len(self.history)}. Received: loss={float(loss)}"
             )
@@ -312,95 +305,7 @@ def _make_deterministic(seed: int) -> None:
             torch.use_deterministic_algorithms(True)
 
 
-def _build_augmentation(recipe: Recipe) -> Callable[..., Any] | None:
-    chosen = recipe.data.augmentation
-    return KerasCVAugmentation(chosen) if isinstance(chosen, dict) else AUGMENTATIONS[chosen]
-
-
-def _build_network(recipe: Recipe, precision: str) -> keras.Model:
-    return LGMSNet2D(
-        input_shape=(*recipe.data.image_size, 3),
-        **dataclasses.asdict(recipe.model),
-        dtype=precision,
-    )
-
-
-def _fit(
-    model: keras.Model,
-    scope: Callable[[], AbstractContextManager[Any]],
-    recipe: Recipe,
-    batches: ImageBatches,
-    validation: Examples,
-    finished: "_FinishedEpochs",
-) -> None:
-    """Train from the last finished epoch to the recipe's last."""
-    served, validation_batches = batches, _ordered_batches(recipe, validation)
-    if (num_devices := recipe.training.num_devices) > 1:
-        served, validation_batches = (
-            DivisibleBatches(images, num_devices) for images in (served, validation_batches)
-        )
-    total_steps = recipe.training.epochs * len(served)
-    _compile(finished.float32_network, recipe, total_steps)
-    with scope(), finished.tensorboard:
-        _compile(model, recipe, total_steps)
-        if finished.history:
-            _load_weights(model, finished.checkpoint)
-        model.fit(
-            served,
-            validation_data=validation_batches,
-            initial_epoch=len(finished.history),
-            epochs=recipe.training.epochs,
-            shuffle=False,  # the batches shuffle themselves, reproducibly
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch), finished],
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-
-
-def _ordered_batches(recipe: Recipe, examples: Examples) -> ImageBatches:
-    return ImageBatches(
-        examples, recipe.training.batch_size, preprocessing=recipe.data.preprocessing
-    )
-
-
-def _compile(network: keras.Model, recipe: Recipe, total_steps: int) -> None:
-    schedule = PolynomialDecay(recipe.training.learning_rate, total_steps=total_steps)
-    network.compile(
-        optimizer=SGD(schedule, recipe.training.momentum, recipe.training.weight_decay),
-        loss=BCEDiceLoss(),
-        weighted_metrics=[ImageIoU(), ImageF1()],  # what fills a batch up weighs nothing
-    )
-    network.optimizer.build(network.trainable_variables)
-
-
-def _read_and_split(
-    recipe: Recipe, manual_dir: str | Path | None, data_dir: str | Path | None
-) -> tuple[Examples, Examples, Examples | None, dict[str, list[str]]]:
-    """Return the examples to train, validate and, if any, test on, and the ids of every part."""
-    data = recipe.data
-    examples = read_examples(recipe, manual_dir, data_dir)
-    groups = dict(zip(examples.ids, examples.groups, strict=True))
-    splits = split_ids(
-        examples.ids,
-        validation_fraction=data.validation_fraction,
-        test_fraction=data.test_fraction,
-        seed=data.split_seed,
-        num_folds=data.num_folds,
-        fold=data.fold,
-        groups=groups,
-    )
-    require_separate_groups(splits, groups)
-    training, validation = (examples.subset(splits[part]) for part in ("train", "validation"))
-    test = examples.subset(splits["test"]) if "test" in splits else None
-    return training, validation, test, splits
-
-
-def _begin(
-    run_directory: Path,
-    recipe: Recipe,
-    training: Examples,
-    splits: dict[str, list[str]],
-    resume: bool,
-) -> None:
+def _begin(run_directory: Path, task: Task, resume: bool) -> None:
     """Write what a run knows beforehand; where it is resumed, check that it still holds."""
     if not resume:
         # Another run may have begun while the data were read.
@@ -417,28 +322,56 @@ def _begin(
         write_json(
             run_directory / "recipe.json",
             {
-                "recipe": recipe.to_dict(),
-                "dataset": training.dataset,
+                "recipe": task.recipe.to_dict(),
+                "dataset": task.dataset,
                 "backend": backend,
                 "versions": versions,
             },
         )
     begun_with = read_json(run_directory, "recipe.json", "dataset")["dataset"]
-    if begun_with != training.dataset:
+    if begun_with != task.dataset:
         raise ValueError(
-            f"The images of {recipe.data.source} are not those that {run_directory} was begun "
-            "with: give it the same data, or begin another run. "
-            f"Received: {training.dataset} instead of {begun_with}"
+            f"The {task.kind} of {task.recipe.data.source} are not those that {run_directory} was "
+            "begun with: give it the same data, or begin another run. "
+            f"Received: {task.dataset} instead of {begun_with}"
         )
     if not (run_directory / "splits.json").exists():
-        write_json(run_directory / "splits.json", splits)
-    elif read_json(run_directory, "splits.json") != splits:
+        write_json(run_directory / "splits.json", task.splits)
+    elif read_json(run_directory, "splits.json") != task.splits:
         raise ValueError(
-            f"The images of {recipe.data.source} are no longer those that {run_directory} was "
-            "begun with: give it the same data, or begin another run."
+            f"The {task.kind} of {task.recipe.data.source} are no longer those that "
+            f"{run_directory} was begun with: give it the same data, or begin another run."
         )
-    if not (run_directory / "fingerprint.json").exists():
-        Fingerprint.of_images(training.images, training.original_sizes).write(run_directory)
+    task.prepare(run_directory)
+
+
+def _fit(
+    task: Task, scope: Callable[[], AbstractContextManager[Any]], finished: _FinishedEpochs
+) -> None:
+    """Train from the last finished epoch to the recipe's last."""
+    _compile(task, task.float32_network)
+    with scope(), finished.tensorboard:
+        _compile(task, task.model)
+        if finished.history:
+            _load_weights(task.model, finished.checkpoint)
+        task.model.fit(
+            task.batches,
+            validation_data=task.validation_data,
+            initial_epoch=len(finished.history),
+            epochs=task.recipe.training.epochs,
+            shuffle=False,  # the batches shuffle themselves, reproducibly
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_epoch_begin=task.batches.set_epoch),
+                keras.callbacks.ProgbarLogger(),  # here, so that its line precedes what follows
+                finished,
+            ],
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+
+
+def _compile(task: Task, network: keras.Model) -> None:
+    task.compile(network)
+    network.optimizer.build(network.trainable_variables)
 
 
 def _load_weights(model: keras.Model, path: Path) -> None:
@@ -447,53 +380,3 @@ def _load_weights(model: keras.Model, path: Path) -> None:
         model.load_weights(path)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged or missing: {error}") from error
-
-
-def _evaluate(
-    finished: _FinishedEpochs, recipe: Recipe, validation: Examples, test: Examples | None
-) -> None:
-    """Score the best network on every test image, or else validation image; write the report."""
-    run_directory, network = finished.run_directory, finished.float32_network
-    _load_weights(network, run_directory / "model.keras")
-
-    def score(examples: Examples) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, float]]:
-        scores, predictions = score_images(network, _ordered_batches(recipe, examples))
-        return scores, predictions, {name: float(of.mean()) for name, of in scores.items()}
-
-    examples = validation if test is None else test
-    scores, predictions, means = score(examples)
-    metrics = {
-        "subset": "validation" if test is None else "test",
-        "means": means,
-        "images": len(examples.ids),
-        "best_epoch": finished.best_epoch,
-        "threshold": THRESHOLD,
-        "convention": describe_convention(recipe.data.image_size),
-        "caution": CAUTION if test is None else None,
-    }
-    if test is not None:
-        *_, metrics["validation_means"] = score(validation)
-    write_json(run_directory / "metrics.json", metrics)
-    write_csv(
-        run_directory / "per_image.csv",
-        [
-            {"id": id_, **{name: float(values[row]) for name, values in scores.items()}}
-            for row, id_ in enumerate(examples.ids)
-        ],
-    )
-    begun = read_json(run_directory, "recipe.json")
-    write_text(
-        run_directory / "report.html",
-        render_report(
-            title=f"LGMSNet on {recipe.data.source}",
-            metrics=metrics,
-            history=finished.history,
-            ids=examples.ids,
-            images=examples.images,
-            segmentation_masks=examples.segmentation_masks,
-            predictions=predictions,
-            ious=scores["iou"],
-            recipe=recipe.to_dict(),
-            environment={"backend": begun["backend"], **begun["versions"]},
-        ),
-    )

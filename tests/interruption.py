@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from keras_lgmsnet import training
+from keras_lgmsnet import _image_task, training
 from keras_lgmsnet.recipe import Data, Recipe, Training
 from tests.runs import assert_same_run, small_network
 
@@ -58,7 +58,7 @@ def _begin(run: Path) -> int:
         log = os.open(run.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, sys.stdout.fileno())
         os.dup2(log, sys.stderr.fileno())
-        training.LGMSNet2D = small_network
+        _image_task.LGMSNet2D = small_network
         training.train(RECIPE, run, resume=(run / "recipe.json").exists())
         status = 0
     finally:

@@ -12,12 +12,13 @@ from tensorboardX.proto.event_pb2 import Event
 
 
 def small_network(input_shape, num_classes, dtype, **arguments) -> keras.Model:
-    """Stand in for `LGMSNet2D`."""
+    """Stand in for `LGMSNet2D` and `LGMSNet3D`."""
     image = keras.Input(input_shape)
-    x = keras.layers.Conv2D(4, 5, padding="same", dtype=dtype)(image)
+    conv = keras.layers.Conv2D if len(input_shape) == 3 else keras.layers.Conv3D
+    x = conv(4, 5, padding="same", dtype=dtype)(image)
     x = keras.layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
     x = keras.layers.Activation("relu", dtype=dtype)(x)
-    model = keras.Model(image, keras.layers.Conv2D(num_classes, 1, dtype="float32")(x))
+    model = keras.Model(image, conv(num_classes, 1, dtype="float32")(x))
     model.dtype_policy = keras.dtype_policies.get(dtype)
     return model
 

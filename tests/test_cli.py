@@ -90,28 +90,32 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
 
 
 @pytest.mark.no_backend
-@pytest.mark.parametrize(("subset", "caution"), [("test", None), ("validation", "Optimistic.")])
-def test_train_prints_which_images_were_scored(subset, caution, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "subset", "caution"),
+    [("isic", "test", None), ("isic", "validation", "Optimistic."), ("kits23", "test", None)],
+)
+def test_train_prints_what_was_scored(recipe, subset, caution, tmp_path, monkeypatch) -> None:
     from keras_lgmsnet import training
 
     def write(recipe, run_directory, *arguments, **options) -> None:
-        means = {"iou": 0.5, "f1": 0.625}
+        means = {"iou": 0.5, "f1": 0.625, "dice": 0.75}
         metrics = {"subset": subset, "means": means, "best_epoch": 3}
         write_json(run_directory / "metrics.json", metrics)
-        deviations = {"iou": 0.25, "f1": 0.125}
+        deviations = {"iou": 0.25, "f1": 0.125, "dice": 0.5}
         summary = {"mean": means, "standard_deviation": deviations, "caution": caution}
         write_json(run_directory / "summary.json", {"subset": subset, **summary})
 
     monkeypatch.setattr(training, "train", write)
     monkeypatch.setattr(training, "train_splits", write)
     name = subset.capitalize()
-    result = run(cli.train, "isic", "-o", tmp_path)
-    report = tmp_path / "report.html"
-    line = f"{name} IoU 0.5000, F1 0.6250 after epoch 3. Report: {report}\n"
+    result = run(cli.train, recipe, "-o", tmp_path)
+    means = {"isic": "IoU 0.5000, F1 0.6250", "kits23": "Dice 0.7500"}[recipe]
+    line = f"{name} {means} after epoch 3. Report: {tmp_path / 'report.html'}\n"
     assert result.stdout.endswith(line), result.output
-    result = run(cli.train, "isic", "-o", tmp_path, "--split-seeds", "1,2")
-    scores = f"{name} IoU 0.5000 ± 0.2500, F1 0.6250 ± 0.1250 over 2 splits.\n"
-    assert result.stdout.endswith(scores + (f"{caution}\n" if caution else "")), result.output
+    result = run(cli.train, recipe, "-o", tmp_path, "--split-seeds", "1,2")
+    means = {"isic": "IoU 0.5000 ± 0.2500, F1 0.6250 ± 0.1250", "kits23": "Dice 0.7500 ± 0.5000"}
+    line = f"{name} {means[recipe]} over 2 splits.\n"
+    assert result.stdout.endswith(line + (f"{caution}\n" if caution else "")), result.output
 
 
 def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
@@ -320,18 +324,18 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         return rows
 
     monkeypatch.setattr(prediction, "predict", record)
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    write_json(Path("run/recipe.json"), {"recipe": load_recipe("isic").to_dict()})
     result = run(cli.predict, "run", "a.png", "more", "-o", "out", "--tiles", "--probabilities")
     assert result.exit_code == 1
     assert result.stderr == (
         "Not predicted: c.png is empty.\nUnlike the training images: b.png: dark; small\n"
     )
-    assert result.stdout.endswith(
-        f"2 of 3 images predicted, 1 of them flagged: {Path('out/results.csv')}\n"
-    )
+    assert result.stdout.endswith("2 of 3 images predicted, 1 of them flagged: out\n")
     assert seen == {
         "arguments": (Path("run"), (Path("a.png"), Path("more")), Path("out")),
         "tiles": True,
-        "overlap": 0.5,
         "probabilities": True,
     }
     rows[:] = [Prediction(path=f"{name}.png", name=name, lesion_share=0.5) for name in "ab"]
@@ -349,6 +353,8 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         (["run", "a.png"], ["run/model.keras is damaged"]),
         (["untrained", "a.png"], ["untrained has no trained network yet"]),
         (["splits", "a.png"], ["splits holds several runs, split-41: name one"]),
+        (["run", "a.png", "--mirror"], ["--mirror is for volumes, and run is a run on images"]),
+        (["run", "a.png", "--confidence"], ["--confidence is for volumes"]),
     ],
 )
 def test_mistakes_in_predict(arguments, words, tmp_path: Path, monkeypatch) -> None:

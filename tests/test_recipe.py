@@ -418,7 +418,10 @@ def test_bundled_recipe_names(name, tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.parametrize("name", ["nothing", "mine/isic.py", "../recipes/isic.py", ""])
 def test_absent_recipe_lists_the_bundled(name, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    bundled = "busi, busi_ablations, busi_keras_cv, image_folder, isic, kvasir, quickstart, tnscui"
+    bundled = (
+        "btcv, busi, busi_ablations, busi_keras_cv, image_folder, isic, kits23, kvasir, "
+        "msd_folder, quickstart, tnscui"
+    )
     with pytest.raises(FileNotFoundError, match=f"bundled recipes are: {bundled}"):
         load_recipe(name)
 
@@ -456,7 +459,25 @@ def test_layers_of_keras_cv_keep_their_order_and_are_as_json_has_them() -> None:
     assert list(stored.data.augmentation) == list(layers)
 
 
-@pytest.mark.parametrize("name", ["isic", "quickstart", "busi_keras_cv", "busi_ablations"])
+def test_btcv_recipe_is_the_published_one() -> None:
+    data = VolumeData(
+        source="btcv",
+        spacing=(1.5, 1.5, 2),
+        normalization="window",
+        intensity_window=(-175, 250),
+        validation_ids=[f"00{number}" for number in range(35, 41)],
+    )
+    assert load_recipe("btcv") == Recipe(data=data)
+
+
+def test_recipes_of_volumes_are_of_rank_3() -> None:
+    assert [load_recipe(name).rank for name in ("btcv", "kits23", "msd_folder")] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["isic", "quickstart", "busi_keras_cv", "busi_ablations", "btcv", "kits23", "msd_folder"],
+)
 def test_docstring_opens_with_command_hardware_hours_and_score(name) -> None:
     text = (Path(__file__).parent.parent / "recipes" / f"{name}.py").read_text()
     for word in (f"lgms-train recipes/{name}.py", "Hardware:", "Time:", "Expected:"):

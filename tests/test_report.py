@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_lgmsnet import report
-from keras_lgmsnet.report import render_report
+from keras_lgmsnet.report import outlined, picture_uri, render_report
 
 pytestmark = pytest.mark.no_backend
 
@@ -85,7 +85,7 @@ def test_page_needs_nothing_else() -> None:
     assert len(sources) == 9 + 5
     for source in sources:
         media_type, data = re.fullmatch(r"data:(.+?);base64,(.+)", source).groups()
-        start = {"image/jpeg": b"\xff\xd8", "image/svg+xml": b"<?xml"}[media_type]
+        start = {"image/webp": b"RIFF", "image/svg+xml": b"<?xml"}[media_type]
         assert base64.b64decode(data).startswith(start)
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
 
@@ -175,6 +175,19 @@ def test_one_epoch() -> None:
     assert "Loss by epoch, ending at 1 after epoch 1." in [tag[1].get("alt") for tag in page.tags]
 
 
+def test_skipped_scores_are_not_drawn(monkeypatch) -> None:
+    drawn = {}
+    monkeypatch.setattr(
+        report.Axes, "plot", lambda self, x, y, label, **style: drawn.setdefault(label, (x, y))
+    )
+    history = [{"dice": 0.1 * epoch, "val_dice": None} for epoch in (1, 2, 3)]
+    history[1]["val_dice"] = 0.5
+    (curve,) = report.draw_curves(history, 2, {"dice": "Dice"})
+    assert drawn["validation"] == ([2], [0.5])
+    assert drawn["training"] == ([1, 2, 3], [0.1, 0.2, pytest.approx(0.3)])
+    assert curve["alt"] == "Dice by epoch, ending at 0.5 after epoch 2."
+
+
 def test_names_are_escaped() -> None:
     page = render(1, ids=["<script>alert(1)</script>"])
     assert "script" not in {tag for tag, _ in page.tags}
@@ -183,15 +196,15 @@ def test_names_are_escaped() -> None:
 
 def outline_pixels(uri: str, color: str) -> np.ndarray:
     """Return where the JPEG is near a color, as rows and columns of the small image."""
-    jpeg = np.frombuffer(base64.b64decode(uri.partition(",")[2]), "uint8")
-    image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+    webp = np.frombuffer(base64.b64decode(uri.partition(",")[2]), "uint8")
+    image = cv2.imdecode(webp, cv2.IMREAD_COLOR)[..., ::-1].astype(int)
     near = np.abs(image - list(bytes.fromhex(color[1:]))).max(axis=-1) < 60
     return np.argwhere(near) / (len(image) / SIDE)
 
 
 def test_outlines_lie_on_the_masks() -> None:
     grey = np.full((SIDE, SIDE, 3), 128, "uint8")
-    uri = report._overlay(grey, square(4, 28), square(10, 20))
+    uri = picture_uri(outlined(grey, square(4, 28), square(10, 20)))
     truth = outline_pixels(uri, report.TRUTH_COLOR)
     prediction = outline_pixels(uri, report.PREDICTION_COLOR)
     for pixels, left, right in ((truth, 4, 28), (prediction, 10, 20)):
@@ -202,7 +215,7 @@ def test_outlines_lie_on_the_masks() -> None:
 def test_every_class_and_part_is_outlined() -> None:
     grey = np.full((SIDE, SIDE, 3), 128, "uint8")
     masks = np.concatenate([square(2, 8), square(20, 30)], axis=-1)
-    uri = report._overlay(grey, masks, np.zeros_like(masks))
+    uri = picture_uri(outlined(grey, masks, np.zeros_like(masks)))
     truth = outline_pixels(uri, report.TRUTH_COLOR)
     np.testing.assert_allclose([truth.min(), truth.max()], [2, 30], atol=0.3)
     assert len(outline_pixels(uri, report.PREDICTION_COLOR)) == 0
@@ -210,6 +223,6 @@ def test_every_class_and_part_is_outlined() -> None:
 
 def test_empty_and_full_masks_are_drawn() -> None:
     grey = np.full((SIDE, SIDE, 3), 128, "uint8")
-    uri = report._overlay(grey, square(0, 0), square(0, SIDE))
+    uri = picture_uri(outlined(grey, square(0, 0), square(0, SIDE)))
     assert len(outline_pixels(uri, report.TRUTH_COLOR)) == 0
     assert len(outline_pixels(uri, report.PREDICTION_COLOR)) > 100

@@ -36,13 +36,16 @@ def test_interval_needs_little_memory_however_many_values(monkeypatch) -> None:
     expected = mean_interval(values)
     monkeypatch.setattr("keras_lgmsnet.significance._VALUES_IN_MEMORY", 90)
     largest = []
-    mean = np.mean
+    bootstrap = stats.bootstrap
 
-    def recording(values, axis=None):
-        largest.append(np.size(values))
-        return mean(values, axis=axis)
+    def recording(data, statistic, **options):
+        def recorded(drawn, axis):
+            largest.append(drawn.size)
+            return statistic(drawn, axis)
 
-    monkeypatch.setattr(np, "mean", recording)
+        return bootstrap(data, recorded, **options)
+
+    monkeypatch.setattr(stats, "bootstrap", recording)
     np.testing.assert_allclose(mean_interval(values), expected, atol=0.02)
     assert max(largest) <= 90
 
@@ -71,6 +74,20 @@ def test_groups_are_drawn_whole_by_hand() -> None:
     # Drawn singly, all four would be 0 once in 4⁴ times: less than 2.5 %.
     low, high = mean_interval(values)
     assert (low, high) == (0.25, 1)
+
+
+def test_mean_over_regions_by_hand() -> None:
+    """Of A (1, none) and B (0, 0.5): AA gives 1, AB (0.5 + 0.5) / 2, BB (0 + 0.5) / 2."""
+    values = [[1, np.nan], [0, 0.5]]
+    assert mean_interval(values) == (0.25, 1)
+    assert mean_interval(values, confidence=0.4) == (0.5, 0.5)
+
+
+def test_what_has_no_value_is_not_drawn() -> None:
+    values = [0.1, np.nan, 0.4, 0.9]
+    assert mean_interval(values) == mean_interval([0.1, 0.4, 0.9])
+    assert mean_interval([[0.1], [np.nan], [0.4], [0.9]]) == mean_interval([0.1, 0.4, 0.9])
+    assert mean_interval([0.1, np.nan]) is None
 
 
 def test_images_repeated_within_their_groups_tell_no_more() -> None:

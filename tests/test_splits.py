@@ -87,6 +87,22 @@ def test_a_group_in_two_parts_is_refused() -> None:
         require_separate_groups(splits, {"a": "x", "b": "y", "c": "x"})
 
 
+def test_named_ids_are_validated_on_with_their_groups() -> None:
+    groups = {"a": "x", "b": "x", "c": "y", "d": "z", "e": "w"}
+    splits = split_ids(groups, validation_ids=["b"], groups=groups)
+    assert splits == {"train": ["e", "c", "d"], "validation": ["a", "b"]}
+    splits = split_ids(groups, validation_ids=["b"], test_fraction=0.3, groups=groups)
+    assert (len(splits["train"]), len(splits["test"])) == (2, 1)
+    assert splits["validation"] == ["a", "b"]
+
+
+def test_named_ids_must_be_there_and_leave_some_to_train_on() -> None:
+    with pytest.raises(ValueError, match=r"the dataset's, a, b, …. Received: 'd'"):
+        split_ids(["a", "b"], validation_ids=["a", "d"])
+    with pytest.raises(ValueError, match=r"left to train on. Received: 2 ids, 2 to validate on"):
+        split_ids(["a", "b"], validation_ids=["a", "b"])
+
+
 def test_repeated_id_is_refused() -> None:
     with pytest.raises(ValueError, match=r"unique.*'b'"):
         split_ids(["a", "b", "c", "b"])

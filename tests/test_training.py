@@ -5,16 +5,16 @@ import dataclasses
 import json
 import resource
 import shutil
+import types
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from keras_lgmsnet import _image_task, training
 from keras_lgmsnet import run_directory as run_directory_module
-from keras_lgmsnet import training
 from keras_lgmsnet.data import synthetic
-from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.data.splits import split_ids
 from keras_lgmsnet.fingerprint import Fingerprint
 from keras_lgmsnet.recipe import Data, Model, Recipe, Training
@@ -31,7 +31,7 @@ RECIPE = Recipe(
 @pytest.fixture(autouse=True)
 def _small_network(monkeypatch) -> None:
     """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
-    monkeypatch.setattr(training, "LGMSNet2D", small_network)
+    monkeypatch.setattr(_image_task, "LGMSNet2D", small_network)
 
 
 def changed(section: str, **fields) -> Recipe:
@@ -232,6 +232,12 @@ def test_seeds_that_give_no_deviation_are_refused(seeds, tmp_path: Path) -> None
         training.train_splits(RECIPE, tmp_path / "runs", seeds)
 
 
+def test_splits_that_leave_nothing_to_chance_are_refused(tmp_path: Path) -> None:
+    recipe = changed("data", validation_ids=["0"])
+    with pytest.raises(ValueError, match=r"ids to choose from.*data.validation_ids=\('0',\)"):
+        training.train_splits(recipe, tmp_path / "runs", (41, 64))
+
+
 def test_test_images_are_neither_trained_nor_validated_on(tmp_path: Path) -> None:
     run = train(
         changed("data", test_fraction=0.2, num_folds=2, fold=1, augmentation="kvasir"),
@@ -333,17 +339,19 @@ def test_nothing_is_left_when_data_do_not_fit(recipe, message, tmp_path: Path) -
 
 
 def test_unwritable_directory_is_refused_before_any_work(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(training, "_build_network", None)  # calling it would raise a TypeError
+    monkeypatch.setattr(training, "ImageTask", None)  # calling it would raise a TypeError
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"cannot be written to"):
         train(RECIPE, tmp_path / "file" / "run")
 
 
-def two_examples() -> tuple[Examples, dict[str, list[str]]]:
-    """One to train on, and its id and another's."""
-    examples = synthetic.generate(2, (32, 32))
-    train_id, validation_id = examples.ids
-    return examples.subset([train_id]), {"train": [train_id], "validation": [validation_id]}
+TWO_IMAGES = types.SimpleNamespace(  # what is known of one to train on and one to validate on
+    kind="images",
+    recipe=RECIPE,
+    dataset="synthetic/0",
+    splits={"train": ["0"], "validation": ["1"]},
+    prepare=lambda run_directory: None,
+)
 
 
 @pytest.fixture
@@ -351,7 +359,7 @@ def begun(tmp_path: Path) -> Path:
     """A run directory that ends before the first epoch."""
     run = tmp_path / "run"
     run.mkdir()
-    training._begin(run, RECIPE, *two_examples(), resume=False)
+    training._begin(run, TWO_IMAGES, resume=False)
     return run
 
 
@@ -421,7 +429,7 @@ def test_resume_names_the_damaged_file(
 
 def test_a_run_begun_while_the_data_were_read_is_not_joined(begun: Path) -> None:
     with pytest.raises(FileExistsError, match=r"is in use"):
-        training._begin(begun, RECIPE, *two_examples(), resume=False)
+        training._begin(begun, TWO_IMAGES, resume=False)
 
 
 def test_infinite_loss_stops_and_keeps_the_last_epoch(tmp_path: Path, monkeypatch) -> None:
@@ -432,7 +440,7 @@ def test_infinite_loss_stops_and_keeps_the_last_epoch(tmp_path: Path, monkeypatc
     def not_a_number(y_true, y_pred):
         return keras.ops.mean(y_pred) * float("nan")
 
-    monkeypatch.setattr(training, "BCEDiceLoss", lambda: not_a_number)
+    monkeypatch.setattr(_image_task, "BCEDiceLoss", lambda: not_a_number)
     with pytest.raises(ValueError, match=r"not finite in step 1 of epoch 2; .*after epoch 1"):
         train(RECIPE, run, resume=True)
     # Resuming rewrote model.keras, a zip archive, which holds the time of writing.
@@ -443,7 +451,7 @@ def test_infinite_loss_stops_and_keeps_the_last_epoch(tmp_path: Path, monkeypatc
 def test_network_destroyed_by_the_last_step_is_not_kept(tmp_path: Path) -> None:
     # One step: its loss is finite, and the rate then sends the weights to infinity.
     recipe = changed("training", epochs=1, batch_size=8, learning_rate=1e38)
-    with pytest.raises(ValueError, match=r"not finite in the validation of epoch 1"):
+    with pytest.raises(ValueError, match=r"not finite at the end of epoch 1"):
         train(recipe, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert not (tmp_path / "run" / "state.json").exists()
@@ -453,13 +461,13 @@ def test_recipe_reaches_network_batches_and_optimizer(tmp_path: Path, monkeypatc
     seen = {}
 
     def record(name: str) -> None:
-        original = getattr(training, name)
+        original = getattr(_image_task, name)
 
         def recording(*arguments, **options):
             seen.setdefault(name, (arguments, options))
             return original(*arguments, **options)
 
-        monkeypatch.setattr(training, name, recording)
+        monkeypatch.setattr(_image_task, name, recording)
 
     for name in ("LGMSNet2D", "ImageBatches", "SGD"):
         record(name)

@@ -14,7 +14,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # read by 
 import keras
 import numpy as np
 
-from keras_lgmsnet import training
+from keras_lgmsnet import _image_task, training
 from keras_lgmsnet.recipe import Data, Recipe, Training
 from keras_lgmsnet.run_directory import read_json
 from tests.runs import assert_same_run, saved_arrays
@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
-    training.LGMSNet2D = network
+    _image_task.LGMSNet2D = network
     alone = training.train(RECIPE, folder / "alone")
     shared = dataclasses.replace(
         RECIPE, training=dataclasses.replace(RECIPE.training, num_devices=2)

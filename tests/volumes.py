@@ -1,8 +1,10 @@
 """Small datasets of volumes for tests."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import nibabel
 import numpy as np
 
 from keras_lgmsnet.data.volumes import VolumeSource
@@ -37,3 +39,23 @@ def make_source(
         ],
         folder=folder,
     )
+
+
+def write_msd_folder(folder: Path, count: int, *, labelled: bool = True) -> Path:
+    """Writes a folder as the Decathlon has them: CTs with a box of label 1 and one of 2 in it."""
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    names = {"0": "background", "1": "organ", "2": "tumour"}
+    described = {"labels": names, "modality": {"0": "CT"}, "numTraining": count}
+    (folder / "dataset.json").write_text(json.dumps(described))
+    affine = np.diag([-1.0, -1.5, 2.0, 1.0])  # to the left, the back and up
+    for number in range(count):
+        labels = np.zeros((14 + number, 12, 10), "uint8")
+        if labelled:
+            labels[3:9, 2:10, 2:8] = 1
+            labels[4:7, 4:7, 4:7] = 2
+        image = np.random.default_rng(number).normal(100.0 * labels, 20).astype("float32")
+        for part, array in (("imagesTr", image), ("labelsTr", labels)):
+            path = folder / part / f"case_{number:03d}.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(array, affine), path)
+    return folder

@@ -32,12 +32,21 @@ class Batches(keras.utils.PyDataset, abc.ABC):
         batch_size: Examples in a batch; the last one may have fewer.
         shuffle: Whether each epoch has an order of its own.
         seed: Seed of order and augmentation, an integer ≥ 0.
+        images_per_example: How many images, or patches, a batch has of each example.
 
     Raises:
         ValueError: If there is no example, or an argument is out of range.
     """
 
-    def __init__(self, num_examples: int, batch_size: int, *, shuffle: bool, seed: int) -> None:
+    def __init__(
+        self,
+        num_examples: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        images_per_example: int = 1,
+    ) -> None:
         # One worker: with more, Keras carries batches fetched ahead over into the next epoch.
         super().__init__(workers=1)
         if num_examples < 1:
@@ -50,6 +59,7 @@ class Batches(keras.utils.PyDataset, abc.ABC):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
+        self.images_per_example = images_per_example
         self.epoch = 0
         self._next: tuple[tuple[int, int], Future] | None = None
 

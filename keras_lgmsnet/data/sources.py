@@ -72,6 +72,6 @@ def describe_source(source: str, manual_dir: str | Path | None) -> str:
     describe_source("image_folder", "/data/ultrasound")  # "image_folder/ultrasound"
     ```
     """
-    if source != "image_folder" or manual_dir is None:
+    if source not in ("image_folder", "msd_folder") or manual_dir is None:
         return source
     return f"{source}/{printable(Path(manual_dir).expanduser().resolve().name)}"

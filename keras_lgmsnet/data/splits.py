@@ -11,6 +11,7 @@ def split_ids(
     ids: Iterable[str],
     *,
     validation_fraction: float = 0.3,
+    validation_ids: Sequence[str] = (),
     test_fraction: float = 0.0,
     seed: int = 41,
     num_folds: int | None = None,
@@ -31,7 +32,10 @@ def split_ids(
     Args:
         ids: The examples' ids, in any order.
         validation_fraction: Share of the groups to validate on, of those that are not tested on;
-            between 0 and 1, rounded up to a whole number of groups. Unused with `num_folds`.
+            between 0 and 1, rounded up to a whole number of groups. Unused with `num_folds` or
+            `validation_ids`.
+        validation_ids: Ids to validate on, with all of their groups; the others are trained on or,
+            where asked for, tested on.
         test_fraction: Share of the groups set aside for a test, from 0 (none) to below 1.
         seed: Seed of the shuffles, an integer from 0 to 2³² − 1.
         num_folds: Number of folds, at least 2, or `None` for a random split.
@@ -42,7 +46,8 @@ def split_ids(
         Lists of ids by part: `"train"`, `"validation"`, and, if asked for, `"test"`.
 
     Raises:
-        ValueError: If an id occurs twice, an argument is out of range, or a part would be empty.
+        ValueError: If an id occurs twice or one of `validation_ids` not at all, an argument is out
+            of range, or a part would be empty.
 
     Example:
     ```python
@@ -58,10 +63,23 @@ def split_ids(
     for id_ in ids:
         members.setdefault(id_ if groups is None else groups[id_], []).append(id_)
 
-    remaining, parts = sorted(members), {}
+    if unknown := sorted(set(validation_ids) - set(ids)):
+        raise ValueError(
+            f"The ids to validate on must be among the dataset's, {', '.join(ids[:3])}, …. "
+            f"Received: {unknown[0]!r}"
+        )
+    validation = sorted({id_ if groups is None else groups[id_] for id_ in validation_ids})
+    remaining, parts = sorted(members.keys() - validation), {}
+    if validation and not remaining:
+        raise ValueError(
+            "Some ids must be left to train on. "
+            f"Received: {len(ids)} ids, {len(validation_ids)} to validate on"
+        )
     if test_fraction:
         remaining, parts["test"] = _split(remaining, test_fraction, seed, "test_fraction")
-    if num_folds is None:
+    if validation:
+        train = remaining
+    elif num_folds is None:
         train, validation = _split(remaining, validation_fraction, seed, "validation_fraction")
     else:
         train, validation = _fold(remaining, num_folds, fold, seed)

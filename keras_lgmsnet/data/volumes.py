@@ -333,7 +333,13 @@ class PatchBatches(Batches):
         augmentation: Callable[..., Pair] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(len(ids), batch_size, shuffle=True, seed=seed)
+        super().__init__(
+            len(ids),
+            batch_size,
+            shuffle=True,
+            seed=seed,
+            images_per_example=patches_per_volume,
+        )
         if len(patch_size) != 3 or min(patch_size) < 1:
             raise ValueError(
                 f"The patch size must have three sides of at least 1. Received: {patch_size=}"

@@ -1,0 +1,147 @@
+"""What training on images is: see `keras_lgmsnet._task.Task`."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lgmsnet._task import Task
+from keras_lgmsnet.data.augmentation import AUGMENTATIONS
+from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.data.keras_cv_augmentation import KerasCVAugmentation
+from keras_lgmsnet.data.sources import read_examples
+from keras_lgmsnet.fingerprint import Fingerprint
+from keras_lgmsnet.losses import BCEDiceLoss
+from keras_lgmsnet.metrics import ImageF1, ImageIoU
+from keras_lgmsnet.models import LGMSNet2D
+from keras_lgmsnet.optimizers import SGD, PolynomialDecay
+from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.report import render_report
+from keras_lgmsnet.run_directory import write_csv, write_json, write_text
+from keras_lgmsnet.scoring import CAUTIONS, THRESHOLD, describe_convention, score_images
+
+
+class ImageTask(Task):
+    """Training on images, which are validated on in `fit`."""
+
+    kind = "images"
+    best_by = "val_iou"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        scope: Callable[[], AbstractContextManager[Any]],
+        manual_dir: str | Path | None,
+        data_dir: str | Path | None,
+    ) -> None:
+        self.recipe = recipe
+        # What cannot be built should not wait for the data to be read.
+        augmentation = _build_augmentation(recipe)
+        with scope():
+            self.model = _build_network(recipe, recipe.training.precision)
+        self.float32_network = _build_network(recipe, "float32")
+        examples = read_examples(recipe, manual_dir, data_dir)
+        self.dataset = examples.dataset
+        self.splits = self._split(examples.ids, examples.groups)
+        self.examples = {part: examples.subset(ids) for part, ids in self.splits.items()}
+        self.batches = self._share(
+            ImageBatches(
+                self.examples["train"],
+                recipe.training.batch_size,
+                preprocessing=recipe.data.preprocessing,
+                augmentation=augmentation,
+                shuffle=True,
+                seed=recipe.training.seed,
+            )
+        )
+        self.validation_data = self._share(self._in_order(self.examples["validation"]))
+
+    def prepare(self, run_directory: Path) -> None:
+        """Write the fingerprint."""
+        if not (run_directory / "fingerprint.json").exists():
+            training = self.examples["train"]
+            Fingerprint.of_images(training.images, training.original_sizes).write(run_directory)
+
+    def compile(self, network: keras.Model) -> None:
+        """Compile with the published 2D settings."""
+        training = self.recipe.training
+        schedule = PolynomialDecay(
+            training.learning_rate, total_steps=training.epochs * len(self.batches)
+        )
+        network.compile(
+            optimizer=SGD(schedule, training.momentum, training.weight_decay),
+            loss=BCEDiceLoss(),
+            weighted_metrics=[ImageIoU(), ImageF1()],  # what fills a batch up weighs nothing
+        )
+
+    def evaluate(
+        self, run_directory: Path, best_epoch: int, history: list[dict[str, float | None]]
+    ) -> None:
+        """Score every held-out image and write the report."""
+        subset = "test" if "test" in self.splits else "validation"
+        examples = self.examples[subset]
+        scores, predictions, means = self._score(examples)
+        metrics = {
+            "subset": subset,
+            "means": means,
+            "images": len(examples.ids),
+            "best_epoch": best_epoch,
+            "threshold": THRESHOLD,
+            "convention": describe_convention(self.recipe.data.image_size),
+            "caution": CAUTIONS[2] if subset == "validation" else None,
+        }
+        if subset == "test":
+            *_, metrics["validation_means"] = self._score(self.examples["validation"])
+        write_json(run_directory / "metrics.json", metrics)
+        write_csv(
+            run_directory / "per_image.csv",
+            [
+                {"id": id_, **{name: float(values[row]) for name, values in scores.items()}}
+                for row, id_ in enumerate(examples.ids)
+            ],
+        )
+        write_text(
+            run_directory / "report.html",
+            render_report(
+                title=self.title,
+                metrics=metrics,
+                history=history,
+                ids=examples.ids,
+                images=examples.images,
+                segmentation_masks=examples.segmentation_masks,
+                predictions=predictions,
+                ious=scores["iou"],
+                recipe=self.recipe.to_dict(),
+                environment=self._environment(run_directory),
+            ),
+        )
+
+    def _score(
+        self, examples: Examples
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, float]]:
+        scores, predictions = score_images(self.float32_network, self._in_order(examples))
+        return scores, predictions, {name: float(of.mean()) for name, of in scores.items()}
+
+    def _in_order(self, examples: Examples) -> ImageBatches:
+        return ImageBatches(
+            examples,
+            self.recipe.training.batch_size,
+            preprocessing=self.recipe.data.preprocessing,
+        )
+
+
+def _build_augmentation(recipe: Recipe) -> Callable[..., Any] | None:
+    chosen = recipe.data.augmentation
+    return KerasCVAugmentation(chosen) if isinstance(chosen, dict) else AUGMENTATIONS[chosen]
+
+
+def _build_network(recipe: Recipe, precision: str) -> keras.Model:
+    return LGMSNet2D(
+        input_shape=(*recipe.data.image_size, 3),
+        **dataclasses.asdict(recipe.model),
+        dtype=precision,
+    )

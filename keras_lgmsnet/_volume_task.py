@@ -1,0 +1,246 @@
+"""What training on volumes is: see `keras_lgmsnet._task.Task`."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm.auto import tqdm
+
+from keras_lgmsnet._task import Task
+from keras_lgmsnet.data.augmentation import VOLUME_AUGMENTATIONS
+from keras_lgmsnet.data.volumes import (
+    PatchBatches,
+    VolumeExample,
+    load_volumes,
+    prepare_volumes,
+)
+from keras_lgmsnet.geometry import canonical_grid, to_canonical
+from keras_lgmsnet.inference import segment_volume
+from keras_lgmsnet.losses import DiceCELoss
+from keras_lgmsnet.metrics import ClassDice
+from keras_lgmsnet.models import LGMSNet3D
+from keras_lgmsnet.optimizers import adamw_warmup_cosine
+from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.run_directory import write_csv, write_json, write_text
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.volume_inference import segment_scan
+from keras_lgmsnet.volume_pictures import SegmentedVolume
+from keras_lgmsnet.volume_report import render_volume_report
+from keras_lgmsnet.volume_scoring import (
+    CAUTION,
+    TOLERANCE,
+    Scores,
+    describe_convention,
+    list_regions,
+    mean_dice,
+    score_case,
+    summarize,
+)
+
+
+class VolumeTask(Task):
+    """Training on patches of volumes; now and then, whole volumes are validated on."""
+
+    kind = "volumes"
+    best_by = "val_dice"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        scope: Callable[[], AbstractContextManager[Any]],
+        manual_dir: str | Path | None,
+        data_dir: str | Path | None,
+    ) -> None:
+        self.recipe = recipe
+        # The data tell channels and classes, but what cannot be built should not wait for them.
+        _build_network(recipe, 1, 2, "float32")
+        self.source = load_volumes(
+            recipe.data.source,
+            manual_dir,
+            data_dir,
+            allow_incomplete=recipe.data.allow_incomplete,
+            progress=sys.stderr.isatty(),
+        )
+        self.dataset = self.source.dataset
+        self.splits = self._split(self.source.ids, self.source.groups)
+        self.regions = list_regions(self.dataset, self.source.labels)
+        num_channels, self.num_classes = len(self.source.channels), len(self.source.labels)
+        if recipe.model.num_classes not in (None, self.num_classes):
+            raise ValueError(
+                f"model.num_classes must be None or the {self.num_classes} labels of "
+                f"{recipe.data.source}, background included. Received: {recipe.model.num_classes}"
+            )
+        # Anew, since the preparation of a dataset draws random numbers.
+        keras.utils.set_random_seed(recipe.training.seed)
+        with scope():
+            precision = recipe.training.precision
+            self.model = _build_network(recipe, num_channels, self.num_classes, precision)
+        self.float32_network = _build_network(recipe, num_channels, self.num_classes, "float32")
+
+    def prepare(self, run_directory: Path) -> None:
+        """Decide how volumes are read, say so, and read them once."""
+        data, training = self.recipe.data, self.recipe.training
+        progress = sys.stderr.isatty()
+        if (run_directory / "fingerprint.json").exists():
+            self.fingerprint = VolumeFingerprint.read(run_directory)
+        else:
+            self.fingerprint = VolumeFingerprint.of_volumes(
+                self.source, self.splits["train"], data, progress=progress
+            )
+            self.fingerprint.write(run_directory)
+        print(self.fingerprint.describe(), flush=True)
+        self.volumes = prepare_volumes(
+            self.source,
+            self.splits["train"] + self.splits["validation"],
+            self.fingerprint,
+            crop_foreground=data.crop_foreground,
+            progress=progress,
+        )
+        if not any(len(self.volumes[id_].labelled) for id_ in self.splits["validation"]):
+            raise ValueError(
+                "The volumes to validate on must have a labelled voxel: choose others by "
+                f"data.split_seed or data.validation_ids. Received: {self.splits['validation']}"
+            )
+        batches = PatchBatches(
+            self.volumes,
+            self.splits["train"],
+            data.patch_size,
+            training.batch_size,
+            patches_per_volume=data.patches_per_volume,
+            positive_fraction=data.positive_fraction,
+            augmentation=VOLUME_AUGMENTATIONS[data.augmentation],
+            seed=training.seed,
+        )
+        self.batches = self._share(batches)
+
+    def compile(self, network: keras.Model) -> None:
+        """Compile with the published 3D settings."""
+        training = self.recipe.training
+        network.compile(
+            optimizer=adamw_warmup_cosine(
+                training.warmup_epochs * len(self.batches),
+                training.epochs * len(self.batches),
+                training.learning_rate,
+                training.weight_decay,
+            ),
+            loss=DiceCELoss(),
+            weighted_metrics=[ClassDice(self.num_classes, name="dice")],
+        )
+
+    def validate(self, epoch: int) -> dict[str, float | None]:
+        """Segment the volumes to validate on, where it is their turn."""
+        training = self.recipe.training
+        if epoch % training.validate_every and epoch < training.epochs:
+            following = epoch + training.validate_every - epoch % training.validate_every
+            print(f"Validation skipped until epoch {min(following, training.epochs)}.", flush=True)
+            return {self.best_by: None}
+        self.float32_network.set_weights(self.model.get_weights())
+        volumes = [self.volumes[id_] for id_ in self.splits["validation"]]
+        pairs = ((volume.segmentation_mask, self._segment(volume.image)) for volume in volumes)
+        dice = mean_dice(pairs, self.regions)
+        print(f"Validation Dice {dice:.4f}.", flush=True)
+        return {self.best_by: dice}
+
+    def evaluate(
+        self, run_directory: Path, best_epoch: int, history: list[dict[str, float | None]]
+    ) -> None:
+        """Score every held-out volume on its own grid and write the report."""
+        subset = "test" if "test" in self.splits else "validation"
+        cases = self._score(subset)
+        summary = self._summarize(cases)
+        metrics = {
+            "subset": subset,
+            "means": {name: of["mean"] for name, of in summary["mean"].items()},
+            "cases": len(cases),
+            "best_epoch": best_epoch,
+            "tolerance": TOLERANCE,
+            "convention": describe_convention(TOLERANCE),
+            "caution": CAUTION if subset == "validation" else None,
+            "summary": summary,
+        }
+        if subset == "test":
+            metrics["validation_summary"] = self._summarize(self._score("validation"))
+        write_json(run_directory / "metrics.json", metrics)
+        write_csv(
+            run_directory / "per_case.csv",
+            [
+                {"id": id_, "region": region, **scores}
+                for id_, case in cases.items()
+                for region, scores in case.items()
+            ],
+        )
+        write_text(
+            run_directory / "report.html",
+            render_volume_report(
+                title=self.title,
+                metrics=metrics,
+                history=history,
+                cases=cases,
+                read_case=self._read_case,
+                labels=self.source.labels,
+                recipe=self.recipe.to_dict(),
+                environment=self._environment(run_directory),
+            ),
+        )
+
+    def _score(self, subset: str) -> dict[str, dict[str, Scores]]:
+        """Return the scores of every case of a part, by its id."""
+        cases = {}
+        for id_ in tqdm(self.splits[subset], desc="Evaluating", unit="volume", disable=None):
+            example = self.source.read(id_)
+            cases[id_] = score_case(
+                example.segmentation_mask,
+                self._segment_scan(example),
+                self.regions,
+                example.grid.spacing,
+                tolerance=TOLERANCE,
+            )
+        return cases
+
+    def _summarize(self, cases: dict[str, dict[str, Scores]]) -> dict[str, Any]:
+        group_of = dict(zip(self.source.ids, self.source.groups, strict=True))
+        return summarize(list(cases.values()), [group_of[id_] for id_ in cases])
+
+    def _read_case(self, id_: str) -> SegmentedVolume:
+        """Return a case as the report shows it, which segments it once more."""
+        example = self.source.read(id_)
+        arrays = (example.image[..., 0], example.segmentation_mask, self._segment_scan(example))
+        windows = self.fingerprint.intensity_windows
+        return SegmentedVolume(
+            *(to_canonical(array, example.grid, interpolation="nearest") for array in arrays),
+            spacing=canonical_grid(example.grid).spacing,
+            window=windows[0] if windows else None,
+        )
+
+    def _segment_scan(self, example: VolumeExample) -> np.ndarray:
+        return segment_scan(
+            self.float32_network,
+            example.image,
+            example.grid,
+            self.fingerprint,
+            self.recipe.data,
+        )
+
+    def _segment(self, image: np.ndarray) -> np.ndarray:
+        data = self.recipe.data
+        return segment_volume(
+            self.float32_network,
+            np.asarray(image, "float32"),
+            data.patch_size,
+            overlap=data.overlap,
+            progress="Validating",
+        )
+
+
+def _build_network(
+    recipe: Recipe, num_channels: int, num_classes: int, precision: str
+) -> keras.Model:
+    arguments = dataclasses.asdict(recipe.model) | {"num_classes": num_classes}
+    return LGMSNet3D(
+        input_shape=(*recipe.data.patch_size, num_channels), **arguments, dtype=precision
+    )

@@ -1,0 +1,77 @@
+"""From a scan to its labels, voxel by voxel, by the network of a run."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_lgmsnet.data.volumes import foreground_box
+from keras_lgmsnet.geometry import Grid, from_canonical, to_canonical
+from keras_lgmsnet.inference import segment_volume
+from keras_lgmsnet.recipe import VolumeData
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+
+if TYPE_CHECKING:
+    import keras
+
+
+def segment_scan(
+    network: "keras.Model",
+    image: np.ndarray,
+    grid: Grid,
+    fingerprint: VolumeFingerprint,
+    data: VolumeData,
+    *,
+    mirror: bool = False,
+    confidence: bool = False,
+    progress: str | None = None,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """Segments a scan on its own grid.
+
+    It is oriented, resampled, normalised and cropped as the network was trained, segmented in
+    windows, and what was found is brought back. What was cropped away is background.
+
+    Args:
+        network: From windows to logits.
+        image: As it was read from its file, shape `(x, y, z, channels)`.
+        grid: Where its voxels lie.
+        fingerprint: The run's.
+        data: That of the run's recipe: its window and overlap, and whether it crops.
+        mirror: Whether to average over mirror images, see `inference.segment_volume`.
+        confidence: Whether to return the probability of each label, too.
+        progress: What to call the progress bar, shown on terminals only; by default there is none.
+
+    Returns:
+        The label of every voxel, `uint8` of shape `(x, y, z)`; with `confidence`, a pair of them
+        and their probabilities, `float32` of the same shape, 1 where the scan was cropped.
+
+    Raises:
+        ValueError: If the image has other channels than the volumes trained on.
+
+    Example:
+    ```python
+    volume = read_volume("scan.nii.gz")
+    labels = segment_scan(network, volume.image, volume.grid, fingerprint, recipe.data)
+    write_label_map("segmentation.nii.gz", labels, volume)
+    ```
+    """
+    spacing = fingerprint.spacing
+    canonical = fingerprint.normalize(to_canonical(image, grid, spacing))
+    box = foreground_box(canonical) if data.crop_foreground else ...
+    found = segment_volume(
+        network,
+        canonical[box],
+        data.patch_size,
+        overlap=data.overlap,
+        mirror=mirror,
+        confidence=confidence,
+        progress=progress,
+    )
+    sides = canonical.shape[:3]
+    labels = np.zeros(sides, "uint8")
+    labels[box] = found[0] if confidence else found
+    labels = from_canonical(labels, grid, spacing, interpolation="nearest")
+    if not confidence:
+        return labels
+    probabilities = np.ones(sides, "float32")
+    probabilities[box] = found[1]
+    return labels, from_canonical(probabilities, grid, spacing)

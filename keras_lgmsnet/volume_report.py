@@ -1,0 +1,156 @@
+"""The report of a run on volumes: one HTML page with everything inside."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_lgmsnet.report import (
+    best_median_worst,
+    draw_curves,
+    make_figure,
+    picture_uri,
+    render_page,
+    svg_uri,
+)
+from keras_lgmsnet.tables import score_cell
+from keras_lgmsnet.volume_pictures import (
+    SegmentedVolume,
+    draw_montage,
+    draw_planes,
+    draw_surface,
+    label_color,
+)
+from keras_lgmsnet.volume_scoring import SCORES, Scores, mean_over_regions, tabulate
+
+_CURVES = {"loss": "Loss", "dice": "Dice", "learning_rate": "Learning rate"}
+
+
+def render_volume_report(
+    *,
+    title: str,
+    metrics: Mapping[str, Any],
+    history: Sequence[dict[str, float | None]],
+    cases: Mapping[str, Mapping[str, Scores]],
+    read_case: Callable[[str], SegmentedVolume],
+    labels: Mapping[int, str],
+    recipe: Mapping[str, Mapping[str, Any]],
+    environment: Mapping[str, str],
+) -> str:
+    """Return the report as a page that needs no other file.
+
+    Args:
+        title: Heading of the page.
+        metrics: Contents of `metrics.json`: "subset" (`"test"` or `"validation"`), "volumes" (their
+            number), "best_epoch", "summary" (what `volume_scoring.summarize` returned),
+            "convention" and "caution"; where the subset is `"test"`, "validation_summary", too.
+        history: One mapping an epoch, such as of `loss`, `val_loss`, `val_dice` and
+            `learning_rate`; `None` is what was not measured, as where validation was skipped.
+        cases: What `volume_scoring.score_case` returned for every case scored, by its id.
+        read_case: From an id to the case with its segmentations; called for the three cases that
+            are shown, one after another, so that memory holds one at a time.
+        labels: The name of every label, 0 being background.
+        recipe: The resolved recipe, by section.
+        environment: Backend and versions.
+
+    Example:
+    ```python
+    page = render_volume_report(
+        title="LGMSNet on btcv",
+        metrics=metrics,
+        history=[{"loss": 1.2, "val_dice": None}, {"loss": 0.9, "val_dice": 0.4}],
+        cases={"img0035": score_case(mask, prediction, regions, spacing)},
+        read_case=lambda id_: SegmentedVolume(image, mask, prediction, spacing, (-175, 250)),
+        labels={0: "background", 1: "spleen"},
+        recipe=recipe.to_dict(),
+        environment={"backend": "jax"},
+    )
+    ```
+    """
+    ids = list(cases)
+    dice = np.array([mean_over_regions(case)["dice"] for case in cases.values()], "float64")
+    scored = np.flatnonzero(~np.isnan(dice))
+    chosen = best_median_worst(dice, scored, limit=1) if scored.size else {}
+    pictures = {index: _draw(read_case(ids[index])) for (index,) in chosen.values()}
+    header, rows = tabulate(metrics["summary"])
+    validation = metrics.get("validation_summary")
+    return render_page(
+        "volume_report.html.jinja",
+        title=title,
+        metrics=metrics,
+        means=_means(metrics["summary"]),
+        validation_means=None if validation is None else _means(validation),
+        chart=_chart(cases, metrics["summary"]),
+        header=header,
+        rows=rows,
+        colors={name: label_color(label) for label, name in labels.items() if label},
+        groups={
+            name: {
+                "id": ids[index],
+                "dice": score_cell("%", dice[index]),
+                "pictures": pictures[index],
+            }
+            for name, (index,) in chosen.items()
+        },
+        figures=draw_curves(history, metrics["best_epoch"], _CURVES),
+        recipe=recipe,
+        environment=environment,
+    )
+
+
+def _means(summary: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        SCORES[name]: score_cell(SCORES[name], of["mean"]) for name, of in summary["mean"].items()
+    }
+
+
+def _draw(volume: SegmentedVolume) -> list[dict[str, Any]]:
+    """Return the pictures of a case, each with its caption."""
+    x, y, z = np.multiply(volume.image.shape, volume.spacing).round().astype(int)
+    planes = draw_planes(volume)
+    pictures = {
+        f"Axial plane, {x} × {y} mm": planes["axial"],
+        f"Coronal plane, {x} × {z} mm": planes["coronal"],
+        f"Sagittal plane, {y} × {z} mm": planes["sagittal"],
+        "Surface of the ground truth": draw_surface(volume.segmentation_mask, volume.spacing),
+        "Surface of the prediction": draw_surface(volume.prediction, volume.spacing),
+    }
+    drawn = [
+        {"image": picture_uri(picture), "caption": caption, "wide": False}
+        for caption, picture in pictures.items()
+    ]
+    montage = picture_uri(draw_montage(volume))
+    return [*drawn, {"image": montage, "caption": "Axial planes from head to foot", "wide": True}]
+
+
+def _chart(cases: Mapping[str, Mapping[str, Scores]], summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return the Dice of every case, a row of dots for each region, with its mean."""
+    regions = summary["regions"]
+    figure, axes = make_figure("Dice of every case", "Dice, %", height=1.1 + 0.3 * len(regions))
+    figure.set_figwidth(8)
+    rng = np.random.default_rng(0)  # moves dots apart, always alike
+    for row, region in enumerate(regions):
+        values = [case[region]["dice"] for case in cases.values()]
+        dice = 100 * np.array([value for value in values if value is not None])
+        axes.plot(
+            dice,
+            row + rng.uniform(-0.25, 0.25, len(dice)),
+            ".",
+            color="#1262b3",
+            alpha=0.6,
+            markeredgewidth=0,
+            rasterized=True,  # thousands of dots would make a large file
+            clip_on=False,
+        )
+        if len(dice):
+            axes.plot([dice.mean()] * 2, [row - 0.38, row + 0.38], color="#c2410c", linewidth=2)
+    axes.set(xlim=(0, 100), ylim=(len(regions) - 0.5, -0.5), yticks=range(len(regions)))
+    axes.set_yticklabels(regions)
+    means = [
+        f"{region} {score_cell(SCORES['dice'], of_region['scores']['dice']['mean'])}"
+        for region, of_region in regions.items()
+    ]
+    return {
+        "image": svg_uri(figure),
+        "alt": f"Dice of every case by region, in percent; means: {', '.join(means)}.",
+    }

@@ -1,0 +1,89 @@
+"""A scan is segmented on its own voxels, whatever their orientation and spacing."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_lgmsnet.geometry import Grid
+from keras_lgmsnet.recipe import VolumeData
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.volume_inference import segment_scan
+
+pytestmark = pytest.mark.no_backend
+
+DATA = VolumeData(source="btcv", patch_size=(32, 32, 32))
+FINGERPRINT = VolumeFingerprint(
+    num_volumes=1,
+    channels=("CT",),
+    labels=("background", "organ"),
+    spacing=(2.0, 1.0, 1.5),
+    normalization="window",
+    intensity_windows=((-100, 300),),
+    labelled_intensities=None,
+    ranges={},
+)
+# Voxels of 2, 1.5 and 1 mm whose axes point to the left, the head and the back.
+GRID = Grid((20, 30, 40), [[-2, 0, 0, 9], [0, 0, -1, 8], [0, 1.5, 0, 7], [0, 0, 0, 1]])
+
+
+class Threshold:
+    """A network that finds what lies above the middle of the window."""
+
+    output_shape = (None, 32, 32, 32, 2)
+
+    def __init__(self) -> None:
+        self.windows = 0
+
+    def predict_on_batch(self, windows: np.ndarray) -> np.ndarray:
+        self.windows += len(windows)
+        return np.concatenate([np.zeros_like(windows), 20 * (windows - 0.5)], axis=-1)
+
+
+def scan() -> np.ndarray:
+    """Air, but for a body with an organ that touches its border."""
+    image = np.full((*GRID.shape, 1), -1000.0, "float32")
+    image[3:15, 5:25, 4:30] = 0
+    image[3:9, 10:14, 6:20] = 200
+    return image
+
+
+@pytest.mark.parametrize("crop_foreground", [True, False])
+def test_labels_lie_where_the_scan_has_them(crop_foreground) -> None:
+    data = dataclasses.replace(DATA, crop_foreground=crop_foreground)
+    network = Threshold()
+    labels = segment_scan(network, scan(), GRID, FINGERPRINT, data)
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, scan()[..., 0] > 100)
+    # Canonical, the scan has 20 × 40 × 30 voxels, its body 12 × 26 × 20.
+    assert network.windows == (1 if crop_foreground else 2)
+
+
+def test_confidence_is_that_of_the_label() -> None:
+    labels, probabilities = segment_scan(
+        Threshold(), scan(), GRID, FINGERPRINT, DATA, confidence=True
+    )
+    np.testing.assert_array_equal(labels, scan()[..., 0] > 100)
+    # The organ is at 0.75 of the window and the body at 0.25: a difference of 5 logits each.
+    expected = np.where(scan()[..., 0] > -1000, 1 / (1 + np.exp(-5)), 1)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
+
+
+def test_a_resampled_scan_has_its_own_voxels() -> None:
+    coarse = dataclasses.replace(FINGERPRINT, spacing=(3.0, 3.0, 3.0))
+    labels = segment_scan(Threshold(), scan(), GRID, coarse, DATA)
+    expected = scan()[..., 0] > 100
+    overlap = np.count_nonzero(labels.astype(bool) & expected)
+    assert labels.shape == GRID.shape
+    assert 2 * overlap / (labels.sum() + expected.sum()) > 0.75
+
+
+def test_other_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"channels CT. Received: shape \(20, 40, 30, 2\)"):
+        segment_scan(Threshold(), np.tile(scan(), 2), GRID, FINGERPRINT, DATA)
+
+
+def test_mirrored_windows_are_averaged() -> None:
+    network = Threshold()
+    segment_scan(network, scan(), GRID, FINGERPRINT, DATA, mirror=True)
+    assert network.windows == 8

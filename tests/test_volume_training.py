@@ -1,0 +1,274 @@
+"""Training on volumes: what differs from images, which `test_training` has."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lgmsnet import _volume_task, training
+from keras_lgmsnet.data.volumes import load_volumes, prepare_volumes
+from keras_lgmsnet.inference import segment_volume
+from keras_lgmsnet.recipe import Model, Recipe, VolumeData, VolumeTraining
+from keras_lgmsnet.run_directory import read_json, read_recipe
+from keras_lgmsnet.training import train
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.volume_scoring import mean_dice
+from tests.runs import assert_same_run, saved_scalars, small_network
+from tests.volumes import write_msd_folder
+
+RECIPE = Recipe(
+    data=VolumeData(
+        source="msd_folder",
+        patch_size=(32, 32, 32),
+        patches_per_volume=1,
+        validation_fraction=0.4,
+    ),
+    training=VolumeTraining(epochs=3, warmup_epochs=1, learning_rate=0.05, validate_every=2),
+)
+
+
+@pytest.fixture(autouse=True)
+def _small_network(monkeypatch) -> None:
+    """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
+    monkeypatch.setattr(_volume_task, "LGMSNet3D", small_network)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """Five volumes, and the folder that they are prepared in once."""
+    folder = tmp_path_factory.mktemp("volumes")
+    return {"manual_dir": write_msd_folder(folder / "Task", 5), "data_dir": folder / "prepared"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folders, tmp_path_factory) -> tuple[Path, str]:
+    """A finished run and what it printed."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
+        _small_network.__wrapped__(monkeypatch)
+        run = train(RECIPE, tmp_path_factory.mktemp("runs") / "uninterrupted", **folders)
+    return run, printed.getvalue()
+
+
+def changed(section: str, **fields) -> Recipe:
+    return dataclasses.replace(
+        RECIPE, **{section: dataclasses.replace(getattr(RECIPE, section), **fields)}
+    )
+
+
+def test_run_directory(uninterrupted, folders) -> None:
+    run, printed = uninterrupted
+    assert sorted(path.name for path in run.iterdir()) == [
+        ".lock",
+        "checkpoint-0003.keras",
+        "fingerprint.json",
+        "history.csv",
+        "metrics.json",
+        "model.keras",
+        "per_case.csv",
+        "recipe.json",
+        "report.html",
+        "splits.json",
+        "state.json",
+        "tensorboard",
+    ]
+    assert read_recipe(run) == RECIPE
+    assert {part: len(ids) for part, ids in read_json(run, "splits.json").items()} == {
+        "train": 3,
+        "validation": 2,
+    }
+    fingerprint = VolumeFingerprint.read(run)
+    assert fingerprint.spacing == (1.0, 1.5, 2.0)
+    assert fingerprint.describe() in printed
+
+
+def test_skipped_validations_are_blank(uninterrupted) -> None:
+    run, printed = uninterrupted
+    history = read_json(run, "state.json", "history")["history"]
+    assert history[0]["val_dice"] is None
+    assert all(0 <= row["val_dice"] <= 1 for row in history[1:])
+    with open(run / "history.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == ["epoch", "dice", "loss", "val_dice", "learning_rate"]
+    assert [row["val_dice"] for row in table] == [
+        "",
+        *(str(row["val_dice"]) for row in history[1:]),
+    ]
+    points = saved_scalars(run / "tensorboard")["validation", "dice"]
+    assert points == [(epoch, np.float32(history[epoch - 1]["val_dice"])) for epoch in (2, 3)]
+    lines = ["skipped until epoch 2", *(f"Dice {row['val_dice']:.4f}" for row in history[1:])]
+    assert [line for line in printed.splitlines() if line.startswith("Validation")] == [
+        f"Validation {line}." for line in lines
+    ]
+
+
+def test_rate_warms_up_and_falls_to_0(uninterrupted) -> None:
+    rates = [row["learning_rate"] for row in read_json(uninterrupted[0], "state.json")["history"]]
+    np.testing.assert_allclose(rates, [0.05, 0.025, 0], atol=1e-7)  # 3 steps an epoch
+
+
+def test_metrics_are_of_every_case_and_region(uninterrupted) -> None:
+    run, _ = uninterrupted
+    metrics = read_json(run, "metrics.json")
+    assert (metrics["subset"], metrics["cases"], metrics["tolerance"]) == ("validation", 2, 2)
+    assert "same cases" in metrics["caution"]
+    with open(run / "per_case.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    ids = read_json(run, "splits.json")["validation"]
+    assert [(row["id"], row["region"]) for row in table] == [
+        (id_, region) for id_ in ids for region in ("organ", "tumour")
+    ]
+    dice = [
+        np.mean([float(row["dice"]) for row in table if row["region"] == region])
+        for region in ("organ", "tumour")
+    ]
+    assert metrics["means"]["dice"] == pytest.approx(np.mean(dice))
+    # Spacing and orientation are the scans' own, so nothing is lost on the way there and back.
+    best = read_json(run, "state.json")["history"][metrics["best_epoch"] - 1]
+    assert metrics["means"]["dice"] == pytest.approx(best["val_dice"], abs=1e-3)
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "LGMSNet on msd_folder" in text
+    assert "2 validation cases" in text
+
+
+def test_cases_set_aside_for_a_test_are_reported(folders, tmp_path: Path) -> None:
+    recipe = changed("data", test_fraction=0.2)
+    recipe = dataclasses.replace(
+        recipe,
+        training=VolumeTraining(epochs=1, warmup_epochs=0, batch_size=2, precision="mixed_float16"),
+    )
+    run = train(recipe, tmp_path / "run", **folders)
+    metrics = read_json(run, "metrics.json")
+    assert (metrics["subset"], metrics["cases"], metrics["caution"]) == ("test", 1, None)
+    val_dice = read_json(run, "state.json")["history"][0]["val_dice"]
+    mean = metrics["validation_summary"]["mean"]["dice"]["mean"]
+    assert mean == pytest.approx(val_dice, abs=1e-3)
+    network = keras.saving.load_model(run / "model.keras")
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+
+
+def test_best_network_is_the_one_of_the_best_dice(uninterrupted, folders) -> None:
+    run, _ = uninterrupted
+    history = read_json(run, "state.json")["history"]
+    dice = [-1 if row["val_dice"] is None else row["val_dice"] for row in history]
+    assert read_json(run, "metrics.json")["best_epoch"] == 1 + int(np.argmax(dice))
+    source = load_volumes("msd_folder", **folders)
+    ids = read_json(run, "splits.json")["validation"]
+    volumes = prepare_volumes(source, ids, VolumeFingerprint.read(run))
+    network = keras.saving.load_model(run / "model.keras", compile=False)
+    pairs = [
+        (
+            volume.segmentation_mask,
+            segment_volume(network, volume.image.astype("float32"), (32, 32, 32)),
+        )
+        for volume in volumes.values()
+    ]
+    assert mean_dice(pairs, {"organ": [1], "tumour": [2]}) == pytest.approx(max(dice), abs=1e-4)
+
+
+def test_resumed_run_equals_the_uninterrupted(
+    uninterrupted, folders, tmp_path: Path, monkeypatch
+) -> None:
+    run = tmp_path / "run"
+
+    def interrupt(self, epoch, logs=None) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(training._FinishedEpochs, "on_epoch_begin", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(RECIPE, run, **folders)
+    assert not (run / "model.keras").exists()  # no epoch was validated yet
+    train(RECIPE, run, resume=True, **folders)
+    assert_same_run(run, uninterrupted[0])
+
+
+def test_weights_destroyed_by_the_last_step_are_not_kept(
+    folders, tmp_path: Path, monkeypatch
+) -> None:
+    def destructive(y_true, y_pred):
+        return keras.ops.sum(keras.ops.sqrt(0 * keras.ops.abs(y_pred)))  # its gradient is NaN
+
+    monkeypatch.setattr(_volume_task, "DiceCELoss", lambda: destructive)
+    recipe = changed("training", batch_size=3)  # one step
+    with pytest.raises(ValueError, match=r"not finite at the end of epoch 1; .*after epoch 0"):
+        train(recipe, tmp_path / "run", **folders)
+    assert not (tmp_path / "run" / "state.json").exists()
+
+
+def test_other_classes_than_the_labels_are_refused(folders, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"None or the 3 labels of msd_folder.*Received: 4"):
+        train(changed("model", num_classes=4), tmp_path / "run", **folders)
+    assert not list(tmp_path.iterdir())
+
+
+def test_recipe_reaches_network_batches_and_optimizer(folders, tmp_path: Path, monkeypatch) -> None:
+    seen = {}
+
+    def record(name: str, stop: bool = False) -> None:
+        original = getattr(_volume_task, name)
+
+        def recording(*arguments, **options):
+            seen[name] = arguments, options
+            if stop:
+                raise KeyboardInterrupt
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(_volume_task, name, recording)
+
+    for name in ("LGMSNet3D", "prepare_volumes", "PatchBatches"):
+        record(name)
+    record("adamw_warmup_cosine", stop=True)
+    recipe = Recipe(
+        data=VolumeData(
+            source="msd_folder",
+            spacing=(2, 2, 2),
+            normalization="z_score",
+            crop_foreground=False,
+            patch_size=(32, 64, 32),
+            patches_per_volume=2,
+            positive_fraction=0.25,
+            augmentation=None,
+            validation_ids=["case_001"],
+        ),
+        model=Model(dims=(4, 4, 4, 4, 4), kernel_sizes=(3,), transformer_ratio=0.5),
+        training=VolumeTraining(
+            epochs=5, batch_size=3, learning_rate=0.3, weight_decay=0.25, warmup_epochs=2, seed=7
+        ),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", **folders)
+    assert seen["LGMSNet3D"][1] == {
+        "input_shape": (32, 64, 32, 1),
+        "num_classes": 3,
+        "dims": (4, 4, 4, 4, 4),
+        "kernel_sizes": (3,),
+        "transformer_ratio": 0.5,
+        "activation": "gelu",
+        "dtype": "float32",
+    }
+    (_, _, fingerprint), options = seen["prepare_volumes"]
+    assert (fingerprint.spacing, fingerprint.normalization) == ((2, 2, 2), "z_score")
+    assert options["crop_foreground"] is False
+    (_, ids, patch_size, batch_size), options = seen["PatchBatches"]
+    assert (len(ids), "case_001" in ids, patch_size, batch_size) == (4, False, (32, 64, 32), 3)
+    assert options == {
+        "patches_per_volume": 2,
+        "positive_fraction": 0.25,
+        "augmentation": None,
+        "seed": 7,
+    }
+    assert seen["adamw_warmup_cosine"] == ((2 * 2, 5 * 2, 0.3, 0.25), {})
+
+
+def test_volumes_without_a_label_cannot_be_validated_on(tmp_path: Path) -> None:
+    folder = write_msd_folder(tmp_path / "Task", 2, labelled=False)
+    recipe = changed("data", intensity_window=(-100, 300))
+    with pytest.raises(ValueError, match=r"must have a labelled voxel.*Received: \['case_00"):
+        train(recipe, tmp_path / "run", manual_dir=folder, data_dir=tmp_path / "prepared")
