@@ -221,13 +221,13 @@ def train(
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Dataset to score all images of; by default the run's own test or validation images.",
+    help="Dataset to score all of; by default the run's own test or validation part.",
 )
 @click.option(
     "--against",
     metavar="OTHER",
     type=click.Path(path_type=Path),
-    help="Run directory to compare with, on the same images.",
+    help="Run directory to compare with, on the same images or volumes.",
 )
 @_backend_option
 @_manual_dir_option
@@ -236,7 +236,7 @@ def train(
     "--tolerance",
     default=2.0,
     show_default=True,
-    help="Pixels within which boundaries agree, for the boundary F-score.",
+    help="Pixels, of volumes mm, within which boundaries agree, for boundary F-score and NSD.",
 )
 @_allow_incomplete_option
 @click.option(
@@ -260,7 +260,7 @@ def evaluate(
     allow_incomplete: bool,
     style: str,
 ) -> None:
-    """Score the best network of RUN image by image, also on a dataset it never saw."""
+    """Score the best network of RUN case by case, also on a dataset it never saw."""
     _choose_backend(backend)
     from keras_lgmsnet import evaluation
 

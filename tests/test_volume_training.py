@@ -115,8 +115,8 @@ def test_rate_warms_up_and_falls_to_0(uninterrupted) -> None:
 def test_metrics_are_of_every_case_and_region(uninterrupted) -> None:
     run, _ = uninterrupted
     metrics = read_json(run, "metrics.json")
-    assert (metrics["subset"], metrics["cases"], metrics["tolerance"]) == ("validation", 2, 2)
-    assert "same cases" in metrics["caution"]
+    assert (metrics["subset"], metrics["volumes"], metrics["tolerance"]) == ("validation", 2, 2)
+    assert "same volumes" in metrics["caution"]
     with open(run / "per_case.csv", newline="") as file:
         table = list(csv.DictReader(file))
     ids = read_json(run, "splits.json")["validation"]
@@ -133,7 +133,7 @@ def test_metrics_are_of_every_case_and_region(uninterrupted) -> None:
     assert metrics["means"]["dice"] == pytest.approx(best["val_dice"], abs=1e-3)
     text = (run / "report.html").read_text(encoding="utf-8")
     assert "LGMSNet on msd_folder" in text
-    assert "2 validation cases" in text
+    assert "2 validation volumes" in text
 
 
 def test_cases_set_aside_for_a_test_are_reported(folders, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_cases_set_aside_for_a_test_are_reported(folders, tmp_path: Path) -> Non
     )
     run = train(recipe, tmp_path / "run", **folders)
     metrics = read_json(run, "metrics.json")
-    assert (metrics["subset"], metrics["cases"], metrics["caution"]) == ("test", 1, None)
+    assert (metrics["subset"], metrics["volumes"], metrics["caution"]) == ("test", 1, None)
     val_dice = read_json(run, "state.json")["history"][0]["val_dice"]
     mean = metrics["validation_summary"]["mean"]["dice"]["mean"]
     assert mean == pytest.approx(val_dice, abs=1e-3)
