@@ -13,7 +13,6 @@ import numpy as np
 from keras_lgmsnet._task import Task
 from keras_lgmsnet.data.augmentation import VOLUME_AUGMENTATIONS
 from keras_lgmsnet.data.volumes import PatchBatches, load_volumes, prepare_volumes
-from keras_lgmsnet.geometry import canonical_grid, to_canonical
 from keras_lgmsnet.inference import segment_volume
 from keras_lgmsnet.losses import DiceCELoss
 from keras_lgmsnet.metrics import ClassDice
@@ -216,13 +215,8 @@ class VolumeTask(Task):
             self.fingerprint,
             self.recipe.data,
         )
-        arrays = (example.image[..., 0], example.segmentation_mask, prediction)
         windows = self.fingerprint.intensity_windows
-        return SegmentedVolume(
-            *(to_canonical(array, example.grid, interpolation="nearest") for array in arrays),
-            spacing=canonical_grid(example.grid).spacing,
-            window=windows[0] if windows else None,
-        )
+        return SegmentedVolume.of_example(example, prediction, windows[0] if windows else None)
 
 
 def _build_network(

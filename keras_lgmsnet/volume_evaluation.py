@@ -61,12 +61,14 @@ def read(
         allow_incomplete=allow_incomplete or (data.allow_incomplete and not dataset),
         progress=sys.stderr.isatty(),
     )
-    for run in runs:
-        num_classes = run.network.output_shape[-1]
-        if num_classes != len(source.labels):
+    for run in runs:  # before hours are spent on the first
+        channels = len(VolumeFingerprint.read(run.directory).channels)
+        labels = run.network.output_shape[-1]
+        if (channels, labels) != (len(source.channels), len(source.labels)):
             raise ValueError(
-                f"{run.directory} tells {num_classes} labels apart, background included, so the "
-                f"dataset must have as many. Received: the {len(source.labels)} of {source.dataset}"
+                f"{run.directory} takes volumes of {channels} channels to {labels} labels, "
+                "background included, and the dataset must have as many of both. Received: "
+                f"{source.dataset}, of {len(source.channels)} and {len(source.labels)}"
             )
     return source, choose_ids(runs, dataset, source, manual_dir)
 

@@ -46,6 +46,7 @@ class VolumeFingerprint:
     Args:
         num_volumes: Of how many training volumes.
         channels: What each channel holds, such as `("CT",)`.
+        labels: Names of the labels 0, 1, 2 …, which are the network's classes.
         spacing: Millimetres between voxels along the RAS axes, which volumes are resampled to.
         normalization: `"window"` scales each channel's intensity window to 0 … 1 and clips what
             lies outside; `"z_score"` subtracts a volume's mean and divides by its deviation.
@@ -68,6 +69,7 @@ class VolumeFingerprint:
 
     num_volumes: int
     channels: tuple[str, ...]
+    labels: tuple[str, ...]
     spacing: tuple[float, float, float]
     normalization: Literal["window", "z_score"]
     intensity_windows: tuple[tuple[float, float], ...] | None
@@ -147,6 +149,7 @@ class VolumeFingerprint:
         fingerprint = cls(
             num_volumes=len(grids),
             channels=tuple(source.channels),
+            labels=tuple(source.labels.values()),
             spacing=data.spacing or _propose_spacing(grids),
             normalization=normalization,
             intensity_windows=_tuples(windows),
@@ -180,6 +183,7 @@ class VolumeFingerprint:
             fingerprint = cls(
                 num_volumes=values["num_volumes"],
                 channels=tuple(values["channels"]),
+                labels=tuple(values["labels"]),
                 spacing=_numbers(values["spacing"], 3),
                 normalization=values["normalization"],
                 intensity_windows=_tuples(values["intensity_windows"], 2),

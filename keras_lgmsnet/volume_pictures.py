@@ -157,7 +157,7 @@ def draw_surface(
     canvas = np.zeros((_SURFACE_SIDE, _SURFACE_SIDE, 3), "uint8")
     if labels.any():
         box = ndimage.find_objects((labels > 0).astype("uint8"))[0]
-        cropped = np.pad(labels[box], 2)  # so that every surface is closed
+        cropped = np.pad(labels[box], 1)  # so that every surface is closed
         shaded = _shade(cropped, np.asarray(spacing, float), azimuth, elevation)
         canvas = (255 * shaded).astype("uint8")
     _write_letters(canvas, "RLSI")
@@ -196,7 +196,7 @@ def _shade(labels: np.ndarray, spacing: np.ndarray, azimuth: float, elevation: f
     away = -np.cross(right, up)
     axes = np.stack([-up, right, away])  # rows, columns and depth of the picture
     extent = np.abs(axes) @ (np.array(labels.shape) * spacing)  # of the box, seen so
-    step = 1.1 * max(extent[:2]) / side
+    step = 1.1 * max(extent[:2]) / side  # mm
     shape = (side, side, int(np.ceil(extent[2] / step)))
     matrix = axes.T * step / spacing[:, None]
     offset = (np.array(labels.shape) - 1) / 2 - matrix @ ((np.array(shape) - 1) / 2)

@@ -324,18 +324,18 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         return rows
 
     monkeypatch.setattr(prediction, "predict", record)
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    write_json(Path("run/recipe.json"), {"recipe": load_recipe("isic").to_dict()})
     result = run(cli.predict, "run", "a.png", "more", "-o", "out", "--tiles", "--probabilities")
     assert result.exit_code == 1
     assert result.stderr == (
         "Not predicted: c.png is empty.\nUnlike the training images: b.png: dark; small\n"
     )
-    assert result.stdout.endswith(
-        f"2 of 3 images predicted, 1 of them flagged: {Path('out/results.csv')}\n"
-    )
+    assert result.stdout.endswith("2 of 3 images predicted, 1 of them flagged: out\n")
     assert seen == {
         "arguments": (Path("run"), (Path("a.png"), Path("more")), Path("out")),
         "tiles": True,
-        "overlap": 0.5,
         "probabilities": True,
     }
     rows[:] = [Prediction(path=f"{name}.png", name=name, lesion_share=0.5) for name in "ab"]
@@ -353,6 +353,8 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         (["run", "a.png"], ["run/model.keras is damaged"]),
         (["untrained", "a.png"], ["untrained has no trained network yet"]),
         (["splits", "a.png"], ["splits holds several runs, split-41: name one"]),
+        (["run", "a.png", "--mirror"], ["--mirror is for volumes, and run is a run on images"]),
+        (["run", "a.png", "--confidence"], ["--confidence is for volumes"]),
     ],
 )
 def test_mistakes_in_predict(arguments, words, tmp_path: Path, monkeypatch) -> None:
