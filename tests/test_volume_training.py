@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import _volume_task, training
+from keras_lgmsnet import _volume_task, training, volume_report
 from keras_lgmsnet.data.volumes import load_volumes, prepare_volumes
 from keras_lgmsnet.inference import segment_volume
 from keras_lgmsnet.recipe import Model, Recipe, VolumeData, VolumeTraining
@@ -33,9 +33,11 @@ RECIPE = Recipe(
 
 
 @pytest.fixture(autouse=True)
-def _small_network(monkeypatch) -> None:
-    """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
+def _quick(monkeypatch) -> None:
+    """Train a network that compiles in a moment, and draw no surface: both have their own tests."""
     monkeypatch.setattr(_volume_task, "LGMSNet3D", small_network)
+    blank = np.zeros((8, 8, 3), "uint8")
+    monkeypatch.setattr(volume_report, "draw_surface", lambda labels, spacing: blank)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def uninterrupted(folders, tmp_path_factory) -> tuple[Path, str]:
     """A finished run and what it printed."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
-        _small_network.__wrapped__(monkeypatch)
+        _quick.__wrapped__(monkeypatch)
         run = train(RECIPE, tmp_path_factory.mktemp("runs") / "uninterrupted", **folders)
     return run, printed.getvalue()
 
