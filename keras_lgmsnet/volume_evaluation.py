@@ -62,14 +62,17 @@ def read(
         progress=sys.stderr.isatty(),
     )
     for run in runs:  # before hours are spent on the first
-        channels = len(VolumeFingerprint.read(run.directory).channels)
-        labels = run.network.output_shape[-1]
-        if (channels, labels) != (len(source.channels), len(source.labels)):
-            raise ValueError(
-                f"{run.directory} takes volumes of {channels} channels to {labels} labels, "
-                "background included, and the dataset must have as many of both. Received: "
-                f"{source.dataset}, of {len(source.channels)} and {len(source.labels)}"
-            )
+        fingerprint = VolumeFingerprint.read(run.directory)
+        for kind, own, others in (
+            ("labels", fingerprint.labels, source.labels.values()),
+            ("channels", fingerprint.channels, source.channels),
+        ):
+            if [name.casefold() for name in own] != [name.casefold() for name in others]:
+                raise ValueError(
+                    f"The {kind} of {source.dataset} must be those that {run.directory} was "
+                    f"trained on, by the same names and in the same order: {', '.join(own)}. "
+                    f"Received: {', '.join(others)}"
+                )
     return source, choose_ids(runs, dataset, source, manual_dir)
 
 

@@ -14,6 +14,7 @@ from keras_lgmsnet.data.volumes import VolumeSource
 from keras_lgmsnet.evaluation import compare, evaluate, format_table
 from keras_lgmsnet.recipe import Data, Recipe, VolumeData
 from keras_lgmsnet.run_directory import read_json, write_json
+from keras_lgmsnet.scoring import Run, read_images
 from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.volume_scoring import SCORES
 from tests.volumes import make_source
@@ -68,16 +69,15 @@ def write_run(
     *,
     seen: tuple[str, ...] = (),
     bias: float = 0.0,
-    classes: int = 3,
 ) -> Path:
     """A finished run whose network tells brightnesses apart; `bias` is in favour of the organ."""
     run.mkdir(parents=True)
     patch = keras.Input((32, 32, 32, 1))
-    layer = keras.layers.Conv3D(classes, 1)
+    layer = keras.layers.Conv3D(3, 1)
     network = keras.Model(patch, layer(patch))
     # In the window scaled to 0 … 1, labels change at 0.25 and 0.75.
-    kernel, biases = np.array([0, 40, 80, 0][:classes]), [0, -10 + 40 * bias, -40, -99][:classes]
-    layer.set_weights([kernel.reshape(1, 1, 1, 1, -1), np.array(biases)])
+    kernel, biases = np.array([0, 40, 80]), np.array([0, -10 + 40 * bias, -40])
+    layer.set_weights([kernel.reshape(1, 1, 1, 1, 3), biases])
     network.save(run / "model.keras")
     begun = {"dataset": "test/1.0.0", "backend": "any", "versions": {}}
     write_json(run / "recipe.json", {"recipe": RECIPE.to_dict(), **begun})
@@ -200,12 +200,19 @@ def test_volumes_trained_on_are_not_scored(source: VolumeSource, tmp_path: Path)
         evaluate(run, dataset="btcv")
 
 
-def test_labels_must_be_as_many(source: VolumeSource, tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", source, classes=4)
-    with pytest.raises(
-        ValueError, match=r"run takes .*1 channels to 4 labels.*: test/1.0.0, of 1 and 3"
-    ):
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        ("labels", {0: "background", 1: "tumour", 2: "organ"}, r"labels of .*: background, tumour"),
+        ("labels", {0: "background", 1: "organ"}, r"organ, tumour. Received: background, organ$"),
+        ("channels", ["MR"], r"channels of .* trained on, .*: CT. Received: MR"),
+    ],
+)
+def test_labels_and_channels_must_be_the_runs(field, values, message, run: Path, source) -> None:
+    object.__setattr__(source, field, values)
+    with pytest.raises(ValueError, match=message):
         evaluate(run)
+    assert not (run / "evaluation-validation").exists()
 
 
 def test_images_and_volumes_are_not_compared(run: Path, source, tmp_path: Path) -> None:
@@ -215,6 +222,11 @@ def test_images_and_volumes_are_not_compared(run: Path, source, tmp_path: Path) 
     write_json(other / "recipe.json", values | {"recipe": recipe})
     with pytest.raises(ValueError, match=r"run, on volumes, .*other, on images"):
         evaluate(run, against=other)
+
+
+def test_a_run_on_volumes_is_none_on_images(run: Path) -> None:
+    with pytest.raises(ValueError, match=r"must be one on images. Received: .*run, trained on vol"):
+        read_images([Run.read(run)], None, None, None)
 
 
 def test_a_table_of_another_program(tmp_path: Path) -> None:
