@@ -9,18 +9,21 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 
-def start_worker(backend: str | None, threads: int | None) -> ProcessPoolExecutor:
+def start_worker(
+    backend: str | None, threads: int | None, *, gpu: bool = True
+) -> ProcessPoolExecutor:
     """Return a process that computes what it is given, one after the other.
 
     Args:
         backend: Keras's in that process; `None` where it uses no Keras.
         threads: Processor cores that it may use; `None` for all.
+        gpu: Whether it sees the machine's GPUs.
     """
     return ProcessPoolExecutor(
         max_workers=1,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_prepare,
-        initargs=(backend, threads),
+        initargs=(backend, threads, gpu),
     )
 
 
@@ -53,9 +56,12 @@ def peak_memory() -> int | None:
     return _read_status("VmHWM")
 
 
-def _prepare(backend: str | None, threads: int | None) -> None:
+def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend
+    if not gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        os.environ["JAX_PLATFORMS"] = "cpu"
     # Several processes share a GPU: none may take all of its memory.
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"

@@ -12,6 +12,7 @@ Where 2D networks trained, the pipeline that feeds them is timed too, alone: it 
 what the fastest of them takes.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -276,17 +277,23 @@ def format_table(rows: Sequence[Row]) -> str:
     return markdown_table(header, lines)
 
 
-def describe_machine(threads: int | None = None) -> str:
-    """Return the processor, the cores in use, and the versions that the times belong to."""
+def describe_machine(
+    threads: int | None = None, packages: Sequence[str] = ("keras", *BACKENDS)
+) -> str:
+    """Return the processor, the cores in use, and the versions that the times belong to.
+
+    Args:
+        threads: Cores in use; `None` for all.
+        packages: Distributions, of which those installed are named.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     processor = next(iter(models), platform.processor() or platform.machine())
-    versions = [
-        f"{package} {importlib.metadata.version(package)}"
-        for package in ("keras", *BACKENDS)
-        if importlib.util.find_spec(package)
-    ]
+    versions = []
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{package} {importlib.metadata.version(package)}")
     return (
         f"{processor}, {threads or os.cpu_count()} of {os.cpu_count()} cores, "
         f"{platform.system()}; "

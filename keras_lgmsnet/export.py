@@ -134,7 +134,7 @@ def export(
             f"The activation must be one of {', '.join(ACTIVATIONS)}, since the masks of a run's "
             f"classes may overlap. Received: {activation=}"
         )
-    _require_installed()
+    require_installed()
     preprocessing = read_recipe(run_directory).data.preprocessing
     if preprocessing == "published" and ("tflite", "int8") in files:
         raise ValueError(
@@ -191,7 +191,8 @@ def _choose_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tup
     return files
 
 
-def _require_installed() -> None:
+def require_installed() -> None:
+    """Raise `ModuleNotFoundError` unless the packages of the `export` extra are installed."""
     for package in (
         "tensorflow",
         "ai_edge_litert",
