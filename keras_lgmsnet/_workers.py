@@ -62,6 +62,7 @@ def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:
     if not gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
     # Several processes share a GPU: none may take all of its memory.
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"

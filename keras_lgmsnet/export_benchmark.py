@@ -219,7 +219,7 @@ def _write(
     """Write the contestants' files; return the delegated share of each that is for LiteRT."""
     files = sorted({contestant.file for contestant in contestants.values()})
     arguments = str(folder), files, input_shape, num_classes, dims
-    with start_worker(None, None) as worker:
+    with start_worker(None, None, gpu=False) as worker:
         weights = worker.submit(_write_peer, *arguments).result()
     with start_worker("tensorflow", None, gpu=False) as worker:
         return worker.submit(_write_ours, *arguments, weights).result()

@@ -1,5 +1,6 @@
 """The exports' benchmark: its table, what is left out, and that all time the same network."""
 
+import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -69,6 +70,8 @@ def test_bad_arguments(arguments, message):
         benchmark_exports(SHAPE, **arguments)
 
 
+# PyTorch's exporter uses what PyTorch deprecates.
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="writes with TensorFlow")
 def test_contestants_are_one_network(monkeypatch):
     import torch
@@ -76,6 +79,7 @@ def test_contestants_are_one_network(monkeypatch):
     outputs = {}
     call = export_benchmark._call
 
+    @functools.cache  # the contestants share what is kept for one in a process of its own
     def recorded(runtime, path, input_shape, threads):
         predict = call(runtime, path, input_shape, threads)
         outputs[runtime, os.path.basename(path)] = predict()
@@ -100,11 +104,11 @@ def test_contestants_are_one_network(monkeypatch):
     timed = [name for name in names if not CONTESTANTS[name].missing]
     assert sorted(row.contestant for row in rows) == sorted([*timed, REFERENCE])
     expected = np.moveaxis(outputs.pop(("torch", "peer.pt")), 1, -1)
-    assert expected.std() > 0.01
+    assert expected.std() > 1e-3
     for (_, file), logits in outputs.items():
         logits = np.moveaxis(logits, 1, -1) if file == "peer.onnx" else logits
-        tolerance = 0.1 if "int8" in file else 1e-4
-        np.testing.assert_allclose(logits, expected, atol=tolerance, err_msg=file)
+        tolerance = 0.1 if "int8" in file else 0.01 * expected.std()
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance, err_msg=file)
     for row in rows:
         assert 0 < row.median_seconds <= row.p95_seconds
         assert row.file_bytes > 10_000
