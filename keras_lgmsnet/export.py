@@ -89,8 +89,8 @@ def export(
       float32 of shape `(batch, height, width, num_classes)`, the signature `serving_default`. A
       TFLite model is of builtin operators only and takes one image at a time, the others any
       number. What is known of the network is inside each, as `metadata.json`;
-    - `model_card.md`: intended use, how to feed an image, agreement, who computes the TFLite models'
-      operators, metrics, data, provenance;
+    - `model_card.md`: intended use, how to feed an image, agreement, who computes the operators of
+      a TFLite model, metrics, data, provenance;
     - `agreement.csv`: one row for each file and image;
     - `export.json`: all of this for programs.
 
