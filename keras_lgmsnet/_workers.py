@@ -41,19 +41,25 @@ def require_threads(threads: int | None) -> None:
 
 
 def import_packages(*names: str) -> int | None:
-    """Import packages in a worker; return the memory it then holds: see `peak_memory`."""
+    """Import packages in a worker; return the memory that it then holds: see `peak_memory`."""
     for name in names:
         importlib.import_module(name)
     return _read_status("VmRSS")
 
 
-def peak_memory() -> int | None:
-    """Return the most resident memory that this process ever held, in bytes; Linux only.
+def peak_memory(imported: int | None) -> int | None:
+    """Return the most memory that a worker ever held, beyond what it held at an earlier moment.
 
-    It counts what the process holds in RAM, shared libraries too, and no GPU's memory. Unlike
-    `resource.getrusage`, it starts anew with the process and does not begin at its parent's.
+    It is resident memory, in bytes: what the process holds in RAM, shared libraries too, and no
+    GPU's. Unlike that of `resource.getrusage` it starts anew with the process, not at its parent's.
+
+    Args:
+        imported: What `import_packages` returned.
+
+    Returns:
+        The difference; `None` where the system does not tell (it does on Linux).
     """
-    return _read_status("VmHWM")
+    return None if imported is None else _read_status("VmHWM") - imported
 
 
 def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:

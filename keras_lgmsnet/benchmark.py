@@ -337,7 +337,7 @@ def _time_case(
 
     seconds, reference_seconds = map(statistics.median, zip(*rounds, strict=True))
     memory, reference_memory = (
-        None if before is None else process.submit(peak_memory).result() - before
+        process.submit(peak_memory, before).result()
         for (process, _), before in zip(contestants, imported, strict=True)
     )
     parameters, multiply_adds = ours.submit(_complexity, case).result()

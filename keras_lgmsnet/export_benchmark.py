@@ -219,10 +219,14 @@ def _write(
     """Write the contestants' files; return the delegated share of each that is for LiteRT."""
     files = sorted({contestant.file for contestant in contestants.values()})
     arguments = str(folder), files, input_shape, num_classes, dims
-    with start_worker(None, None, gpu=False) as worker:
-        weights = worker.submit(_write_peer, *arguments).result()
     with start_worker("tensorflow", None, gpu=False) as worker:
-        return worker.submit(_write_ours, *arguments, weights).result()
+        try:
+            weights, shares = worker.submit(_write_ours, *arguments).result()
+        except ValueError as error:
+            raise ValueError(f"The network cannot be written. {error}") from error
+    with start_worker(None, None, gpu=False) as worker:
+        worker.submit(_write_peer, *arguments, weights).result()
+    return shares
 
 
 def _time(
@@ -236,7 +240,7 @@ def _time(
 ) -> list[ExportRow]:
     """Let all contestants take turns."""
     progress.set_description(f"threads: {threads}")
-    loaded, memory = {}, {}
+    imported, loaded = {}, {}
     seconds = {name: [] for name in contestants}
     with contextlib.ExitStack() as stack:
         workers: dict[str, ProcessPoolExecutor] = {
@@ -249,17 +253,17 @@ def _time(
         }
         for name, worker in workers.items():
             packages = _RUNTIMES[contestants[name].runtime].imports
-            before = worker.submit(import_packages, *packages).result()
+            imported[name] = worker.submit(import_packages, *packages).result()
             loaded[name] = worker.submit(_load, *tasks[name]).result()
-            memory[name] = before
             progress.update()
         for _ in range(repeats):
             for name, worker in workers.items():
                 seconds[name] += worker.submit(_time_calls, *tasks[name]).result()
                 progress.update(CALLS)
-        for name, worker in workers.items():
-            if memory[name] is not None:
-                memory[name] = worker.submit(peak_memory).result() - memory[name]
+        memory = {
+            name: worker.submit(peak_memory, imported[name]).result()
+            for name, worker in workers.items()
+        }
     return [
         ExportRow(
             contestant=name,
@@ -279,54 +283,24 @@ def _time(
 # What follows runs in the workers, which import nothing but their own runtime.
 
 
-def _write_peer(
-    folder: str,
-    files: Sequence[str],
-    input_shape: tuple[int, ...],
-    num_classes: int,
-    dims: tuple[int, ...],
-) -> dict[str, np.ndarray]:
-    """Write the peer; return its weights by their published names."""
-    import torch
-
-    from keras_lgmsnet import _peer
-
-    torch.manual_seed(0)
-    configuration = len(input_shape) - 1, input_shape[-1], num_classes, dims
-    network = _peer.LGMSNet(*configuration).eval()
-    weights = network.state_dict()
-    torch.save({"configuration": configuration, "weights": weights}, f"{folder}/peer.pt")
-    if "peer.onnx" in files:
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, input_shape[-1], *input_shape[:-1]),),
-            f"{folder}/peer.onnx",
-            input_names=["image"],
-            output_names=["logits"],
-            external_data=False,
-            verbose=False,
-        )
-    return {name: weight.numpy() for name, weight in weights.items()}
-
-
 def _write_ours(
     folder: str,
     files: Sequence[str],
     input_shape: tuple[int, ...],
     num_classes: int,
     dims: tuple[int, ...],
-    weights: dict[str, np.ndarray],
-) -> dict[str, float]:
-    """Write our network with these weights; return the share that XNNPACK computes of each file."""
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Write our network; return the peer's weights, and XNNPACK's share of each LiteRT file."""
+    import keras
     import tensorflow as tf
 
     from keras_lgmsnet import LGMSNet2D, LGMSNet3D, _export_formats, _litert
-    from keras_lgmsnet.checkpoints import load_torch_state_dict
+    from keras_lgmsnet.checkpoints import torch_state_dict
     from keras_lgmsnet.deployment import deploy
 
+    keras.utils.set_random_seed(0)
     network_class = LGMSNet2D if len(input_shape) == 3 else LGMSNet3D
     network = network_class(input_shape, num_classes, dims=dims)
-    load_torch_state_dict(network, weights)
     deployed = deploy(network)
     noise = np.random.default_rng(0).normal(size=(8, *input_shape)).astype("float32")
 
@@ -356,10 +330,43 @@ def _write_ours(
     }
     for file in writers.keys() & set(files):
         writers[file]()
-    return {
+    shares = {
         path.name: _litert.inspect_tflite(path.read_bytes()).delegated_share
         for path in Path(folder).glob("*.tflite")
     }
+    return torch_state_dict(network), shares
+
+
+def _write_peer(
+    folder: str,
+    files: Sequence[str],
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    dims: tuple[int, ...],
+    weights: dict[str, np.ndarray],
+) -> None:
+    """Write the peer with these weights."""
+    import torch
+
+    from keras_lgmsnet import _peer
+
+    configuration = len(input_shape) - 1, input_shape[-1], num_classes, dims
+    network = _peer.LGMSNet(*configuration).eval()
+    tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+    network.load_state_dict(tensors, strict=False)  # without the batches that each norm has seen
+    torch.save(
+        {"configuration": configuration, "weights": network.state_dict()}, f"{folder}/peer.pt"
+    )
+    if "peer.onnx" in files:
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, input_shape[-1], *input_shape[:-1]),),
+            f"{folder}/peer.onnx",
+            input_names=["image"],
+            output_names=["logits"],
+            external_data=False,
+            verbose=False,
+        )
 
 
 def _load(runtime: str, path: str, input_shape: tuple[int, ...], threads: int) -> float:

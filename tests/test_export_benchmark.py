@@ -13,6 +13,7 @@ from keras_lgmsnet.export_benchmark import CONTESTANTS, REFERENCE, ExportRow, be
 
 pytestmark = pytest.mark.no_backend
 SHAPE = (32, 32, 3)
+WRITES = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
 ROW = ExportRow(
     contestant="LiteRT, int8",
     threads=2,
@@ -70,9 +71,21 @@ def test_bad_arguments(arguments, message):
         benchmark_exports(SHAPE, **arguments)
 
 
+def start_thread(backend, threads, gpu) -> ThreadPoolExecutor:
+    """Stand in for a process, which would spend its time on imports."""
+    return ThreadPoolExecutor(1)
+
+
+@WRITES
+def test_a_network_that_cannot_be_built_is_told_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(export_benchmark, "start_worker", start_thread)
+    with pytest.raises(ValueError, match=r"cannot be written\. .*Received: .*30, 30, 3"):
+        benchmark_exports((30, 30, 3), contestants=[], threads=[1])
+
+
 # PyTorch's exporter uses what PyTorch deprecates.
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="writes with TensorFlow")
+@WRITES
 def test_contestants_are_one_network(monkeypatch):
     import torch
 
@@ -85,8 +98,7 @@ def test_contestants_are_one_network(monkeypatch):
         outputs[runtime, os.path.basename(path)] = predict()
         return predict
 
-    # Threads in place of processes, which would spend their time on imports.
-    monkeypatch.setattr(export_benchmark, "start_worker", lambda *_, **__: ThreadPoolExecutor(1))
+    monkeypatch.setattr(export_benchmark, "start_worker", start_thread)
     monkeypatch.setattr(export_benchmark, "_call", recorded)
     monkeypatch.setattr(export_benchmark, "CALLS", 2)
     peers = ["PyTorch peer, ONNX Runtime", "PyTorch peer, OpenVINO"]
