@@ -614,5 +614,5 @@ def _benchmark_exports(
     )
     click.echo(timing.describe_machine(threads, export_benchmark.PACKAGES))
     click.echo(export_benchmark.format_export_table(rows))
-    for name, needed in export_benchmark.left_out().items():
+    for name, needed in export_benchmark.left_out(input_shape).items():
         click.echo(f"Left out: {name}, which needs {needed}.")

@@ -53,15 +53,20 @@ class Contestant:
     runtime: str
     backend: str | None = None
 
-    @property
-    def missing(self) -> str | None:
-        """What would have to be installed for it, if anything."""
+    def missing(self, rank: int) -> str | None:
+        """Return what it needs and has not, if anything.
+
+        Args:
+            rank: 2 for images, 3 for volumes.
+        """
         needed = [*_RUNTIMES[self.runtime].needs, *([self.backend] if self.backend else [])]
         if self.file == "peer.onnx":
             needed.append("onnxscript")
         absent = [package for package in needed if importlib.util.find_spec(package) is None]
         if self.runtime == "torch.compile" and not shutil.which(os.environ.get("CXX", "g++")):
             absent.append("a C++ compiler")
+        if rank == 3 and self.file.startswith("plain"):
+            absent.append("builtin operators for volumes")
         return " and ".join(absent) or None
 
 
@@ -133,8 +138,8 @@ def benchmark_exports(
         input_shape: Sides and channels of an image or volume; the sides divisible by 32.
         num_classes: Classes of the network's output.
         dims: Channels of its five stages.
-        contestants: Keys of `CONTESTANTS`; those whose packages are not installed are left out,
-            which `left_out` tells. The reference takes part in any case.
+        contestants: Keys of `CONTESTANTS`. Those that cannot take part, which `left_out` tells,
+            are left out; the reference takes part in any case.
         repeats: Turns of each contestant, ten timed calls each.
         threads: Numbers of threads, one after the other.
 
@@ -165,11 +170,8 @@ def benchmark_exports(
         raise ModuleNotFoundError(
             "The peer needs PyTorch: pip install 'keras-lgmsnet[torch]'.", name="torch"
         )
-    chosen = {
-        name: contestant
-        for name, contestant in CONTESTANTS.items()
-        if name == REFERENCE or (name in contestants and not contestant.missing)
-    }
+    names = {*contestants, REFERENCE} - left_out(input_shape, contestants).keys()
+    chosen = {name: CONTESTANTS[name] for name in CONTESTANTS if name in names}
     rows = []
     with tempfile.TemporaryDirectory() as folder, tqdm(unit="call") as progress:
         progress.set_description("write the files")
@@ -180,9 +182,16 @@ def benchmark_exports(
     return rows
 
 
-def left_out(contestants: Sequence[str] = tuple(CONTESTANTS)) -> dict[str, str]:
-    """Return those contestants that cannot take part here, and what each would need."""
-    missing = {name: CONTESTANTS[name].missing for name in contestants}
+def left_out(
+    input_shape: tuple[int, ...], contestants: Sequence[str] = tuple(CONTESTANTS)
+) -> dict[str, str]:
+    """Return those contestants that cannot take part, and what each would need.
+
+    Args:
+        input_shape: Sides and channels of an image or volume.
+        contestants: Keys of `CONTESTANTS`.
+    """
+    missing = {name: CONTESTANTS[name].missing(len(input_shape) - 1) for name in contestants}
     return {name: needed for name, needed in missing.items() if needed}
 
 

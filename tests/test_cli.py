@@ -446,7 +446,7 @@ def test_benchmark_of_exports_passes_everything_on(monkeypatch) -> None:
 
     monkeypatch.setattr(export_benchmark, "benchmark_exports", record)
     monkeypatch.setattr(export_benchmark, "format_export_table", lambda rows: "the table")
-    monkeypatch.setattr(export_benchmark, "left_out", lambda: {"Keras on JAX": "jax"})
+    monkeypatch.setattr(export_benchmark, "left_out", lambda shape: {"Keras on JAX": "jax"})
     result = run(cli.benchmark, "--exports")
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("the table\nLeft out: Keras on JAX, which needs jax.\n")
