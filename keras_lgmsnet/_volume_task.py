@@ -19,8 +19,21 @@ from keras_lgmsnet.metrics import ClassDice
 from keras_lgmsnet.models import LGMSNet3D
 from keras_lgmsnet.optimizers import adamw_warmup_cosine
 from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.run_directory import write_csv, write_json, write_text
+from keras_lgmsnet.scoring import CAUTIONS
 from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.volume_scoring import list_regions, mean_dice
+from keras_lgmsnet.volume_inference import segment_scan
+from keras_lgmsnet.volume_pictures import SegmentedVolume
+from keras_lgmsnet.volume_report import render_volume_report
+from keras_lgmsnet.volume_scoring import (
+    TOLERANCE,
+    Scores,
+    describe_convention,
+    list_regions,
+    mean_dice,
+    score_volumes,
+    summarize,
+)
 
 
 class VolumeTask(Task):
@@ -48,13 +61,14 @@ class VolumeTask(Task):
         )
         self.dataset = self.source.dataset
         self.splits = self._split(self.source.ids, self.source.groups)
-        self.regions = list_regions(self.dataset, self.source.labels)
         num_channels, self.num_classes = len(self.source.channels), len(self.source.labels)
         if recipe.model.num_classes not in (None, self.num_classes):
             raise ValueError(
                 f"model.num_classes must be None or the {self.num_classes} labels of "
                 f"{recipe.data.source}, background included. Received: {recipe.model.num_classes}"
             )
+        # Anew, since the preparation of a dataset draws random numbers.
+        keras.utils.set_random_seed(recipe.training.seed)
         with scope():
             precision = recipe.training.precision
             self.model = _build_network(recipe, num_channels, self.num_classes, precision)
@@ -118,26 +132,91 @@ class VolumeTask(Task):
             print(f"Validation skipped until epoch {min(following, training.epochs)}.", flush=True)
             return {self.best_by: None}
         self.float32_network.set_weights(self.model.get_weights())
-        volumes = [self.volumes[id_] for id_ in self.splits["validation"]]
-        pairs = ((volume.segmentation_mask, self._segment(volume.image)) for volume in volumes)
-        dice = mean_dice(pairs, self.regions)
+        regions = list_regions(self.dataset, self.source.labels)
+        dice = mean_dice(map(self._segment, self.splits["validation"]), regions)
         print(f"Validation Dice {dice:.4f}.", flush=True)
         return {self.best_by: dice}
 
     def evaluate(
         self, run_directory: Path, best_epoch: int, history: list[dict[str, float | None]]
     ) -> None:
-        """Score every held-out volume and write the report."""
+        """Score every held-out volume on its own grid and write the report."""
+        subset = "test" if "test" in self.splits else "validation"
+        cases = self._score(subset)
+        summary = self._summarize(cases)
+        metrics = {
+            "subset": subset,
+            "means": {name: of["mean"] for name, of in summary["mean"].items()},
+            "volumes": len(cases),
+            "best_epoch": best_epoch,
+            "tolerance": TOLERANCE,
+            "convention": describe_convention(TOLERANCE),
+            "caution": CAUTIONS[3] if subset == "validation" else None,
+            "summary": summary,
+        }
+        if subset == "test":
+            metrics["validation_summary"] = self._summarize(self._score("validation"))
+        write_json(run_directory / "metrics.json", metrics)
+        write_csv(
+            run_directory / "per_case.csv",
+            [
+                {"id": id_, "region": region, **scores}
+                for id_, case in cases.items()
+                for region, scores in case.items()
+            ],
+        )
+        write_text(
+            run_directory / "report.html",
+            render_volume_report(
+                title=self.title,
+                metrics=metrics,
+                history=history,
+                cases=cases,
+                read_case=self._read_case,
+                labels=self.source.labels,
+                recipe=self.recipe.to_dict(),
+                environment=self._environment(run_directory),
+            ),
+        )
 
-    def _segment(self, image: np.ndarray) -> np.ndarray:
-        data = self.recipe.data
-        return segment_volume(
+    def _segment(self, id_: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the true and the predicted labels of a prepared volume."""
+        volume, data = self.volumes[id_], self.recipe.data
+        prediction = segment_volume(
             self.float32_network,
-            np.asarray(image, "float32"),
+            np.asarray(volume.image, "float32"),
             data.patch_size,
             overlap=data.overlap,
             progress="Validating",
         )
+        return volume.segmentation_mask, prediction
+
+    def _score(self, subset: str) -> dict[str, dict[str, Scores]]:
+        """Return the scores of every case of a part, by its id."""
+        return score_volumes(
+            self.float32_network,
+            self.source,
+            self.splits[subset],
+            self.fingerprint,
+            self.recipe.data,
+        )
+
+    def _summarize(self, cases: dict[str, dict[str, Scores]]) -> dict[str, Any]:
+        group_of = dict(zip(self.source.ids, self.source.groups, strict=True))
+        return summarize(list(cases.values()), [group_of[id_] for id_ in cases])
+
+    def _read_case(self, id_: str) -> SegmentedVolume:
+        """Return a case as the report shows it, which segments it once more."""
+        example = self.source.read(id_)
+        prediction = segment_scan(
+            self.float32_network,
+            example.image,
+            example.grid,
+            self.fingerprint,
+            self.recipe.data,
+        )
+        windows = self.fingerprint.intensity_windows
+        return SegmentedVolume.of_example(example, prediction, windows[0] if windows else None)
 
 
 def _build_network(

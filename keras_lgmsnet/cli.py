@@ -221,13 +221,13 @@ def train(
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Dataset to score all images of; by default the run's own test or validation images.",
+    help="Dataset to score all of; by default the run's own test or validation part.",
 )
 @click.option(
     "--against",
     metavar="OTHER",
     type=click.Path(path_type=Path),
-    help="Run directory to compare with, on the same images.",
+    help="Run directory to compare with, on the same images or volumes.",
 )
 @_backend_option
 @_manual_dir_option
@@ -236,7 +236,7 @@ def train(
     "--tolerance",
     default=2.0,
     show_default=True,
-    help="Pixels within which boundaries agree, for the boundary F-score.",
+    help="Pixels, of volumes mm, within which boundaries agree, for boundary F-score and NSD.",
 )
 @_allow_incomplete_option
 @click.option(
@@ -260,7 +260,7 @@ def evaluate(
     allow_incomplete: bool,
     style: str,
 ) -> None:
-    """Score the best network of RUN image by image, also on a dataset it never saw."""
+    """Score the best network of RUN case by case, also on a dataset it never saw."""
     _choose_backend(backend)
     from keras_lgmsnet import evaluation
 
@@ -454,7 +454,14 @@ def export(
 @click.argument(
     "images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-@_output_option
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to write, absent or empty; of one scan, also a new file such as seg.nii.gz.",
+)
 @click.option(
     "--tiles",
     is_flag=True,
@@ -463,38 +470,53 @@ def export(
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 1, max_open=True),
-    default=0.5,
-    show_default=True,
-    help="Share of a tile's side that the next tile covers, too.",
+    help="Share of a tile's side that the next tile covers, too; by default half, of a scan what "
+    "the recipe says.",
 )
-@click.option("--probabilities", is_flag=True, help="Write 16-bit probability maps, too.")
+@click.option("--probabilities", is_flag=True, help="Write 16-bit probability maps of images, too.")
+@click.option("--confidence", is_flag=True, help="Write the labels' probabilities of scans, too.")
+@click.option(
+    "--mirror", is_flag=True, help="Average scans over mirror images, which takes 8 times as long."
+)
 @_backend_option
 @_mistakes_in_one_sentence
 def predict(
     run_directory: Path,
     images: tuple[Path, ...],
-    output_directory: Path,
+    output: Path,
     tiles: bool,
-    overlap: float,
+    overlap: float | None,
     probabilities: bool,
+    confidence: bool,
+    mirror: bool,
     backend: str | None,
 ) -> None:
     """Segment IMAGES, files and folders, with the best network of RUN.
 
-    Files may be PNG, JPEG, BMP, TIFF, GIF, WebP and, with pydicom, DICOM. One that cannot be read
-    is named and does not stop the others; the exit code is then 1.
+    Of a run on images, files may be PNG, JPEG, BMP, TIFF, GIF, WebP and, with pydicom, DICOM; of a
+    run on volumes, NIfTI, whose label maps are written in the scan's own space. A file that cannot
+    be read is named and does not stop the others; the exit code is then 1.
     """
+    given = {
+        "images": {"tiles": tiles, "probabilities": probabilities},
+        "volumes": {"confidence": confidence, "mirror": mirror},
+    }
+    kind = "volumes" if read_recipe(run_directory).rank == 3 else "images"
+    options = given.pop(kind)
+    for other_kind, misplaced in given.items():
+        for name in (name for name, is_given in misplaced.items() if is_given):
+            raise click.ClickException(
+                f"--{name} is for {other_kind}, and {run_directory} is a run on {kind}."
+            )
+    if overlap is not None:
+        options["overlap"] = overlap
     _choose_backend(backend)
-    from keras_lgmsnet import prediction
+    if kind == "volumes":
+        from keras_lgmsnet.volume_prediction import predict_volumes as predict_all
+    else:
+        from keras_lgmsnet.prediction import predict as predict_all
 
-    rows = prediction.predict(
-        run_directory,
-        images,
-        output_directory,
-        tiles=tiles,
-        overlap=overlap,
-        probabilities=probabilities,
-    )
+    rows = predict_all(run_directory, images, output, **options)
     failed = [row for row in rows if row.error]
     for row in failed:
         click.echo(f"Not predicted: {row.error}", err=True)
@@ -506,10 +528,10 @@ def predict(
         )
     flagged = [row for row in rows if row.flags]
     for row in flagged:
-        click.echo(f"Unlike the training images: {row.path}: {'; '.join(row.flags)}", err=True)
+        click.echo(f"Unlike the training {kind}: {row.path}: {'; '.join(row.flags)}", err=True)
     click.echo(
-        f"{len(rows) - len(failed)} of {len(rows)} images predicted, {len(flagged)} of them "
-        f"flagged: {output_directory / 'results.csv'}"
+        f"{len(rows) - len(failed)} of {len(rows)} {kind} predicted, {len(flagged)} of them "
+        f"flagged: {output}"
     )
     if failed:
         raise SystemExit(1)
@@ -545,7 +567,16 @@ def predict(
 @click.option("--batch-size", default=1, show_default=True, help="Images in a step of it.")
 @click.option("--training", is_flag=True, help="Time its training step, not its forward pass.")
 @click.option("--repeats", default=5, show_default=True, help="Timed steps of each contestant.")
-@click.option("--threads", type=int, help="Processor cores to use; by default all.")
+@click.option(
+    "--threads",
+    type=int,
+    help="Processor cores to use; by default all, or one and then two with --exports.",
+)
+@click.option(
+    "--exports",
+    is_flag=True,
+    help="Time the exported network in LiteRT, ONNX Runtime and so on, beside Keras and PyTorch.",
+)
 @_mistakes_in_one_sentence
 def benchmark(
     backends: tuple[str, ...],
@@ -557,10 +588,19 @@ def benchmark(
     training: bool,
     repeats: int,
     threads: int | None,
+    exports: bool,
 ) -> None:
     """Time the networks on each backend beside plain PyTorch, and count their arithmetic."""
     from keras_lgmsnet import benchmark as timing
 
+    if exports:
+        if backends or names or training or batch_size != 1:
+            raise click.ClickException(
+                "--exports times every runtime on one image at a time, forward: leave out "
+                "--backend, --case, --training and --batch-size."
+            )
+        _benchmark_exports(input_shape or (256, 256, 3), num_classes, dims, repeats, threads)
+        return
     if unknown := set(names) - set(timing.CASES):
         raise click.ClickException(
             f"The cases are {', '.join(timing.CASES)}. Received: {', '.join(sorted(unknown))}"
@@ -581,3 +621,26 @@ def benchmark(
     click.echo(timing.format_table(rows))
     if pipeline_rows := timing.benchmark_pipeline(rows, cases, repeats, threads):
         click.echo(f"\n{timing.format_pipeline_table(pipeline_rows)}")
+
+
+def _benchmark_exports(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    dims: tuple[int, ...],
+    repeats: int,
+    threads: int | None,
+) -> None:
+    from keras_lgmsnet import benchmark as timing
+    from keras_lgmsnet import export_benchmark
+
+    rows = export_benchmark.benchmark_exports(
+        input_shape,
+        num_classes,
+        dims,
+        repeats=repeats,
+        threads=(1, 2) if threads is None else (threads,),
+    )
+    click.echo(timing.describe_machine(threads, export_benchmark.PACKAGES))
+    click.echo(export_benchmark.format_export_table(rows))
+    for name, needed in export_benchmark.left_out(input_shape).items():
+        click.echo(f"Left out: {name}, which needs {needed}.")

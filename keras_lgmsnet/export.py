@@ -105,8 +105,8 @@ def export(
       *sides, num_classes)`, the signature `serving_default`. A TFLite model is of builtin operators
       only and takes one image or patch at a time, the others any number. What is known of the
       network is inside each, as `metadata.json`;
-    - `model_card.md`: intended use, how to feed an image or a scan, agreement, metrics, data,
-      provenance;
+    - `model_card.md`: intended use, how to feed an image or a scan, agreement, who computes the
+      operators of a TFLite model, metrics, data, provenance;
     - `agreement.csv`: one row for each file and image or patch;
     - `export.json`: all of this for programs.
 
@@ -151,7 +151,7 @@ def export(
         raise ValueError(
             f"The activation must be one of {', '.join(ACTIVATIONS)}. Received: {activation=}"
         )
-    _require_installed()
+    require_installed()
     _require_for_rank(read_recipe(run_directory).rank, files, activation)
     require_network(run_directory)
     require_unused(output_directory)
@@ -218,7 +218,8 @@ def _require_for_rank(rank: int, files: Sequence[tuple[str, str]], activation: s
             )
 
 
-def _require_installed() -> None:
+def require_installed() -> None:
+    """Raise `ModuleNotFoundError` unless the packages of the `export` extra are installed."""
     for package in (
         "tensorflow",
         "ai_edge_litert",

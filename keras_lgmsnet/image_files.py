@@ -147,14 +147,16 @@ def refusals_named(path: object) -> Iterator[None]:
         raise ValueError(f"{printable(path)} cannot be read as an image: {reason}.") from error
 
 
-def find_images(folder: str | Path, leave_out: str | None = None) -> Iterator[Path]:
-    """Yields the image files in a folder and its subfolders, in the same order everywhere.
+def find_files(
+    folder: str | Path, suffixes: tuple[str, ...], leave_out: str | None = None
+) -> Iterator[Path]:
+    """Yields the files of a kind in a folder and its subfolders, in the same order everywhere.
 
-    Whatever has one of `SUFFIXES`, in any case, counts as an image file. Hidden files and folders
-    are left out, and links to folders are not followed.
+    Hidden files and folders are left out, and links to folders are not followed.
 
     Args:
         folder: Folder to look through.
+        suffixes: What the names of those files end in, in any case, such as `SUFFIXES`.
         leave_out: Folders that hold a file of this name are left out with all that is in them.
 
     Raises:
@@ -170,7 +172,7 @@ def find_images(folder: str | Path, leave_out: str | None = None) -> Iterator[Pa
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+            if not name.startswith(".") and name.lower().endswith(suffixes):
                 yield Path(parent, name)
 
 

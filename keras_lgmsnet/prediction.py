@@ -1,21 +1,18 @@
 """Prediction: from a run directory and image files to masks, overlays and a table."""
 
-import itertools
-import os
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
-import keras
 import numpy as np
 from tqdm.auto import tqdm
 
-import keras_lgmsnet
+from keras_lgmsnet._prediction_files import MARKER, describe, list_files, sentence, table_row
 from keras_lgmsnet.data.images import preprocess, resize_image
 from keras_lgmsnet.fingerprint import Fingerprint, measure
-from keras_lgmsnet.image_files import SUFFIXES, find_images, printable, read_image
+from keras_lgmsnet.image_files import SUFFIXES, printable, read_image
 from keras_lgmsnet.inference import sliding_window
 from keras_lgmsnet.recipe import Data
 from keras_lgmsnet.report import PREDICTION_COLOR, draw_outlines
@@ -31,9 +28,6 @@ from keras_lgmsnet.run_directory import (
 from keras_lgmsnet.scoring import THRESHOLD, load_network, sigmoid
 
 TILES_PER_STEP = 4
-
-# Marks an output directory, so that its pictures are not taken for images when its parent is read.
-MARKER = "lgms-predict.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +78,7 @@ def predict(
         run_directory: What `lgms-train` wrote; only `recipe.json`, `model.keras` and
             `fingerprint.json` are read.
         images: Image files, see `keras_lgmsnet.image_files.read_image`, and folders, which are
-            looked through as by `find_images`, earlier outputs left out.
+            looked through as by `find_files`, earlier outputs left out.
         output_directory: Where to write; absent or empty.
         tiles: By default an image is resized as for training and its probabilities are resized
             back linearly. With `tiles`, tiles of the size trained on go over the
@@ -108,25 +102,34 @@ def predict(
     ```
     """
     run_directory, output_directory = Path(run_directory), Path(output_directory)
-    data = read_recipe(run_directory).data
+    recipe = read_recipe(run_directory)
+    if recipe.rank != 2:
+        raise ValueError(
+            f"Images need a run on images. Received: {run_directory}, which is on volumes: see "
+            "volume_prediction.predict_volumes"
+        )
+    data = recipe.data
     network_path = require_network(run_directory)
     fingerprint = (
         Fingerprint.read(run_directory) if (run_directory / "fingerprint.json").exists() else None
     )
-    files = _list_files([images] if isinstance(images, str | Path) else images)
+    files = list_files(images, "image", SUFFIXES, (".png",))
     require_unused(output_directory)
     require_writable(output_directory)
     network = _Network(network_path, data, overlap if tiles else None)
 
     output_directory.mkdir(parents=True, exist_ok=True)
-    _describe(output_directory / MARKER, run_directory, data, network.overlap)
+    write_json(
+        output_directory / MARKER,
+        {**describe(run_directory, network.method), "threshold": THRESHOLD},
+    )
     rows: list[Prediction] = []
     try:
         for path, name in tqdm(files.items(), desc="Predicting", unit="image", disable=None):
             try:
                 image = read_image(path)
             except (OSError, ValueError) as error:
-                rows.append(Prediction(path=printable(path), name=name, error=_sentence(error)))
+                rows.append(Prediction(path=printable(path), name=name, error=sentence(error)))
                 continue
             probability = network.probabilities(image)
             mask = probability > THRESHOLD
@@ -177,6 +180,17 @@ class _Network:
                 f"{self.network.output_shape}"
             )
 
+    @property
+    def method(self) -> dict[str, Any]:
+        """What happens to an image, in words for a file."""
+        if self.overlap is None:
+            return {"resized_to": self.data.image_size}
+        return {
+            "tile_size": self.data.image_size,
+            "overlap": self.overlap,
+            "weighting": "gaussian",
+        }
+
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """Return the probability of every pixel, float32 of the image's height and width."""
         if self.overlap is None:
@@ -209,59 +223,6 @@ def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return overlay
 
 
-def _list_files(images: Iterable[str | Path]) -> dict[Path, str]:
-    """Return the image files, each once, and a name for the outputs of each."""
-    names: dict[Path, str] = {}
-    taken: set[str] = set()
-    for path in map(Path, images):
-        if path.is_dir():
-            found = {file: file.relative_to(path) for file in find_images(path, leave_out=MARKER)}
-            if not found:
-                raise FileNotFoundError(
-                    f"{printable(path)} holds no image: no file that ends in {', '.join(SUFFIXES)}."
-                )
-        elif os.path.lexists(path):
-            found = {path: Path(path.name)}
-        else:
-            raise FileNotFoundError(f"There is no image {printable(path)}.")
-        for file, relative in found.items():
-            if file not in names:
-                names[file] = _unique_name(relative, taken)
-    if not names:
-        raise FileNotFoundError("There must be at least one image to predict. Received: none")
-    return names
-
-
-def _unique_name(relative: Path, taken: set[str]) -> str:
-    """Return the path without its suffix, made unique also where case does not count."""
-    # Short enough for a suffix and a prefix to fit into the 255 bytes of a file name.
-    stem = printable(relative.stem).encode()[:200].decode(errors="ignore")
-    # No folder may be named as a picture: `scan.jpg` becomes `scan.png`.
-    parts = relative.parent.parts
-    folders = [f"{part}_" if part.lower().endswith(".png") else part for part in parts]
-    name = printable(Path(*folders) / stem)
-    for candidate in itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2))):
-        key = unicodedata.normalize("NFC", candidate).casefold()
-        if key not in taken:
-            taken.add(key)
-            return candidate
-
-
-def _describe(path: Path, run_directory: Path, data: Data, overlap: float | None) -> None:
-    tiling = {"tile_size": data.image_size, "overlap": overlap, "weighting": "gaussian"}
-    write_json(
-        path,
-        {
-            "notice": keras_lgmsnet.NOTICE,
-            "run_directory": printable(run_directory.absolute()),
-            "method": {"resized_to": data.image_size} if overlap is None else tiling,
-            "threshold": THRESHOLD,
-            "backend": keras.backend.backend(),
-            "versions": {"keras_lgmsnet": keras_lgmsnet.__version__, "keras": keras.__version__},
-        },
-    )
-
-
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _, png = cv2.imencode(".png", pixels)
@@ -270,16 +231,5 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def _table_row(row: Prediction) -> dict[str, str]:
-    if row.error is not None:
-        outcome = {"status": "failed", "lesion_share": "", "flags": "", "error": row.error}
-    else:
-        flags = "not checked" if row.flags is None else "; ".join(row.flags)
-        share = f"{row.lesion_share:.6f}"
-        outcome = {"status": "predicted", "lesion_share": share, "flags": flags, "error": ""}
-    return {"path": row.path, "name": row.name, **outcome}
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: {printable(error.filename)}"
-    return " ".join(str(error).split())
+    share = "" if row.lesion_share is None else f"{row.lesion_share:.6f}"
+    return table_row(row, lesion_share=share)

@@ -1,7 +1,7 @@
 """How far a mean over images can be trusted, and whether two runs differ."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -151,3 +151,25 @@ def paired_comparison(
         wilcoxon_p=wilcoxon_p,
         t_test_p=t_test_p,
     )
+
+
+def describe_comparison(
+    values: Any, other: Any, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return what tables tell of two scores of each of the same images, ready for JSON.
+
+    Args:
+        values: As for `paired_comparison`.
+        other: As for `paired_comparison`.
+        groups: As for `paired_comparison`.
+
+    Returns:
+        The two means, "mean" and "other_mean", the fields of `PairedComparison`, and its "mark".
+    """
+    paired = paired_comparison(values, other, groups)
+    return {
+        "mean": float(np.mean(values)),
+        "other_mean": float(np.mean(other)),
+        **asdict(paired),
+        "mark": paired.mark,
+    }

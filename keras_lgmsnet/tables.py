@@ -1,7 +1,9 @@
 """Tables of text, for Markdown and for LaTeX, and the cells of scores in them."""
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 TABLE_STYLES = ("markdown", "latex")
 
@@ -45,6 +47,33 @@ def p_cell(p: float | None) -> str:
     if p is None:
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def comparison_cells(
+    runs: Sequence[str], comparisons: Mapping[str, Mapping[str, Any]], label: str | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of a table that compares two runs.
+
+    Args:
+        runs: What to call them.
+        comparisons: For each row, by its name, what `significance.describe_comparison` returned.
+        label: What the table calls the score, as for `score_cell`; by default, rows are scores.
+    """
+    header = [label or "", *runs, "difference", "Wilcoxon p", "t-test p"]
+    rows = []
+    for name, compared in comparisons.items():
+        cell = functools.partial(score_cell, label or name)
+        rows.append(
+            [
+                name,
+                cell(compared["mean"]),
+                cell(compared["other_mean"]),
+                cell(compared["difference"], compared["interval"], compared["mark"]),
+                p_cell(compared["wilcoxon_p"]),
+                p_cell(compared["t_test_p"]),
+            ]
+        )
+    return header, rows
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -46,6 +46,7 @@ class VolumeFingerprint:
     Args:
         num_volumes: Of how many training volumes.
         channels: What each channel holds, such as `("CT",)`.
+        labels: Names of the labels 0, 1, 2 …, which are the network's classes.
         spacing: Millimetres between voxels along the RAS axes, which volumes are resampled to.
         normalization: `"window"` scales each channel's intensity window to 0 … 1 and clips what
             lies outside; `"z_score"` subtracts a volume's mean and divides by its deviation.
@@ -68,12 +69,33 @@ class VolumeFingerprint:
 
     num_volumes: int
     channels: tuple[str, ...]
+    labels: tuple[str, ...]
     spacing: tuple[float, float, float]
     normalization: Literal["window", "z_score"]
     intensity_windows: tuple[tuple[float, float], ...] | None
     labelled_intensities: tuple[tuple[float, float, float], ...] | None
     ranges: Ranges
     proposed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        windows = self.intensity_windows
+        if min(self.spacing) <= 0:
+            raise ValueError(f"spacing must be above 0. Received: {self.spacing}")
+        if self.normalization not in ("window", "z_score"):
+            raise ValueError(
+                f"normalization must be 'window' or 'z_score'. Received: {self.normalization!r}"
+            )
+        if self.normalization == "z_score" and windows is not None:
+            raise ValueError(f"'z_score' needs no intensity_windows. Received: {windows}")
+        if self.normalization == "window" and (
+            windows is None
+            or len(windows) != len(self.channels)
+            or not all(low < high for low, high in windows)
+        ):
+            raise ValueError(
+                "intensity_windows must have a low and a higher end for each of the channels "
+                f"{', '.join(self.channels)}. Received: {windows}"
+            )
 
     @classmethod
     def of_volumes(
@@ -127,6 +149,7 @@ class VolumeFingerprint:
         fingerprint = cls(
             num_volumes=len(grids),
             channels=tuple(source.channels),
+            labels=tuple(source.labels.values()),
             spacing=data.spacing or _propose_spacing(grids),
             normalization=normalization,
             intensity_windows=_tuples(windows),
@@ -160,6 +183,7 @@ class VolumeFingerprint:
             fingerprint = cls(
                 num_volumes=values["num_volumes"],
                 channels=tuple(values["channels"]),
+                labels=tuple(values["labels"]),
                 spacing=_numbers(values["spacing"], 3),
                 normalization=values["normalization"],
                 intensity_windows=_tuples(values["intensity_windows"], 2),
@@ -167,20 +191,8 @@ class VolumeFingerprint:
                 ranges={},
                 proposed=tuple(values["proposed"]),
             )
-            windows = fingerprint.intensity_windows
-            is_window = fingerprint.normalization == "window"
-            if (
-                fingerprint.normalization not in ("window", "z_score")
-                or is_window != (windows is not None)
-                or (is_window and len(windows) != len(fingerprint.channels))
-                or not all(low < high for low, high in windows or ())
-                or min(fingerprint.spacing) <= 0
-            ):
-                raise ValueError("It must be as it was written.")
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is damaged: it must give a spacing and a normalization with its windows."
-            ) from error
+            raise ValueError(f"{path} is damaged: {error}") from error
         ranges = parse_ranges(path, values["ranges"], fingerprint._statistics())
         return dataclasses.replace(fingerprint, ranges=ranges)
 

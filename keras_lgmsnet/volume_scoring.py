@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
-from keras_lgmsnet.geometry import from_canonical, to_canonical
-from keras_lgmsnet.inference import segment_volume
+from keras_lgmsnet.data.volumes import VolumeSource
 from keras_lgmsnet.recipe import VolumeData
 from keras_lgmsnet.significance import mean_interval
 from keras_lgmsnet.surface import require_tolerance, surface_distances
 from keras_lgmsnet.tables import score_cell
 from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.volume_inference import segment_scan
 
 if TYPE_CHECKING:
     import keras
@@ -35,6 +34,8 @@ _HIERARCHIES = {
     "kits23": {"kidney and masses": (1, 2, 3), "masses": (2, 3), "tumour": (2,)},
 }
 
+TOLERANCE = 2.0  # mm within which surfaces agree, where none is asked for
+
 # The scores of one region of one case, with its volumes. Those of `SCORES` are None where there is
 # nothing to score.
 Scores = dict[str, float | None]
@@ -47,10 +48,10 @@ def describe_convention(tolerance: float) -> str:
         tolerance: That of `score_case`, in mm.
     """
     return (
-        "Each case is scored on its scan's own grid; a region that is missed, or predicted where "
-        "there is none, counts as a Dice, IoU and NSD of 0 and an HD95 of the scan's diagonal, one "
-        "that is neither there nor predicted is left out of that case, and surfaces agree within "
-        f"{tolerance:g} mm."
+        "Each volume is scored on its own grid; a region that is missed, or predicted where there "
+        "is none, counts as a Dice, IoU and NSD of 0 and an HD95 of the volume's diagonal, one "
+        "that is neither there nor predicted is left out of that volume's scores, and surfaces "
+        f"agree within {tolerance:g} mm."
     )
 
 
@@ -74,36 +75,6 @@ def list_regions(dataset: str, labels: Mapping[int, str]) -> dict[str, tuple[int
     return _HIERARCHIES.get(dataset.partition("/")[0], of_labels)
 
 
-def segment_scan(
-    network: "keras.Model", example: VolumeExample, fingerprint: VolumeFingerprint, data: VolumeData
-) -> np.ndarray:
-    """Return the labels that a network finds in a volume, on the volume's own grid.
-
-    Args:
-        network: From patches to logits.
-        example: The volume, as its dataset has it.
-        fingerprint: That of the network's training volumes.
-        data: The recipe's, for `patch_size` and `overlap`.
-
-    Returns:
-        `uint8` of shape `(x, y, z)`.
-
-    Raises:
-        ValueError: If the volume has other channels than those trained on, or would be too large
-            at their spacing, or the network returns numbers that are not finite.
-
-    Example:
-    ```python
-    prediction = segment_scan(network, source.read("img0035"), fingerprint, recipe.data)
-    ```
-    """
-    image = to_canonical(example.image, example.grid, fingerprint.spacing)
-    labels = segment_volume(
-        network, fingerprint.normalize(image), data.patch_size, overlap=data.overlap
-    )
-    return from_canonical(labels, example.grid, fingerprint.spacing, interpolation="nearest")
-
-
 def score_volumes(
     network: "keras.Model",
     source: VolumeSource,
@@ -111,7 +82,7 @@ def score_volumes(
     fingerprint: VolumeFingerprint,
     data: VolumeData,
     *,
-    tolerance: float = 2.0,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, dict[str, Scores]]:
     """Segment volumes and score each on its own grid; memory holds one at a time.
 
@@ -139,7 +110,7 @@ def score_volumes(
     cases = {}
     for id_ in tqdm(ids, desc="Evaluating", unit="volume", disable=None):  # on terminals only
         example = source.read(id_)
-        prediction = segment_scan(network, example, fingerprint, data)
+        prediction = segment_scan(network, example.image, example.grid, fingerprint, data)
         cases[id_] = score_case(
             example.segmentation_mask,
             prediction,
@@ -156,7 +127,7 @@ def score_case(
     regions: Mapping[str, Sequence[int]],
     spacing: Sequence[float],
     *,
-    tolerance: float = 2.0,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, Scores]:
     """Score the prediction of one volume, region by region.
 

@@ -324,18 +324,18 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         return rows
 
     monkeypatch.setattr(prediction, "predict", record)
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    write_json(Path("run/recipe.json"), {"recipe": load_recipe("isic").to_dict()})
     result = run(cli.predict, "run", "a.png", "more", "-o", "out", "--tiles", "--probabilities")
     assert result.exit_code == 1
     assert result.stderr == (
         "Not predicted: c.png is empty.\nUnlike the training images: b.png: dark; small\n"
     )
-    assert result.stdout.endswith(
-        f"2 of 3 images predicted, 1 of them flagged: {Path('out/results.csv')}\n"
-    )
+    assert result.stdout.endswith("2 of 3 images predicted, 1 of them flagged: out\n")
     assert seen == {
         "arguments": (Path("run"), (Path("a.png"), Path("more")), Path("out")),
         "tiles": True,
-        "overlap": 0.5,
         "probabilities": True,
     }
     rows[:] = [Prediction(path=f"{name}.png", name=name, lesion_share=0.5) for name in "ab"]
@@ -353,6 +353,8 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         (["run", "a.png"], ["run/model.keras is damaged"]),
         (["untrained", "a.png"], ["untrained has no trained network yet"]),
         (["splits", "a.png"], ["splits holds several runs, split-41: name one"]),
+        (["run", "a.png", "--mirror"], ["--mirror is for volumes, and run is a run on images"]),
+        (["run", "a.png", "--confidence"], ["--confidence is for volumes"]),
     ],
 )
 def test_mistakes_in_predict(arguments, words, tmp_path: Path, monkeypatch) -> None:
@@ -436,6 +438,38 @@ def test_benchmark_passes_everything_on(monkeypatch) -> None:
     assert list(own[1].values()) == [case]
     assert set(default[1]) == set(benchmark.CASES) - {"training-3d"}
     assert default[0] == ["tensorflow", "jax", "torch"]
+
+
+@pytest.mark.no_backend
+def test_benchmark_of_exports_passes_everything_on(monkeypatch) -> None:
+    from keras_lgmsnet import export_benchmark
+
+    seen = []
+
+    def record(*arguments, **options) -> list:
+        seen.append((arguments, options))
+        return []
+
+    monkeypatch.setattr(export_benchmark, "benchmark_exports", record)
+    monkeypatch.setattr(export_benchmark, "format_export_table", lambda rows: "the table")
+    monkeypatch.setattr(export_benchmark, "left_out", lambda shape: {"Keras on JAX": "jax"})
+    result = run(cli.benchmark, "--exports")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("the table\nLeft out: Keras on JAX, which needs jax.\n")
+    own = ("--input-shape", "64,32,3", "--num-classes", "2", "--dims", "8,8,8,8,8")
+    run(cli.benchmark, "--exports", *own, "--repeats", "3", "--threads", "4")
+    assert seen == [
+        (((256, 256, 3), 1, (16, 32, 64, 128, 128)), {"repeats": 5, "threads": (1, 2)}),
+        (((64, 32, 3), 2, (8,) * 5), {"repeats": 3, "threads": (4,)}),
+    ]
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    "option", [("--backend", "jax"), ("--case", "forward-2d"), ("--training",), ("--batch-size", 2)]
+)
+def test_benchmark_of_exports_has_no_cases(option) -> None:
+    assert_one_sentence(run(cli.benchmark, "--exports", *option), "leave out", option[0])
 
 
 @pytest.mark.no_backend

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import evaluation
+from keras_lgmsnet import image_evaluation
 from keras_lgmsnet import run_directory as run_directory_module
 from keras_lgmsnet.data import sources, synthetic
 from keras_lgmsnet.data.images import Examples, load_examples
@@ -95,7 +95,7 @@ def test_scores_by_hand(run: Path, unseen: Examples) -> None:
     evaluated = evaluate(run, dataset="unseen")
     output = run / "evaluation-unseen"
     rows = read_rows(output / "per_image.csv")
-    names = [*evaluation.SCORES, "lesion_size"]
+    names = [*image_evaluation.SCORES, "lesion_size"]
     assert list(rows[0]) == ["id", "group", *names]
     assert [row["id"] for row in rows] == [row["group"] for row in rows] == unseen.ids
     columns = {name: [float(row[name]) for row in rows] for name in names}
@@ -506,6 +506,7 @@ def test_marks_and_small_p_values_in_the_table() -> None:
         {
             "run": "a",
             "against": "b",
+            "kind": "images",
             "dataset": "d",
             "subset": "all",
             "images": 1,

@@ -27,7 +27,8 @@ DIRECTIONS = [
     for order in itertools.permutations(range(3))
     for signs in itertools.product((1, -1), repeat=3)
 ]
-GEOMETRIES = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=200, deadline=None)
+SOME = settings(max_examples=50, deadline=None)
 
 
 @st.composite
@@ -86,25 +87,19 @@ def test_a_grid_needs_an_affine(affine: np.ndarray) -> None:
 
 
 class TestOrientation:
-    @GEOMETRIES
+    @MANY
     @given(grids())
-    def test_there_and_back_is_exact(self, grid: Grid) -> None:
+    def test_there_is_nibabels_and_back_is_exact(self, grid: Grid) -> None:
         labels = noise(grid)
         there = to_canonical(labels, grid, interpolation="nearest")
         assert there.dtype == "uint8"
-        assert there.shape == canonical_grid(grid).shape
-        back = from_canonical(there, grid, interpolation="nearest")
-        np.testing.assert_array_equal(back, labels)
-
-    @GEOMETRIES
-    @given(grids())
-    def test_it_is_nibabels(self, grid: Grid) -> None:
-        labels = noise(grid)
         expected = nibabel.as_closest_canonical(nibabel.Nifti1Image(labels, grid.affine))
-        np.testing.assert_array_equal(to_canonical(labels, grid), np.asarray(expected.dataobj))
+        np.testing.assert_array_equal(there, np.asarray(expected.dataobj))
         canonical = canonical_grid(grid)
         assert canonical.orientation == "RAS"
         np.testing.assert_allclose(canonical.affine, expected.affine, atol=1e-9)
+        back = from_canonical(there, grid, interpolation="nearest")
+        np.testing.assert_array_equal(back, labels)
 
     def test_channels_stay_together(self) -> None:
         grid = Grid((2, 3, 4), np.diag([-1, 1, -1, 1]) @ np.eye(4)[[1, 0, 2, 3]])
@@ -116,7 +111,7 @@ class TestOrientation:
 
 
 class TestResampling:
-    @GEOMETRIES
+    @SOME
     @given(resamplings())
     def test_voxels_lie_where_the_affine_says(self, resampling: tuple) -> None:
         grid, spacing = resampling
@@ -131,7 +126,7 @@ class TestResampling:
         assert np.all((-0.01 * np.array(spacing) < surplus) & (surplus < spacing))
 
     @pytest.mark.parametrize("interpolation", ["linear", "spline"])
-    @settings(max_examples=50, deadline=None)
+    @SOME
     @given(resamplings())
     def test_a_ramp_in_millimetres_survives(
         self, interpolation: Interpolation, resampling: tuple
@@ -152,9 +147,9 @@ class TestResampling:
         inner = inner.all(axis=-1)
         np.testing.assert_allclose(there[inner], expected[inner], atol=1e-5 * np.ptp(ramp) + 1e-4)
 
-    @settings(max_examples=50, deadline=None)
-    @given(resamplings(most=1), st.sampled_from(["nearest", "linear"]))
-    def test_finer_voxels_are_scipys(self, resampling: tuple, interpolation: str) -> None:
+    @SOME
+    @given(resamplings(most=1))
+    def test_finer_voxels_are_scipys(self, resampling: tuple) -> None:
         grid, spacing = resampling
         oriented, target = canonical_grid(grid), canonical_grid(grid, spacing)
         array = np.random.default_rng(0).random(grid.shape, "float32")
@@ -164,13 +159,10 @@ class TestResampling:
             transform[:3, :3],
             transform[:3, 3],
             target.shape,
-            order=0 if interpolation == "nearest" else 1,
+            order=1,
             mode="nearest",
         )
-        there = to_canonical(array, grid, spacing, interpolation=interpolation)
-        different = np.abs(there - expected) > 1e-4
-        # Of two voxels equally near, either may be taken.
-        assert different.mean() < (0.01 if interpolation == "linear" else 0.2)
+        np.testing.assert_allclose(to_canonical(array, grid, spacing), expected, atol=1e-3)
 
     @pytest.mark.parametrize("ratio", [0.4, 1.3, 2.5, 7])
     def test_voxels_are_means_of_the_interpolated_line(self, ratio: float) -> None:
@@ -212,7 +204,7 @@ class TestResampling:
         spline = to_canonical(line, grid, (0.5, 1, 1), interpolation="spline").ravel()
         np.testing.assert_allclose(spline[3:5], [8 * 26 / 128, 8 * 102 / 128], rtol=1e-6)
 
-    @GEOMETRIES
+    @MANY
     @given(resamplings(most=1))
     def test_labels_come_back_from_finer_voxels_exactly(self, resampling: tuple) -> None:
         grid, spacing = resampling
@@ -222,7 +214,7 @@ class TestResampling:
         back = from_canonical(there, grid, spacing, interpolation="nearest")
         np.testing.assert_array_equal(back, labels)
 
-    @GEOMETRIES
+    @SOME
     @given(resamplings())
     def test_labels_move_by_half_a_voxel_of_either_grid_at_most(self, resampling: tuple) -> None:
         grid, spacing = resampling
@@ -233,21 +225,21 @@ class TestResampling:
         order = nibabel.io_orientation(grid.affine)[:, 0].astype(int)
         assert np.all(moved <= np.array(spacing)[order] / grid.spacing / 2 + 0.5 + 0.01)
 
-    @GEOMETRIES
+    @MANY
     @given(resamplings(most=3), st.integers(0, 2**32 - 1))
     def test_smooth_structures_come_back_from_any_voxels(self, resampling: tuple, seed) -> None:
         """What reaches 3 new voxels to each side, as the share of each voxel that it fills."""
         grid, spacing = resampling
         mask, grid = ellipsoid(grid, spacing, radii=np.array([3, 3.6, 4.2]), seed=seed)
-        share = to_canonical(mask, grid, spacing)
-        back = from_canonical(share, grid, spacing) > 0.5
+        share = to_canonical(mask, grid, spacing, interpolation="spline")
+        back = from_canonical(share, grid, spacing, interpolation="spline") > 0.5
         assert dice(back, mask) >= 0.97
 
-    @pytest.mark.parametrize(("radius", "least"), [(3, 0.83), (6, 0.92), (14, 0.97)])
+    @pytest.mark.parametrize(("radius", "least"), [(3, 0.80), (6, 0.90), (18, 0.97)])
     def test_labels_come_back_from_larger_voxels_about_as_well(
         self, radius: int, least: float
     ) -> None:
-        """Of a structure's border, whole voxels keep half a voxel: it takes large structures."""
+        """A border that is told by whole voxels is uncertain by half a one: size helps."""
         grid = Grid((8, 8, 8), np.diag([-0.8, 0.7, 1.2, 1]))
         mask, grid = ellipsoid(grid, (1.5, 1.5, 2.0), radii=[radius] * 3)
         labels = to_canonical(mask, grid, (1.5, 1.5, 2.0), interpolation="nearest")

@@ -14,7 +14,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from keras_lgmsnet import image_files
-from keras_lgmsnet.image_files import find_images, printable, read_image
+from keras_lgmsnet.image_files import SUFFIXES, find_files, printable, read_image
 
 pytestmark = pytest.mark.no_backend
 
@@ -356,7 +356,7 @@ class TestDicom:
             read_image(path)
 
 
-def test_find_images(tmp_path: Path) -> None:
+def test_find_files(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/10.JPG", "a/é ü.dcm", "z.tiff", "notes.txt", ".x.png", ".h/x.png"):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -364,7 +364,9 @@ def test_find_images(tmp_path: Path) -> None:
     (tmp_path / "in" / "b" / "loop").symlink_to(tmp_path / "in", target_is_directory=True)
     (tmp_path / "in" / "b" / "loop.png").symlink_to(tmp_path / "in", target_is_directory=True)
     (tmp_path / "in" / "broken.png").symlink_to("nowhere")
-    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path / "in")]
+    found = [
+        path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path / "in", SUFFIXES)
+    ]
     assert found == ["in/broken.png", "in/z.tiff", "in/a/é ü.dcm", "in/b/10.JPG", "in/b/2.png"]
 
 
@@ -372,13 +374,13 @@ def test_marked_folders_are_left_out(tmp_path: Path) -> None:
     for name in ("a/1.png", "b/2.png", "b/c/3.png", "b/mark"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.name for path in find_images(tmp_path, leave_out="mark")] == ["1.png"]
-    assert [path.name for path in find_images(tmp_path)] == ["1.png", "2.png", "3.png"]
+    assert [path.name for path in find_files(tmp_path, SUFFIXES, leave_out="mark")] == ["1.png"]
+    assert [path.name for path in find_files(tmp_path, SUFFIXES)] == ["1.png", "2.png", "3.png"]
 
 
 def test_folder_that_cannot_be_listed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        list(find_images(tmp_path / "none"))
+        list(find_files(tmp_path / "none", SUFFIXES))
 
 
 def test_printable() -> None:

@@ -15,7 +15,7 @@ import pytest
 from keras_lgmsnet import prediction
 from keras_lgmsnet.fingerprint import Fingerprint
 from keras_lgmsnet.prediction import predict
-from keras_lgmsnet.recipe import Data, Recipe
+from keras_lgmsnet.recipe import Data, Recipe, VolumeData
 from keras_lgmsnet.report import PREDICTION_COLOR
 from keras_lgmsnet.run_directory import write_json
 
@@ -329,6 +329,13 @@ class TestRefusals:
             predict(tmp_path, image, tmp_path / "out")
         write_json(tmp_path / "recipe.json", {"recipe": RECIPE.to_dict()})
         with pytest.raises(FileNotFoundError, match=r"has no trained network yet"):
+            predict(tmp_path, image, tmp_path / "out")
+
+    def test_run_on_volumes(self, image: Path, tmp_path: Path) -> None:
+        write_json(
+            tmp_path / "recipe.json", {"recipe": Recipe(data=VolumeData(source="btcv")).to_dict()}
+        )
+        with pytest.raises(ValueError, match=r"which is on volumes: see .*predict_volumes"):
             predict(tmp_path, image, tmp_path / "out")
 
     def test_damaged_network(self, run: Path, image: Path, tmp_path: Path) -> None:

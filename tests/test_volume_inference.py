@@ -16,6 +16,7 @@ DATA = VolumeData(source="btcv", patch_size=(32, 32, 32))
 FINGERPRINT = VolumeFingerprint(
     num_volumes=1,
     channels=("CT",),
+    labels=("background", "organ"),
     spacing=(2.0, 1.0, 1.5),
     normalization="window",
     intensity_windows=((-100, 300),),

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import _volume_task, training
+from keras_lgmsnet import _volume_task, training, volume_report
 from keras_lgmsnet.data.volumes import load_volumes, prepare_volumes
 from keras_lgmsnet.inference import segment_volume
 from keras_lgmsnet.recipe import Model, Recipe, VolumeData, VolumeTraining
@@ -33,9 +33,11 @@ RECIPE = Recipe(
 
 
 @pytest.fixture(autouse=True)
-def _small_network(monkeypatch) -> None:
-    """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
+def _quick(monkeypatch) -> None:
+    """Train a network that compiles in a moment, and draw no surface: both have their own tests."""
     monkeypatch.setattr(_volume_task, "LGMSNet3D", small_network)
+    blank = np.zeros((8, 8, 3), "uint8")
+    monkeypatch.setattr(volume_report, "draw_surface", lambda labels, spacing: blank)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def uninterrupted(folders, tmp_path_factory) -> tuple[Path, str]:
     """A finished run and what it printed."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
-        _small_network.__wrapped__(monkeypatch)
+        _quick.__wrapped__(monkeypatch)
         run = train(RECIPE, tmp_path_factory.mktemp("runs") / "uninterrupted", **folders)
     return run, printed.getvalue()
 
@@ -112,9 +114,50 @@ def test_rate_warms_up_and_falls_to_0(uninterrupted) -> None:
     np.testing.assert_allclose(rates, [0.05, 0.025, 0], atol=1e-7)  # 3 steps an epoch
 
 
+def test_metrics_are_of_every_case_and_region(uninterrupted) -> None:
+    run, _ = uninterrupted
+    metrics = read_json(run, "metrics.json")
+    assert (metrics["subset"], metrics["volumes"], metrics["tolerance"]) == ("validation", 2, 2)
+    assert "same volumes" in metrics["caution"]
+    with open(run / "per_case.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    ids = read_json(run, "splits.json")["validation"]
+    assert [(row["id"], row["region"]) for row in table] == [
+        (id_, region) for id_ in ids for region in ("organ", "tumour")
+    ]
+    dice = [
+        np.mean([float(row["dice"]) for row in table if row["region"] == region])
+        for region in ("organ", "tumour")
+    ]
+    assert metrics["means"]["dice"] == pytest.approx(np.mean(dice))
+    # Spacing and orientation are the scans' own, so nothing is lost on the way there and back.
+    best = read_json(run, "state.json")["history"][metrics["best_epoch"] - 1]
+    assert metrics["means"]["dice"] == pytest.approx(best["val_dice"], abs=1e-3)
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "LGMSNet on msd_folder" in text
+    assert "2 validation volumes" in text
+
+
+def test_cases_set_aside_for_a_test_are_reported(folders, tmp_path: Path) -> None:
+    recipe = changed("data", test_fraction=0.2)
+    recipe = dataclasses.replace(
+        recipe,
+        training=VolumeTraining(epochs=1, warmup_epochs=0, batch_size=2, precision="mixed_float16"),
+    )
+    run = train(recipe, tmp_path / "run", **folders)
+    metrics = read_json(run, "metrics.json")
+    assert (metrics["subset"], metrics["volumes"], metrics["caution"]) == ("test", 1, None)
+    val_dice = read_json(run, "state.json")["history"][0]["val_dice"]
+    mean = metrics["validation_summary"]["mean"]["dice"]["mean"]
+    assert mean == pytest.approx(val_dice, abs=1e-3)
+    network = keras.saving.load_model(run / "model.keras")
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+
+
 def test_best_network_is_the_one_of_the_best_dice(uninterrupted, folders) -> None:
     run, _ = uninterrupted
-    dice = [row["val_dice"] or -1 for row in read_json(run, "state.json")["history"]]
+    history = read_json(run, "state.json")["history"]
+    dice = [-1 if row["val_dice"] is None else row["val_dice"] for row in history]
     assert read_json(run, "metrics.json")["best_epoch"] == 1 + int(np.argmax(dice))
     source = load_volumes("msd_folder", **folders)
     ids = read_json(run, "splits.json")["validation"]

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.no_backend
 CT = VolumeFingerprint(
     num_volumes=1,
     channels=("CT",),
+    labels=("background", "organ"),
     spacing=(1.0, 1.0, 1.0),
     normalization="window",
     intensity_windows=((-100.0, 100.0),),

@@ -107,7 +107,7 @@ def load_volumes(
 ) -> VolumeSource:
     """Opens a dataset of volumes, preparing it with TensorFlow Datasets on first use.
 
-    No volume is read yet. TensorFlow is not needed.
+    TensorFlow is not needed. Nothing is decoded yet.
 
     Args:
         source: Name of a dataset of volumes in the `tfds_builders` package, such as `"btcv"`, or
@@ -153,21 +153,25 @@ def load_volumes(
             "The labels must be numbered 0 for the background, then 1, 2 and so on without a gap; "
             f"renumber them in the label maps and in dataset.json. Received: {labels}"
         )
-    arrays = ("image", "segmentation_mask", "spacing", "affine")
-    names = builder.as_data_source(
-        "train", decoders={array: tfds.decode.SkipDecoding() for array in arrays}
-    )
-    ids, groups = zip(
-        *((example["id"].decode(), example["group"].decode()) for example in names), strict=True
-    )
+    folder = Path(builder.data_path)
+
+    def read_names() -> tuple[np.ndarray, np.ndarray]:
+        arrays = ("image", "segmentation_mask", "spacing", "affine")
+        skip = {array: tfds.decode.SkipDecoding() for array in arrays}
+        examples = builder.as_data_source("train", decoders=skip)
+        names = [(example["id"].decode(), example["group"].decode()) for example in examples]
+        return tuple(map(np.array, zip(*names, strict=True)))
+
+    # Each record is read as a whole, though little of it is wanted.
+    ids, groups = compute_once(folder / "names-v1.npy", read_names)
     return VolumeSource(
-        ids=list(ids),
-        groups=list(groups),
+        ids=ids.tolist(),
+        groups=groups.tolist(),
         dataset=builder.identity,
         labels=dict(sorted(labels.items())),
         channels=list(metadata["channels"]),
         examples=builder.as_data_source("train"),
-        folder=Path(builder.data_path),
+        folder=folder,
     )
 
 
@@ -203,8 +207,9 @@ def prepare_volumes(
 
     What becomes of a volume is written to a file in the prepared copy's own folder, which goes when
     that goes; from then on it is only mapped into memory, which the system fills and frees as pages
-    are used. A file takes 3 bytes a voxel of one channel, and 4 a labelled one. Where it cannot be
-    written, or would not fit, a temporary file takes its place.
+    are used. A file takes 3 bytes a voxel of one channel, and 4 a labelled one; each way of reading
+    has a folder of its own there. Where it cannot be written, or would not fit, a temporary file
+    takes its place.
 
     Args:
         source: The dataset.

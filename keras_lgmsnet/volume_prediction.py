@@ -1,0 +1,282 @@
+"""Prediction of volumes: from a run directory and scans to label maps in the scans' own space."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from keras_lgmsnet._prediction_files import MARKER, describe, list_files, sentence, table_row
+from keras_lgmsnet.geometry import Grid, canonical_grid
+from keras_lgmsnet.image_files import printable
+from keras_lgmsnet.recipe import VolumeData
+from keras_lgmsnet.run_directory import (
+    read_recipe,
+    require_network,
+    require_unused,
+    require_writable,
+    write_csv,
+    write_json,
+)
+from keras_lgmsnet.scoring import load_network
+from keras_lgmsnet.volume_files import (
+    SUFFIXES,
+    Volume,
+    read_volume,
+    write_label_map,
+    write_map,
+)
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.volume_inference import segment_scan
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumePrediction:
+    """What became of one scan; a row of `results.csv`.
+
+    Args:
+        path: The scan's file.
+        name: Its outputs are `segmentations/NAME.nii.gz` and so on, see `predict_volumes`.
+        volumes: Millilitres by label; `None` if the file was not read.
+        flags: In what the scan differs from those trained on; `None` if the file was not read.
+        error: Why the file was not read, in one sentence; `None` if it was.
+    """
+
+    path: str
+    name: str
+    volumes: dict[str, float] | None = None
+    flags: tuple[str, ...] | None = None
+    error: str | None = None
+
+
+def predict_volumes(
+    run_directory: str | Path,
+    scans: str | Path | Iterable[str | Path],
+    output: str | Path,
+    *,
+    overlap: float | None = None,
+    mirror: bool = False,
+    confidence: bool = False,
+) -> list[VolumePrediction]:
+    """Segment NIfTI scans with the best network of a run.
+
+    Every output lies voxel by voxel where its scan lies, with the scan's own header. A file that
+    cannot be read, or does not fit the network, is noted and does not stop the others. The output
+    directory holds
+
+    - `segmentations/NAME.nii.gz`: the label of every voxel, `uint8`;
+    - `segmentations/NAME.json`: the labels' names and volumes, the spacing, what is unlike the
+      volumes trained on, the run, the method, the versions;
+    - `confidence/NAME.nii.gz`, if asked for: the probability of each voxel's label, `float32`;
+    - `results.csv`: one row a scan: path, name, status (`predicted` or `failed`), the volume of
+      each label in ml, flags and error; written after an interruption, too;
+    - `lgms-predict.json`: the run, the method, the versions.
+
+    NAME is found as `keras_lgmsnet.prediction.predict` finds it. One scan can be written to a file
+    instead, such as `seg.nii.gz`, with `seg.json` and `seg_confidence.nii.gz` beside it.
+
+    Args:
+        run_directory: What `lgms-train` wrote; only `recipe.json`, `model.keras` and
+            `fingerprint.json` are read.
+        scans: NIfTI files, see `keras_lgmsnet.volume_files.read_volume`, and folders, which are
+            looked through for files in `.nii.gz` and `.nii`, earlier output directories left out.
+        output: The directory to write, absent or empty; or, for one file, a file that ends in
+            `.nii.gz` or `.nii` and does not exist yet.
+        overlap: Smallest share of its side that a window has in common with the next, in [0, 1);
+            by default the recipe's.
+        mirror: Whether to average over the windows' mirror images, which takes 8 times as long.
+        confidence: Whether to write the probabilities.
+
+    Returns:
+        The rows of `results.csv`, in the order of the scans.
+
+    Raises:
+        ValueError: If a file of the run is damaged or of a run on images, the network does not fit
+            the recipe or returns numbers that are not finite, or several scans are to go to one
+            file.
+        OSError: If `run_directory` is no trained run, a scan or folder does not exist, a folder
+            holds no scan, or `output` is in use or cannot be written to.
+
+    Example:
+    ```python
+    for row in predict_volumes("runs/btcv", "scan.nii.gz", "seg.nii.gz"):
+        print(row.path, row.volumes, row.flags, row.error)
+    ```
+    """
+    run_directory, output = Path(run_directory), Path(output)
+    recipe = read_recipe(run_directory)
+    if recipe.rank != 3:
+        raise ValueError(
+            f"Scans need a run on volumes. Received: {run_directory}, which is on images"
+        )
+    data = recipe.data if overlap is None else dataclasses.replace(recipe.data, overlap=overlap)
+    require_network(run_directory)
+    fingerprint = VolumeFingerprint.read(run_directory)
+    files = list_files(scans, "scan", SUFFIXES, (".nii.gz", ".json"))
+    is_file = output.name.lower().endswith(SUFFIXES)
+    outputs = _beside(output, list(files)) if is_file else _inside(output, files)
+    predictor = _Predictor(run_directory, data, fingerprint, mirror, confidence)
+
+    for folder in {path.parent for paths in outputs.values() for path in paths}:
+        folder.mkdir(parents=True, exist_ok=True)
+    if not is_file:
+        write_json(output / MARKER, predictor.description)
+    rows: list[VolumePrediction] = []
+    try:
+        for path, name in tqdm(files.items(), desc="Predicting", unit="scan", disable=None):
+            rows.append(predictor.predict(path, name, outputs[path]))
+    finally:
+        if rows and not is_file:
+            write_csv(output / "results.csv", [_table_row(row, fingerprint.labels) for row in rows])
+    return rows
+
+
+class _Outputs(NamedTuple):
+    """Where to write what is found in one scan."""
+
+    segmentation: Path
+    description: Path
+    confidence: Path
+
+
+class _Predictor:
+    """A run's network, and how it is used."""
+
+    def __init__(
+        self,
+        run_directory: Path,
+        data: VolumeData,
+        fingerprint: VolumeFingerprint,
+        mirror: bool,
+        confidence: bool,
+    ) -> None:
+        self.data = data
+        self.fingerprint = fingerprint
+        self.mirror = mirror
+        self.confidence = confidence
+        self.network = load_network(run_directory)
+        expected = (*data.patch_size, len(fingerprint.channels))
+        input_shape, num_classes = self.network.input_shape[1:], self.network.output_shape[-1]
+        if (
+            len(input_shape) != 4
+            or any(
+                given not in (None, side) for given, side in zip(input_shape, expected, strict=True)
+            )
+            or num_classes != len(fingerprint.labels)
+        ):
+            raise ValueError(
+                f"Prediction needs a network from windows of shape {expected}, as the recipe and "
+                f"the fingerprint have them, to {len(fingerprint.labels)} classes. "
+                f"Received: {run_directory / 'model.keras'}, from {self.network.input_shape} to "
+                f"{self.network.output_shape}"
+            )
+        self.description = describe(
+            run_directory,
+            {
+                "spacing_mm": fingerprint.spacing,
+                "window_size": data.patch_size,
+                "overlap": data.overlap,
+                "weighting": "gaussian",
+                "mirror": mirror,
+            },
+        )
+
+    def predict(self, path: Path, name: str, outputs: _Outputs) -> VolumePrediction:
+        """Segment a scan and write what was found; say so, or why it could not be read."""
+        row = VolumePrediction(path=printable(path), name=name)
+        try:
+            scan = read_volume(path)
+            flags = self._compare(path, scan)
+        except (OSError, ValueError) as error:
+            return dataclasses.replace(row, error=sentence(error))
+        labels = segment_scan(
+            self.network,
+            scan.image,
+            scan.grid,
+            self.fingerprint,
+            self.data,
+            mirror=self.mirror,
+            confidence=self.confidence,
+            progress=name,
+        )
+        if self.confidence:
+            labels, probabilities = labels
+            write_map(outputs.confidence, probabilities, scan)
+        volumes = _measure(labels, scan.grid, self.fingerprint.labels)
+        write_label_map(outputs.segmentation, labels, scan)
+        write_json(
+            outputs.description,
+            {
+                "scan": printable(path.absolute()),
+                "shape": scan.grid.shape,
+                "spacing_mm": scan.grid.spacing,
+                "orientation": scan.grid.orientation,
+                "labels": dict(enumerate(self.fingerprint.labels)),
+                "volumes_ml": volumes,
+                "unlike_the_training_volumes": flags,
+                **self.description,
+            },
+        )
+        return dataclasses.replace(row, volumes=volumes, flags=flags)
+
+    def _compare(self, path: Path, scan: Volume) -> tuple[str, ...]:
+        """Return in what a scan is unlike those trained on, or raise if it is so altogether."""
+        try:
+            canonical_grid(scan.grid, self.fingerprint.spacing)
+            return tuple(self.fingerprint.deviations(scan.image, scan.grid))
+        except ValueError as error:
+            raise ValueError(f"{printable(path)} does not fit the network: {error}") from error
+
+
+def _inside(directory: Path, files: Mapping[Path, str]) -> dict[Path, _Outputs]:
+    """Return where to write in a directory, which must be new, for each scan by its name."""
+    require_unused(directory)
+    require_writable(directory)
+    segmentations, confidence = directory / "segmentations", directory / "confidence"
+    return {
+        path: _Outputs(
+            segmentations / f"{name}.nii.gz",
+            segmentations / f"{name}.json",
+            confidence / f"{name}.nii.gz",
+        )
+        for path, name in files.items()
+    }
+
+
+def _beside(segmentation: Path, files: Sequence[Path]) -> dict[Path, _Outputs]:
+    """Return where to write besides a file, none of which may exist, for the one scan."""
+    if len(files) > 1:
+        raise ValueError(
+            f"Of {len(files)} scans, the outputs need a directory. "
+            f"Received: {printable(segmentation)}"
+        )
+    suffix = next(each for each in SUFFIXES if segmentation.name.lower().endswith(each))
+    stem = segmentation.name[: -len(suffix)]
+    outputs = _Outputs(
+        segmentation,
+        segmentation.with_name(f"{stem}.json"),
+        segmentation.with_name(f"{stem}_confidence{suffix}"),
+    )
+    for path in outputs:
+        if path.exists():
+            raise FileExistsError(f"{printable(path)} exists already: choose another name.")
+    require_writable(segmentation.parent)
+    return {files[0]: outputs}
+
+
+def _measure(labels: np.ndarray, grid: Grid, names: Sequence[str]) -> dict[str, float]:
+    """Return the volume of each label in ml, without the background's."""
+    counts = sum(np.bincount(plane.ravel(), minlength=len(names)) for plane in labels)
+    volumes = (counts * grid.voxel_volume).tolist()
+    return dict(zip(names[1:], volumes[1:], strict=True))
+
+
+def _table_row(row: VolumePrediction, labels: Sequence[str]) -> dict[str, str]:
+    volumes = row.volumes or {}
+    return table_row(
+        row,
+        **{f"{name}, ml": f"{volumes[name]:.3f}" if name in volumes else "" for name in labels[1:]},
+    )
