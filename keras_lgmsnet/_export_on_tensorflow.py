@@ -129,10 +129,9 @@ def _read_metrics(run: Run) -> dict[str, Any] | None:
     """Return what a run was scored, `None` if it is not finished."""
     if not (run.directory / "metrics.json").is_file():
         return None
-    count = {2: "images", 3: "cases"}[run.recipe.rank]
-    told = ("means", count, "convention", "caution")
-    metrics = read_json(run.directory, "metrics.json", *told)
-    return {"count" if name == count else name: metrics[name] for name in told}
+    told = ("means", "convention", "caution")
+    metrics = read_json(run.directory, "metrics.json", run.kind, *told)
+    return {"count": metrics[run.kind], **{name: metrics[name] for name in told}}
 
 
 def _compare(

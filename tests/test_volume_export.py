@@ -60,7 +60,7 @@ def run_directory(folders, network, tmp_path_factory) -> Path:
     write_json(folder / "recipe.json", {**values, "versions": {"keras": "3.15"}})
     splits = {"train": ["case_000", "case_001"], "validation": HELD_OUT}
     write_json(folder / "splits.json", splits)
-    metrics = {"means": {"dice": 0.625, "hd95": None}, "cases": 2, "convention": "Each."}
+    metrics = {"means": {"dice": 0.625, "hd95": None}, "volumes": 2, "convention": "Each."}
     write_json(folder / "metrics.json", metrics | {"caution": None, "summary": {}})
     fingerprint = VolumeFingerprint.of_volumes(source, splits["train"], RECIPE.data, progress=False)
     fingerprint.write(folder)
