@@ -69,7 +69,7 @@ def to_tflite(
         precision: Of the weights and the arithmetic: `"float32"`; `"float16"` weights, which a
             CPU expands to float32 when it loads them; `"dynamic"`, int8 weights by channel and
             activations quantized as they come; `"int8"`, both quantized beforehand, but for the
-            attention's core, the norms and GELU, which stay float32.
+            attention's core, the norms, GELU and what is always 0, which stay float32.
         representative_images: For `"int8"` only: inputs of the model that span what will be met,
             `(images, *sides, channels)`; a hundred do.
         output: What the signature calls the output.
