@@ -294,7 +294,7 @@ def test_model_card_tells_what_a_user_must_know(output_directory, published) -> 
 @pytest.mark.no_backend
 def test_model_card_promises_what_the_gate_asks_for(output_directory) -> None:
     card = (output_directory / "model_card.md").read_text()
-    section = card.partition("## Agreement")[2].partition("## Metrics")[0]
+    section = card.partition("## Agreement")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("|")]
     promised = {file.strip(): promise.strip() for file, *_, promise in rows[2:]}
     files = read(output_directory)["files"]
