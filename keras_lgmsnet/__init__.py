@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         evaluation,
         export,
         figures,
+        geometry,
         inference,
         layers,
         losses,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
         redundancy,
         surface,
         training,
+        volume_files,
+        volume_prediction,
     )
     from keras_lgmsnet.models import LGMSNet2D, LGMSNet3D
 
@@ -56,6 +59,7 @@ __all__ = [
     "evaluation",
     "export",
     "figures",
+    "geometry",
     "inference",
     "layers",
     "losses",
@@ -67,6 +71,8 @@ __all__ = [
     "redundancy",
     "surface",
     "training",
+    "volume_files",
+    "volume_prediction",
 ]
 
 
