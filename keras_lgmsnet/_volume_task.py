@@ -9,17 +9,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm.auto import tqdm
 
 from keras_lgmsnet._task import Task
 from keras_lgmsnet.data.augmentation import VOLUME_AUGMENTATIONS
-from keras_lgmsnet.data.volumes import (
-    PatchBatches,
-    VolumeExample,
-    load_volumes,
-    prepare_volumes,
-)
-from keras_lgmsnet.geometry import canonical_grid, to_canonical
+from keras_lgmsnet.data.volumes import PatchBatches, load_volumes, prepare_volumes
 from keras_lgmsnet.inference import segment_volume
 from keras_lgmsnet.losses import DiceCELoss
 from keras_lgmsnet.metrics import ClassDice
@@ -27,18 +20,18 @@ from keras_lgmsnet.models import LGMSNet3D
 from keras_lgmsnet.optimizers import adamw_warmup_cosine
 from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.run_directory import write_csv, write_json, write_text
+from keras_lgmsnet.scoring import CAUTIONS
 from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.volume_inference import segment_scan
 from keras_lgmsnet.volume_pictures import SegmentedVolume
 from keras_lgmsnet.volume_report import render_volume_report
 from keras_lgmsnet.volume_scoring import (
-    CAUTION,
     TOLERANCE,
     Scores,
     describe_convention,
     list_regions,
     mean_dice,
-    score_case,
+    score_volumes,
     summarize,
 )
 
@@ -68,7 +61,6 @@ class VolumeTask(Task):
         )
         self.dataset = self.source.dataset
         self.splits = self._split(self.source.ids, self.source.groups)
-        self.regions = list_regions(self.dataset, self.source.labels)
         num_channels, self.num_classes = len(self.source.channels), len(self.source.labels)
         if recipe.model.num_classes not in (None, self.num_classes):
             raise ValueError(
@@ -140,9 +132,8 @@ class VolumeTask(Task):
             print(f"Validation skipped until epoch {min(following, training.epochs)}.", flush=True)
             return {self.best_by: None}
         self.float32_network.set_weights(self.model.get_weights())
-        volumes = [self.volumes[id_] for id_ in self.splits["validation"]]
-        pairs = ((volume.segmentation_mask, self._segment(volume.image)) for volume in volumes)
-        dice = mean_dice(pairs, self.regions)
+        regions = list_regions(self.dataset, self.source.labels)
+        dice = mean_dice(map(self._segment, self.splits["validation"]), regions)
         print(f"Validation Dice {dice:.4f}.", flush=True)
         return {self.best_by: dice}
 
@@ -156,11 +147,11 @@ class VolumeTask(Task):
         metrics = {
             "subset": subset,
             "means": {name: of["mean"] for name, of in summary["mean"].items()},
-            "cases": len(cases),
+            "volumes": len(cases),
             "best_epoch": best_epoch,
             "tolerance": TOLERANCE,
             "convention": describe_convention(TOLERANCE),
-            "caution": CAUTION if subset == "validation" else None,
+            "caution": CAUTIONS[3] if subset == "validation" else None,
             "summary": summary,
         }
         if subset == "test":
@@ -188,19 +179,27 @@ class VolumeTask(Task):
             ),
         )
 
+    def _segment(self, id_: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the true and the predicted labels of a prepared volume."""
+        volume, data = self.volumes[id_], self.recipe.data
+        prediction = segment_volume(
+            self.float32_network,
+            np.asarray(volume.image, "float32"),
+            data.patch_size,
+            overlap=data.overlap,
+            progress="Validating",
+        )
+        return volume.segmentation_mask, prediction
+
     def _score(self, subset: str) -> dict[str, dict[str, Scores]]:
         """Return the scores of every case of a part, by its id."""
-        cases = {}
-        for id_ in tqdm(self.splits[subset], desc="Evaluating", unit="volume", disable=None):
-            example = self.source.read(id_)
-            cases[id_] = score_case(
-                example.segmentation_mask,
-                self._segment_scan(example),
-                self.regions,
-                example.grid.spacing,
-                tolerance=TOLERANCE,
-            )
-        return cases
+        return score_volumes(
+            self.float32_network,
+            self.source,
+            self.splits[subset],
+            self.fingerprint,
+            self.recipe.data,
+        )
 
     def _summarize(self, cases: dict[str, dict[str, Scores]]) -> dict[str, Any]:
         group_of = dict(zip(self.source.ids, self.source.groups, strict=True))
@@ -209,32 +208,15 @@ class VolumeTask(Task):
     def _read_case(self, id_: str) -> SegmentedVolume:
         """Return a case as the report shows it, which segments it once more."""
         example = self.source.read(id_)
-        arrays = (example.image[..., 0], example.segmentation_mask, self._segment_scan(example))
-        windows = self.fingerprint.intensity_windows
-        return SegmentedVolume(
-            *(to_canonical(array, example.grid, interpolation="nearest") for array in arrays),
-            spacing=canonical_grid(example.grid).spacing,
-            window=windows[0] if windows else None,
-        )
-
-    def _segment_scan(self, example: VolumeExample) -> np.ndarray:
-        return segment_scan(
+        prediction = segment_scan(
             self.float32_network,
             example.image,
             example.grid,
             self.fingerprint,
             self.recipe.data,
         )
-
-    def _segment(self, image: np.ndarray) -> np.ndarray:
-        data = self.recipe.data
-        return segment_volume(
-            self.float32_network,
-            np.asarray(image, "float32"),
-            data.patch_size,
-            overlap=data.overlap,
-            progress="Validating",
-        )
+        windows = self.fingerprint.intensity_windows
+        return SegmentedVolume.of_example(example, prediction, windows[0] if windows else None)
 
 
 def _build_network(

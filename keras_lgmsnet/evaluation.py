@@ -49,18 +49,22 @@ def evaluate(
     tolerance: float = 2.0,
     allow_incomplete: bool = False,
 ) -> dict[str, Any]:
-    """Score the best network of a run image by image, and write tables.
+    """Score the best network of a run case by case, and write tables.
 
-    The protocol is the paper's: images resized as the recipe says, a threshold of 0.5, each image
-    scored alone, scores averaged. Means come with 95 % bootstrap intervals, for all images and
-    by the size of the lesion; where the dataset tells patients, videos or cases, those are drawn
-    for the intervals, with all their images.
+    Images are scored by the paper's protocol: resized as the recipe says, at a threshold of 0.5,
+    each alone. Volumes are segmented in windows and scored on their own grids, region by region
+    (by organ; of KiTS23 by its hierarchical regions), see `volume_scoring.score_case`. Means come
+    with 95 % bootstrap intervals; where the dataset tells patients, videos or cases, those are
+    drawn for the intervals, with all their images or volumes.
 
     The output directory holds
 
     - `per_image.csv`: for each image its id, its group (patient, video or case, or else its id),
       IoU, F1, sensitivity, precision, specificity, accuracy, HD95 in pixels, boundary F-score, and
       the share of it that is lesion;
+    - or `per_case.csv`: for each volume and region the id, the region, the group, Dice, IoU, HD95
+      in mm, NSD, volume difference, volume and predicted volume in ml; the scores are empty where
+      the region is neither there nor predicted;
     - `against.csv`: the same of the other run, where there is one;
     - `table.md`, `table.tex`: what `format_table` returns;
     - `evaluation.json`: what this returns; written last, so the others are complete if it exists.
@@ -69,29 +73,31 @@ def evaluate(
         run_directory: What `lgms-train` wrote, on any backend.
         output_directory: Where to write; absent, empty, or an earlier evaluation, which is
             replaced. By default, in the run directory, `evaluation-` and the dataset's name (of
-            a folder of your own, `evaluation-image_folder-` and the folder's name), or
+            a folder of your own, such as `evaluation-image_folder-` and the folder's name), or
             `evaluation-test` or `evaluation-validation`.
-        dataset: Name of a dataset in `tfds_builders`, all of whose images are scored, such as one
-            that the run never saw; by default the run's own test images, or its validation images
-            where none were set aside for a test.
-        against: Another run directory to score on the same images, and to compare with.
+        dataset: Name of a dataset in `tfds_builders`, all of whose images or volumes are scored,
+            such as one that the run never saw; by default the run's own test part, or its
+            validation part where none was set aside for a test.
+        against: Another run directory to score on the same, and to compare with.
         manual_dir: Folder with the dataset's archives, as downloaded from its publisher; for
-            `"image_folder"`, the folder of images and masks.
+            `"image_folder"` and `"msd_folder"`, the folder itself.
         data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
-        tolerance: Distance in pixels within which boundaries agree, for the boundary F-score.
+        tolerance: Distance within which boundaries agree: in pixels, for the boundary F-score; in
+            mm, for the NSD of volumes.
         allow_incomplete: Whether to score the complete cases of an archive that is short of its
             published count.
 
     Returns:
-        The contents of `evaluation.json`: under "groups" a mapping for "all" and for each size of
-        lesion that occurs, with "images", "scores" ("mean" and "interval"), and the counts
-        "missed", "with_lesion", "false_alarms" and "without_lesion"; under "comparison", where
-        there is another run, what `compare` returns.
+        The contents of `evaluation.json`. Of images, "groups" is a mapping for "all" and for each
+        size of lesion that occurs, with "images", "scores" ("mean" and "interval"), and the counts
+        "missed", "with_lesion", "false_alarms" and "without_lesion". Of volumes, "regions" and
+        "mean" are as `volume_scoring.summarize` has them. Where there is another run, "comparison"
+        is what `compare` returns.
 
     Raises:
         ValueError: If a file of a run is damaged; if the dataset is unknown, incomplete or was
-            trained on, or, for the run's own images, is not the one it was trained on; or if the
-            two runs cannot be scored on the same images.
+            trained on, or, for the run's own, is not the one it was trained on; or if the two runs
+            cannot be scored on the same.
         OSError: If a directory is no run, data is absent, or `output_directory` is in use or
             cannot be written to.
 
@@ -99,6 +105,8 @@ def evaluate(
     ```python
     evaluation = evaluate("runs/isic", dataset="ph2", manual_dir="Downloads/ph2")
     evaluation["groups"]["all"]["scores"]["iou"]  # {"mean": 0.8575, "interval": [0.84, 0.87]}
+    evaluation = evaluate("runs/btcv")
+    evaluation["regions"]["spleen"]["scores"]["dice"], evaluation["mean"]["dice"]
     ```
     """
     run_directory = Path(run_directory)

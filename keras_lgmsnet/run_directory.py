@@ -3,16 +3,17 @@
 - `recipe.json`: the resolved recipe; the dataset that the images are of, as `Examples.dataset`
   names it: `builder/config/version`, of a user's own folder `builder@content/version`, where a
   digest stands for what the folder held; the backend and the versions of the packages.
-- `splits.json`: the ids trained on and validated on.
-- `fingerprint.json`: the ranges of size, brightness, contrast and colour of the images trained on.
+- `splits.json`: the ids trained on, validated on and, if any, set aside for a test.
+- `fingerprint.json`: the ranges of size, brightness, contrast and colour of the images trained on;
+  of volumes, how they are read (spacing and normalisation) and the ranges of what was trained on.
 - `state.json`: the history of the finished epochs; replacing it is what commits an epoch. Whatever
   follows from it is rewritten on resume.
 - `checkpoint-NNNN.keras`: the network after that many epochs, the last finished one, with its
   optimizer's state.
 - `model.keras`: the best network, in float32.
-- `history.csv`, `tensorboard/`: the curves.
-- `metrics.json`, `per_image.csv`, `report.html`: the outcome, scored on the test images, or on the
-  validation images where none were set aside for a test.
+- `history.csv`, `tensorboard/`: the curves; blank where an epoch was not validated.
+- `metrics.json`, `per_image.csv` (of volumes, `per_case.csv`), `report.html`: the outcome, scored
+  on the test images, or on the validation images where none were set aside for a test.
 - `evaluation-NAME/`: what `keras_lgmsnet.evaluation` found.
 - `.lock`: held by the process that trains.
 """

@@ -61,13 +61,18 @@ def read(
         allow_incomplete=allow_incomplete or (data.allow_incomplete and not dataset),
         progress=sys.stderr.isatty(),
     )
-    for run in runs:
-        num_classes = run.network.output_shape[-1]
-        if num_classes != len(source.labels):
-            raise ValueError(
-                f"{run.directory} tells {num_classes} labels apart, background included, so the "
-                f"dataset must have as many. Received: the {len(source.labels)} of {source.dataset}"
-            )
+    for run in runs:  # before hours are spent on the first
+        fingerprint = VolumeFingerprint.read(run.directory)
+        for kind, own, others in (
+            ("labels", fingerprint.labels, source.labels.values()),
+            ("channels", fingerprint.channels, source.channels),
+        ):
+            if [name.casefold() for name in own] != [name.casefold() for name in others]:
+                raise ValueError(
+                    f"The {kind} of {source.dataset} must be those that {run.directory} was "
+                    f"trained on, by the same names and in the same order: {', '.join(own)}. "
+                    f"Received: {', '.join(others)}"
+                )
     return source, choose_ids(runs, dataset, source, manual_dir)
 
 

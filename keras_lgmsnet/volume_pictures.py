@@ -3,15 +3,17 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import cv2
 import numpy as np
 from scipy import ndimage
 
-from keras_lgmsnet.data.volumes import VolumeExample
 from keras_lgmsnet.geometry import to_canonical
 from keras_lgmsnet.report import draw_outlines
+
+if TYPE_CHECKING:
+    from keras_lgmsnet.data.volumes import VolumeExample
 
 # Bright on black and far from one another; labels beyond them begin anew.
 _COLORS = (
@@ -49,7 +51,7 @@ class SegmentedVolume:
     @classmethod
     def of_example(
         cls,
-        example: VolumeExample,
+        example: "VolumeExample",
         prediction: np.ndarray,
         window: tuple[float, float] | None = None,
     ) -> Self:
@@ -112,7 +114,7 @@ def draw_planes(volume: SegmentedVolume) -> dict[str, np.ndarray]:
 
 
 def draw_montage(volume: SegmentedVolume, columns: int = 4, rows: int = 3) -> np.ndarray:
-    """Draw axial planes evenly through what is labelled, from head to foot.
+    """Draw axial planes evenly through what is labelled, from head to foot, numbered from the foot.
 
     Args:
         volume: What to draw.
@@ -134,7 +136,7 @@ def draw_montage(volume: SegmentedVolume, columns: int = 4, rows: int = 3) -> np
         tile = _draw_plane(volume, 2, index, scale, 1)
         _write(tile, "R", (4, tile.shape[0] // 2), 0.4)
         _write(tile, f"{index + 1}", (4, 14), 0.4)
-        tiles.append(tile)
+        tiles.append(cv2.copyMakeBorder(tile, 1, 1, 1, 1, cv2.BORDER_CONSTANT))
     tiles += [np.zeros_like(tiles[0])] * (-count % columns)
     lines = (np.hstack(tiles[start : start + columns]) for start in range(0, count, columns))
     return np.vstack(list(lines))
@@ -157,7 +159,7 @@ def draw_surface(
     canvas = np.zeros((_SURFACE_SIDE, _SURFACE_SIDE, 3), "uint8")
     if labels.any():
         box = ndimage.find_objects((labels > 0).astype("uint8"))[0]
-        cropped = np.pad(labels[box], 2)  # so that every surface is closed
+        cropped = np.pad(labels[box], 1)  # so that every surface is closed
         shaded = _shade(cropped, np.asarray(spacing, float), azimuth, elevation)
         canvas = (255 * shaded).astype("uint8")
     _write_letters(canvas, "RLSI")
@@ -196,7 +198,7 @@ def _shade(labels: np.ndarray, spacing: np.ndarray, azimuth: float, elevation: f
     away = -np.cross(right, up)
     axes = np.stack([-up, right, away])  # rows, columns and depth of the picture
     extent = np.abs(axes) @ (np.array(labels.shape) * spacing)  # of the box, seen so
-    step = 1.1 * max(extent[:2]) / side
+    step = 1.1 * max(extent[:2]) / side  # mm
     shape = (side, side, int(np.ceil(extent[2] / step)))
     matrix = axes.T * step / spacing[:, None]
     offset = (np.array(labels.shape) - 1) / 2 - matrix @ ((np.array(shape) - 1) / 2)

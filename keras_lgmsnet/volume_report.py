@@ -71,7 +71,9 @@ def render_volume_report(
     dice = np.array([mean_over_regions(case)["dice"] for case in cases.values()], "float64")
     scored = np.flatnonzero(~np.isnan(dice))
     chosen = best_median_worst(dice, scored, limit=1) if scored.size else {}
-    pictures = {index: _draw(read_case(ids[index])) for (index,) in chosen.values()}
+    headings: dict[int, list[str]] = {}  # of few cases, one may be several
+    for name, (index,) in chosen.items():
+        headings.setdefault(index, []).append(name)
     header, rows = tabulate(metrics["summary"])
     validation = metrics.get("validation_summary")
     return render_page(
@@ -84,14 +86,15 @@ def render_volume_report(
         header=header,
         rows=rows,
         colors={name: label_color(label) for label, name in labels.items() if label},
-        groups={
-            name: {
+        examples=[
+            {
+                "heading": ", ".join(names).capitalize(),
                 "id": ids[index],
-                "dice": score_cell("%", dice[index]),
-                "pictures": pictures[index],
+                "dice": score_cell(SCORES["dice"], dice[index]),
+                "pictures": _draw(read_case(ids[index])),
             }
-            for name, (index,) in chosen.items()
-        },
+            for index, names in headings.items()
+        ],
         figures=draw_curves(history, metrics["best_epoch"], _CURVES),
         recipe=recipe,
         environment=environment,

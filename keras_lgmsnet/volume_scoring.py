@@ -35,7 +35,6 @@ _HIERARCHIES = {
 }
 
 TOLERANCE = 2.0  # mm within which surfaces agree, where none is asked for
-CAUTION = "Optimistic: the best epoch was picked by its Dice on these same cases, as in the paper."
 
 # The scores of one region of one case, with its volumes. Those of `SCORES` are None where there is
 # nothing to score.
@@ -83,7 +82,7 @@ def score_volumes(
     fingerprint: VolumeFingerprint,
     data: VolumeData,
     *,
-    tolerance: float = 2.0,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, dict[str, Scores]]:
     """Segment volumes and score each on its own grid; memory holds one at a time.
 

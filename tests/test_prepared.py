@@ -66,7 +66,9 @@ def test_a_file_cut_short_anywhere_is_replaced(tmp_path: Path) -> None:
     path, compute = tmp_path / "a.npy", Computation()
     compute_once(path, compute)
     whole = path.read_bytes()
-    lengths = [0, 1, 50, *(position for position in range(128, len(whole), 64)), len(whole) - 1]
+    # In a header, in an array, and between arrays, where a header of 128 bytes begins.
+    number, first = 128 + 8, 128 + 60
+    lengths = [0, 1, 50, number, number + 50, number + first - 1, number + first, len(whole) - 1]
     for length in lengths:
         path.write_bytes(whole[:length])
         assert_whole(compute_once(path, compute))

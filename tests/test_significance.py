@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from keras_lgmsnet.significance import PairedComparison, mean_interval, paired_comparison
+from keras_lgmsnet.significance import (
+    PairedComparison,
+    describe_comparison,
+    mean_interval,
+    paired_comparison,
+)
 
 pytestmark = pytest.mark.no_backend
 
@@ -188,3 +193,16 @@ def test_many_equal_pairs_and_few_different() -> None:
 def test_unpaired_values_are_refused(values, other) -> None:
     with pytest.raises(ValueError, match=r"one value an image.* Received: values.shape="):
         paired_comparison(values, other)
+
+
+def test_a_comparison_is_described_for_json() -> None:
+    described = describe_comparison([0.5, 1.0], [0.25, 0.75], ["a", "b"])
+    assert described == {
+        "mean": 0.75,
+        "other_mean": 0.5,
+        "difference": 0.25,
+        "interval": (0.25, 0.25),
+        "wilcoxon_p": 0.5,
+        "t_test_p": None,
+        "mark": "",
+    }

@@ -2,7 +2,14 @@
 
 import pytest
 
-from keras_lgmsnet.tables import latex_table, latex_text, markdown_table
+from keras_lgmsnet.tables import (
+    comparison_cells,
+    latex_table,
+    latex_text,
+    markdown_table,
+    p_cell,
+    score_cell,
+)
 
 pytestmark = pytest.mark.no_backend
 
@@ -47,3 +54,31 @@ def test_latex() -> None:
 )
 def test_latex_text(text, latex) -> None:
     assert latex_text(text) == latex
+
+
+def test_cells_of_scores() -> None:
+    assert score_cell("Dice, %", 0.841, (0.8, 0.873)) == "84.10 [80.00, 87.30]"
+    assert score_cell("HD95, mm", 6.2149, mark="*") == "6.21*"
+    assert score_cell("Dice, %", None, None) == "–"
+    assert [p_cell(p) for p in (None, 0.0009, 0.0404)] == ["–", "< 0.001", "0.040"]
+
+
+def test_comparison_of_scores_and_of_regions() -> None:
+    compared = {
+        "mean": 0.9,
+        "other_mean": 0.8,
+        "difference": 0.1,
+        "interval": None,
+        "wilcoxon_p": 0.001,
+        "t_test_p": None,
+        "mark": "**",
+    }
+    header, rows = comparison_cells(("a", "b"), {"IoU, %": compared, "HD95, mm": compared})
+    assert header == ["", "a", "b", "difference", "Wilcoxon p", "t-test p"]
+    assert rows == [
+        ["IoU, %", "90.00", "80.00", "10.00**", "0.001", "–"],
+        ["HD95, mm", "0.90", "0.80", "0.10**", "0.001", "–"],
+    ]
+    header, rows = comparison_cells(("a", "b"), {"liver": compared}, "Dice, %")
+    assert header[0] == "Dice, %"
+    assert rows == [["liver", "90.00", "80.00", "10.00**", "0.001", "–"]]

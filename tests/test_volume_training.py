@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import _volume_task, training
+from keras_lgmsnet import _volume_task, training, volume_report
 from keras_lgmsnet.data.volumes import load_volumes, prepare_volumes
 from keras_lgmsnet.inference import segment_volume
 from keras_lgmsnet.recipe import Model, Recipe, VolumeData, VolumeTraining
@@ -33,9 +33,11 @@ RECIPE = Recipe(
 
 
 @pytest.fixture(autouse=True)
-def _small_network(monkeypatch) -> None:
-    """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
+def _quick(monkeypatch) -> None:
+    """Train a network that compiles in a moment, and draw no surface: both have their own tests."""
     monkeypatch.setattr(_volume_task, "LGMSNet3D", small_network)
+    blank = np.zeros((8, 8, 3), "uint8")
+    monkeypatch.setattr(volume_report, "draw_surface", lambda labels, spacing: blank)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def uninterrupted(folders, tmp_path_factory) -> tuple[Path, str]:
     """A finished run and what it printed."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
-        _small_network.__wrapped__(monkeypatch)
+        _quick.__wrapped__(monkeypatch)
         run = train(RECIPE, tmp_path_factory.mktemp("runs") / "uninterrupted", **folders)
     return run, printed.getvalue()
 
@@ -115,8 +117,8 @@ def test_rate_warms_up_and_falls_to_0(uninterrupted) -> None:
 def test_metrics_are_of_every_case_and_region(uninterrupted) -> None:
     run, _ = uninterrupted
     metrics = read_json(run, "metrics.json")
-    assert (metrics["subset"], metrics["cases"], metrics["tolerance"]) == ("validation", 2, 2)
-    assert "same cases" in metrics["caution"]
+    assert (metrics["subset"], metrics["volumes"], metrics["tolerance"]) == ("validation", 2, 2)
+    assert "same volumes" in metrics["caution"]
     with open(run / "per_case.csv", newline="") as file:
         table = list(csv.DictReader(file))
     ids = read_json(run, "splits.json")["validation"]
@@ -133,7 +135,7 @@ def test_metrics_are_of_every_case_and_region(uninterrupted) -> None:
     assert metrics["means"]["dice"] == pytest.approx(best["val_dice"], abs=1e-3)
     text = (run / "report.html").read_text(encoding="utf-8")
     assert "LGMSNet on msd_folder" in text
-    assert "2 validation cases" in text
+    assert "2 validation volumes" in text
 
 
 def test_cases_set_aside_for_a_test_are_reported(folders, tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_cases_set_aside_for_a_test_are_reported(folders, tmp_path: Path) -> Non
     )
     run = train(recipe, tmp_path / "run", **folders)
     metrics = read_json(run, "metrics.json")
-    assert (metrics["subset"], metrics["cases"], metrics["caution"]) == ("test", 1, None)
+    assert (metrics["subset"], metrics["volumes"], metrics["caution"]) == ("test", 1, None)
     val_dice = read_json(run, "state.json")["history"][0]["val_dice"]
     mean = metrics["validation_summary"]["mean"]["dice"]["mean"]
     assert mean == pytest.approx(val_dice, abs=1e-3)

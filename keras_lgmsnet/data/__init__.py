@@ -1,1 +1,1 @@
-"""Reading, splitting and augmenting images."""
+"""Reading, splitting and augmenting images and volumes."""
