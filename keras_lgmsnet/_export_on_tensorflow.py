@@ -20,6 +20,7 @@ import numpy as np
 import keras_lgmsnet
 from keras_lgmsnet import _export_formats, _model_card
 from keras_lgmsnet._agreement import compare, summarize
+from keras_lgmsnet._litert import inspect_tflite
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.deployment import deploy
 from keras_lgmsnet.run_directory import read_json, write_csv, write_json, write_text
@@ -81,8 +82,11 @@ def write_exports(
     output = described["output"]["name"]
     rows = _compare(run, output_directory, written, output, compared_on)
     for name, file in written.items():
-        file["bytes"] = _size(output_directory / name)
+        path = output_directory / name
+        file["bytes"] = _size(path)
         file["agreement"] = summarize(rows[name])
+        if file["format"] == "tflite":
+            file["litert"] = inspect_tflite(path.read_bytes()).to_dict()
     exported = {
         **described,
         "files": written,

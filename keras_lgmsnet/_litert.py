@@ -7,6 +7,7 @@ import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import flatbuffers
 import keras
@@ -123,21 +124,32 @@ class Inspection:
     Args:
         operators: How many there are of each operator, by name and type of the output, such as
             `("CONV_2D", "FLOAT32")`.
-        max_rank: Most axes of any tensor.
-        not_delegated: The operators that XNNPACK leaves to slower kernels, by name.
+        max_axes: Most axes of any tensor.
+        not_delegated: The operators that LiteRT, having loaded the model on this CPU, did not hand
+            over to XNNPACK but left to slower kernels of its own, by name.
         not_on_gpu: The operators, by name, that the GPU delegate does not know or that touch a
-            tensor of more than four axes.
+            tensor of more than four axes. This is read off the model; no GPU has tried it.
     """
 
     operators: Counter
-    max_rank: int
+    max_axes: int
     not_delegated: Counter
     not_on_gpu: Counter
 
     @property
     def delegated_share(self) -> float:
-        """Share of the operators that XNNPACK computes, 0 to 1."""
+        """Share of the operators that XNNPACK computes, 0 to 1: of their number, not their time."""
         return 1 - self.not_delegated.total() / self.operators.total()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can say it."""
+        return {
+            "operators": self.operators.total(),
+            "delegated_share": self.delegated_share,
+            "max_axes": self.max_axes,
+            "not_delegated": dict(self.not_delegated),
+            "not_on_gpu": dict(self.not_on_gpu),
+        }
 
 
 def inspect_tflite(content: bytes) -> Inspection:

@@ -109,6 +109,7 @@ def render_card(exported: dict[str, Any]) -> str:
             ],
         ),
         agreement_table=agreement_table(exported),
+        litert_table=_litert_table(exported),
         provenance_json=json.dumps(exported["provenance"], indent=2),
         metrics_table=metrics
         and markdown_table(
@@ -141,6 +142,32 @@ def agreement_table(exported: dict[str, Any]) -> str:
         )
     return markdown_table(
         ["file", "probability off by at most", "pixels changed, %", "IoU, %", "F1, %", "promised"],
+        rows,
+    )
+
+
+def _litert_table(exported: dict[str, Any]) -> str | None:
+    """Return the Markdown table of who computes the TFLite files, `None` if there are none."""
+
+    def named(operators: dict[str, int]) -> str:
+        return ", ".join(f"{count} {name}" for name, count in operators.items()) or "none"
+
+    rows = [
+        [
+            f"`{path}`",
+            str(file["litert"]["operators"]),
+            f"{100 * file['litert']['delegated_share']:.1f}",
+            named(file["litert"]["not_delegated"]),
+            str(file["litert"]["max_axes"]),
+            named(file["litert"]["not_on_gpu"]),
+        ]
+        for path, file in exported["files"].items()
+        if file["format"] == "tflite"
+    ]
+    if not rows:
+        return None
+    return markdown_table(
+        ["file", "operators", "on XNNPACK, %", "others", "most axes", "not for the GPU delegate"],
         rows,
     )
 

@@ -2,26 +2,26 @@
 
 Keras takes one backend a process, so every backend has a process of its own, and so has the
 peer, the plain-PyTorch network. One backend after the other takes turns with its reference, one
-step each, so that whatever else slows the machine meets both alike, and the medians are compared.
-No more than these two processes live at a time: all four would not fit into the memory of a small
-machine. A forward pass is what `model.predict_on_batch` does, a training step what
-`model.train_on_batch` does with a network as it arrives, from NumPy arrays to NumPy results; the
-peer runs eagerly and does the same.
+step each, so that whatever else slows the machine meets both alike, and the medians are compared,
+and the peak memory of the two. No more than these two processes live at a time: all four would not
+fit into the memory of a small machine. A forward pass is what `model.predict_on_batch` does, a
+training step what `model.train_on_batch` does with a network as it arrives, from NumPy arrays to
+NumPy results; the peer runs eagerly and does the same.
 
 Where 2D networks trained, the pipeline that feeds them is timed too, alone: it should deliver twice
 what the fastest of them takes.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
-import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from keras_lgmsnet._workers import import_packages, peak_memory, require_threads, start_worker
 from keras_lgmsnet.tables import markdown_table
 
 if TYPE_CHECKING:
@@ -75,7 +76,13 @@ DEFAULT_CASES = {name: case for name, case in CASES.items() if name != "training
 
 @dataclass(frozen=True)
 class Row:
-    """The outcome of a case on a backend. Times are medians, in seconds."""
+    """The outcome of a case on a backend.
+
+    Times are medians, in seconds. Memory is the most that the process held in RAM from before the
+    network was built until it was timed, compilation included, in bytes beyond what it held when
+    everything was imported; `None` where the system does not tell (it does on Linux). A GPU's own
+    memory is not counted.
+    """
 
     case: str
     backend: str
@@ -84,8 +91,10 @@ class Row:
     multiply_adds: int
     batch_size: int
     seconds: float
+    memory: int | None
     reference: str
     reference_seconds: float
+    reference_memory: int | None
 
     @property
     def images_per_second(self) -> float:
@@ -96,6 +105,13 @@ class Row:
     def ratio(self) -> float:
         """Time divided by the reference's: below 1 is faster."""
         return self.seconds / self.reference_seconds
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Memory divided by the reference's: below 1 is less."""
+        if not self.memory or not self.reference_memory:
+            return None
+        return self.memory / self.reference_memory
 
 
 @dataclass(frozen=True)
@@ -149,21 +165,19 @@ def benchmark(
     ```
     """
     _require_backends(backends)
-    for name, value in {"repeats": repeats, "threads": threads}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be positive. Received: {name}={value}")
-    if threads is not None and not hasattr(os, "sched_setaffinity"):
-        raise ValueError(
-            f"threads cannot be limited on {platform.system()}: leave it out. "
-            f"Received: threads={threads}"
-        )
+    if repeats < 1:
+        raise ValueError(f"repeats must be positive. Received: repeats={repeats}")
+    require_threads(threads)
     rows = []
     with tqdm(total=len(cases) * len(backends) * (repeats + 1), unit="round") as progress:
         for name, case in cases.items():
             for backend in backends:
                 progress.set_description(f"{name}, {backend}")
-                with _start_worker(backend, threads) as ours, _start_worker(PEER, threads) as peer:
-                    rows.append(_time_case(name, case, backend, ours, peer, repeats, progress))
+                with (
+                    start_worker(backend, threads) as ours,
+                    start_worker(backend if case.depthwise else None, threads) as reference,
+                ):
+                    rows.append(_time_case(name, case, backend, ours, reference, repeats, progress))
     return rows
 
 
@@ -197,7 +211,7 @@ def benchmark_pipeline(
         trained = [row for row in rows if row.case == name]
         if not trained or not case.training or case.input_shape[2:] != (3,) or case.depthwise:
             continue
-        with _start_worker(trained[0].backend, threads) as worker:
+        with start_worker(trained[0].backend, threads) as worker:
             for augmentation in ("rotate_flip", "kvasir"):
                 seconds = worker.submit(_time_pipeline, case, augmentation, repeats).result()
                 pipeline_rows.append(
@@ -240,7 +254,7 @@ def format_table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
     header = (
         *("case", "backend", "device", "parameters", "multiply-adds"),
-        *("ms", "images/s", "reference", "its ms", "ratio"),
+        *("ms", "images/s", "MB", "reference", "its ms", "its MB", "time ratio", "memory ratio"),
     )
     lines = [
         (
@@ -249,28 +263,37 @@ def format_table(rows: Sequence[Row]) -> str:
             row.device,
             f"{row.parameters:,}",
             f"{row.multiply_adds / 1e9:.2f} G",
-            _milliseconds(row.seconds),
+            milliseconds(row.seconds),
             f"{row.images_per_second:.3g}",
+            megabytes(row.memory),
             row.reference,
-            _milliseconds(row.reference_seconds),
+            milliseconds(row.reference_seconds),
+            megabytes(row.reference_memory),
             f"{row.ratio:.3g}",
+            "–" if row.memory_ratio is None else f"{row.memory_ratio:.3g}",
         )
         for row in rows
     ]
     return markdown_table(header, lines)
 
 
-def describe_machine(threads: int | None = None) -> str:
-    """Return the processor, the cores in use, and the versions that the times belong to."""
+def describe_machine(
+    threads: int | None = None, packages: Sequence[str] = ("keras", *BACKENDS)
+) -> str:
+    """Return the processor, the cores in use, and the versions that the times belong to.
+
+    Args:
+        threads: Cores in use; `None` for all.
+        packages: Distributions, of which those installed are named.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     processor = next(iter(models), platform.processor() or platform.machine())
-    versions = [
-        f"{package} {importlib.metadata.version(package)}"
-        for package in ("keras", *BACKENDS)
-        if importlib.util.find_spec(package)
-    ]
+    versions = []
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{package} {importlib.metadata.version(package)}")
     return (
         f"{processor}, {threads or os.cpu_count()} of {os.cpu_count()} cores, "
         f"{platform.system()}; "
@@ -283,31 +306,41 @@ def _time_case(
     case: Case,
     backend: str,
     ours: Executor,
-    peer: Executor,
+    reference: Executor,
     repeats: int,
     progress: tqdm,
 ) -> Row:
     """Let a backend and its reference take turns."""
     if case.depthwise is None:
-        subject, reference, its_process, its_subject = "network", "PyTorch peer", peer, PEER
+        subjects, its_name = ("network", PEER), "PyTorch peer"
+        packages = {"network": "keras_lgmsnet.models", PEER: "keras_lgmsnet._peer"}
     else:
-        reference = f"Conv3D(groups={case.input_shape[-1]})"
-        subject, its_process, its_subject = "layer", ours, "native"
-    contestants = ((ours, subject), (its_process, its_subject))
+        subjects, its_name = ("layer", "native"), f"Conv3D(groups={case.input_shape[-1]})"
+        packages = dict.fromkeys(subjects, "keras_lgmsnet.layers")
+    contestants = tuple(zip((ours, reference), subjects, strict=True))
 
-    try:
-        parameters, multiply_adds = ours.submit(_complexity, case).result()
-    except ValueError as error:
-        raise ValueError(f"Case {name} cannot be built. {error}") from error
-    for process, contestant in contestants:
-        process.submit(_warm_up, case, contestant).result()
+    imported = [
+        process.submit(import_packages, packages[subject]).result()
+        for process, subject in contestants
+    ]
+    for process, subject in contestants:
+        try:
+            process.submit(_build, case, subject).result()
+        except ValueError as error:
+            raise ValueError(f"Case {name} cannot be built. {error}") from error
+        process.submit(_warm_up, case, subject).result()
     progress.update()
     rounds = []
     for _ in range(repeats):
-        rounds.append([p.submit(_time_step, case, c).result() for p, c in contestants])
+        rounds.append([p.submit(_time_step, case, subject).result() for p, subject in contestants])
         progress.update()
 
     seconds, reference_seconds = map(statistics.median, zip(*rounds, strict=True))
+    memory, reference_memory = (
+        process.submit(peak_memory, before).result()
+        for (process, _), before in zip(contestants, imported, strict=True)
+    )
+    parameters, multiply_adds = ours.submit(_complexity, case).result()
     return Row(
         case=name,
         backend=backend,
@@ -316,8 +349,10 @@ def _time_case(
         multiply_adds=multiply_adds,
         batch_size=case.batch_size,
         seconds=seconds,
-        reference=reference,
+        memory=memory,
+        reference=its_name,
         reference_seconds=reference_seconds,
+        reference_memory=reference_memory,
     )
 
 
@@ -335,32 +370,22 @@ def _require_backends(backends: Sequence[str]) -> None:
             )
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """Return a time for a table, in milliseconds."""
     return f"{1000 * seconds:.0f}" if seconds >= 0.1 else f"{1000 * seconds:.1f}"
 
 
+def megabytes(number: int | None) -> str:
+    """Return a number of bytes for a table, in MB."""
+    return "–" if number is None else f"{number / 1e6:,.0f}"
+
+
 # What follows runs in the workers. They import Keras only once their backend is chosen, and keep
-# two steps between calls: a case's subject, and for a layer its reference.
+# their subject between calls.
 
 
-def _start_worker(name: str, threads: int | None) -> ProcessPoolExecutor:
-    """Return the one process of a backend, or of the peer."""
-    return ProcessPoolExecutor(
-        max_workers=1,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_prepare_worker,
-        initargs=(name, threads),
-    )
-
-
-def _prepare_worker(name: str, threads: int | None) -> None:
-    if name != PEER:
-        os.environ["KERAS_BACKEND"] = name
-    # Several processes share a GPU: none may take all of its memory.
-    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    if threads is not None:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+def _build(case: Case, subject: str) -> None:
+    _step(case, subject)
 
 
 def _warm_up(case: Case, subject: str) -> None:
@@ -376,7 +401,7 @@ def _time_step(case: Case, subject: str) -> float:
     return time.perf_counter() - start
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def _step(case: Case, subject: str) -> Callable[[], Any]:
     return _peer_step(case) if subject == PEER else _keras_step(case, subject)
 
@@ -389,6 +414,7 @@ def _keras_step(case: Case, subject: str) -> Callable[[], Any]:
     return lambda: model.predict_on_batch(images)
 
 
+@functools.lru_cache(maxsize=1)
 def _keras_model(case: Case, subject: str) -> "keras.Model":
     import keras
 

@@ -89,7 +89,8 @@ def export(
       float32 of shape `(batch, height, width, num_classes)`, the signature `serving_default`. A
       TFLite model is of builtin operators only and takes one image at a time, the others any
       number. What is known of the network is inside each, as `metadata.json`;
-    - `model_card.md`: intended use, how to feed an image, agreement, metrics, data, provenance;
+    - `model_card.md`: intended use, how to feed an image, agreement, who computes the operators of
+      a TFLite model, metrics, data, provenance;
     - `agreement.csv`: one row for each file and image;
     - `export.json`: all of this for programs.
 
@@ -134,7 +135,7 @@ def export(
             f"The activation must be one of {', '.join(ACTIVATIONS)}, since the masks of a run's "
             f"classes may overlap. Received: {activation=}"
         )
-    _require_installed()
+    require_installed()
     preprocessing = read_recipe(run_directory).data.preprocessing
     if preprocessing == "published" and ("tflite", "int8") in files:
         raise ValueError(
@@ -191,7 +192,8 @@ def _choose_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tup
     return files
 
 
-def _require_installed() -> None:
+def require_installed() -> None:
+    """Raise `ModuleNotFoundError` unless the packages of the `export` extra are installed."""
     for package in (
         "tensorflow",
         "ai_edge_litert",

@@ -21,25 +21,35 @@ ROW = Row(
     multiply_adds=4_892_515_328,
     batch_size=8,
     seconds=0.5,
+    memory=1_500_000_000,
     reference="PyTorch peer",
     reference_seconds=0.02,
+    reference_memory=2_000_000_000,
 )
 
 
 def test_row_compares_with_its_reference():
     assert ROW.ratio == 25
     assert ROW.images_per_second == 16
+    assert ROW.memory_ratio == 0.75
+    assert dataclasses.replace(ROW, memory=None).memory_ratio is None
 
 
 def test_table():
     assert benchmark.format_table([ROW]).splitlines() == [
-        "| case       | backend | device | parameters | multiply-adds | ms  | images/s "
-        "| reference    | its ms | ratio |",
-        "| ---------- | ------- | ------ | ---------- | ------------- | --- | -------- "
-        "| ------------ | ------ | ----- |",
-        "| forward-2d | jax     | CPU    | 2,321,393  | 4.89 G        | 500 | 16       "
-        "| PyTorch peer | 20.0   | 25    |",
+        "| case       | backend | device | parameters | multiply-adds | ms  | images/s | MB    "
+        "| reference    | its ms | its MB | time ratio | memory ratio |",
+        "| ---------- | ------- | ------ | ---------- | ------------- | --- | -------- | ----- "
+        "| ------------ | ------ | ------ | ---------- | ------------ |",
+        "| forward-2d | jax     | CPU    | 2,321,393  | 4.89 G        | 500 | 16       | 1,500 "
+        "| PyTorch peer | 20.0   | 2,000  | 25         | 0.75         |",
     ]
+
+
+def test_unknown_memory_leaves_the_table_a_dash():
+    row = dataclasses.replace(ROW, memory=None, reference_memory=None)
+    cells = benchmark.format_table([row]).splitlines()[-1].split("|")
+    assert [cells[column].strip() for column in (8, 11, 13)] == ["–", "–", "–"]
 
 
 def test_pipeline_table():
@@ -98,12 +108,6 @@ def test_bad_arguments(arguments, message):
         benchmark.benchmark(**arguments)
 
 
-def test_threads_are_limited_where_the_system_can(monkeypatch):
-    monkeypatch.delattr("os.sched_setaffinity", raising=False)
-    with pytest.raises(ValueError, match="Received: threads=1"):
-        benchmark.benchmark(threads=1)
-
-
 def test_missing_backend_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'keras-lgmsnet\[jax\]'"):
@@ -148,6 +152,8 @@ def test_run_in_processes():
     for row in (network, layer):
         assert row.seconds > 0
         assert row.reference_seconds > 0
+        assert 0 < row.memory < 4e9
+        assert 0 < row.reference_memory < 4e9
 
 
 def test_the_calling_process_imports_no_keras():

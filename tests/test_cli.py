@@ -441,6 +441,38 @@ def test_benchmark_passes_everything_on(monkeypatch) -> None:
 
 
 @pytest.mark.no_backend
+def test_benchmark_of_exports_passes_everything_on(monkeypatch) -> None:
+    from keras_lgmsnet import export_benchmark
+
+    seen = []
+
+    def record(*arguments, **options) -> list:
+        seen.append((arguments, options))
+        return []
+
+    monkeypatch.setattr(export_benchmark, "benchmark_exports", record)
+    monkeypatch.setattr(export_benchmark, "format_export_table", lambda rows: "the table")
+    monkeypatch.setattr(export_benchmark, "left_out", lambda shape: {"Keras on JAX": "jax"})
+    result = run(cli.benchmark, "--exports")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("the table\nLeft out: Keras on JAX, which needs jax.\n")
+    own = ("--input-shape", "64,32,3", "--num-classes", "2", "--dims", "8,8,8,8,8")
+    run(cli.benchmark, "--exports", *own, "--repeats", "3", "--threads", "4")
+    assert seen == [
+        (((256, 256, 3), 1, (16, 32, 64, 128, 128)), {"repeats": 5, "threads": (1, 2)}),
+        (((64, 32, 3), 2, (8,) * 5), {"repeats": 3, "threads": (4,)}),
+    ]
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    "option", [("--backend", "jax"), ("--case", "forward-2d"), ("--training",), ("--batch-size", 2)]
+)
+def test_benchmark_of_exports_has_no_cases(option) -> None:
+    assert_one_sentence(run(cli.benchmark, "--exports", *option), "leave out", option[0])
+
+
+@pytest.mark.no_backend
 def test_mistakes_in_benchmark() -> None:
     assert_one_sentence(run(cli.benchmark, "--case", "nothing"), "forward-2d", "nothing")
     result = run(cli.benchmark, "--input-shape", "64,x,3")

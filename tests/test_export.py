@@ -21,7 +21,7 @@ import tfds_builders
 from keras_lgmsnet import LGMSNet2D, _export_on_tensorflow, export
 from keras_lgmsnet._agreement import compare, summarize
 from keras_lgmsnet._export_formats import with_preprocessing
-from keras_lgmsnet._model_card import describe_input, describe_training_data
+from keras_lgmsnet._model_card import describe_input, describe_training_data, render_card
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.recipe import Data, Model, Recipe
@@ -168,8 +168,22 @@ def test_directory_holds_the_files_and_what_is_known_of_them(output_directory) -
         assert export.PROMISES[file["precision"]].is_kept(file["agreement"])
         if (path := output_directory / name).is_file():
             assert file["bytes"] == path.stat().st_size
+        assert ("litert" in file) == name.endswith(".tflite")
     assert exported["compared_on"] == {"subset": "validation", "images": 9, "of": 9}
     assert exported["calibrated_on"] == NUM_IMAGES - NUM_HELD_OUT
+
+
+@pytest.mark.no_backend
+def test_who_computes_a_tflite_model_is_told(output_directory, published) -> None:
+    for name, file in read(output_directory)["files"].items():
+        if file["format"] == "tflite":
+            assert file["litert"]["delegated_share"] > 0.95, name
+            assert file["litert"]["max_axes"] == 4
+            assert file["litert"]["not_on_gpu"] == {}
+    card = (output_directory / "model_card.md").read_text()
+    assert "most axes" in card
+    described = read(published) | {"files": {}}
+    assert "In LiteRT" not in render_card(described)
 
 
 @pytest.mark.no_backend

@@ -59,7 +59,7 @@ def test_models_are_the_network(name, inputs, tolerance, folder) -> None:
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_images_stay_on_the_fast_kernels(name, folder) -> None:
     inspection = inspect_tflite((folder / f"{name}.tflite").read_bytes())
-    assert inspection.max_rank == 4
+    assert inspection.max_axes == 4
     assert inspection.delegated_share == 1
     assert not inspection.not_delegated
     assert not inspection.not_on_gpu
@@ -69,7 +69,7 @@ def test_volumes_are_computed_by_image_operators(folder) -> None:
     inspection = inspect_tflite((folder / "volumes.tflite").read_bytes())
     assert {name for name, _ in inspection.operators} <= GPU_OPERATORS
     assert inspection.delegated_share == 1
-    assert inspection.max_rank == 5
+    assert inspection.max_axes == 5
     # The input and the logits are volumes, and nothing between.
     assert inspection.not_on_gpu == {"RESHAPE": 2}
 

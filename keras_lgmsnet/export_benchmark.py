@@ -1,0 +1,509 @@
+"""Times the exported network in its runtimes beside plain PyTorch's: `lgms-benchmark --exports`.
+
+It needs no run: the weights are random, and the same for every contestant, the peer in plain
+PyTorch included. What is compared is the network alone, from one image in float32 on the CPU to
+its logits, without the preprocessing that `keras_lgmsnet.export` puts before it.
+
+Every contestant has a process of its own, limited to the cores that it may use. All of them take
+turns, some calls each, so that whatever else slows the machine meets all alike.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from keras_lgmsnet._workers import import_packages, peak_memory, require_threads, start_worker
+from keras_lgmsnet.benchmark import megabytes, milliseconds
+from keras_lgmsnet.export import PRECISIONS, require_installed
+from keras_lgmsnet.tables import markdown_table
+
+# Timed calls of a contestant in a turn, after one to settle.
+CALLS = 10
+# What the times depend on.
+PACKAGES = (
+    *("ai-edge-litert", "onnxruntime", "openvino"),
+    *("keras", "tensorflow", "jax", "torch", "onnxscript"),
+)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A file of the network, and the runtime that computes it.
+
+    Args:
+        file: What the benchmark writes, and the runtime reads.
+        runtime: A key of `_RUNTIMES`.
+        backend: Keras's, where Keras is the runtime.
+    """
+
+    file: str
+    runtime: str
+    backend: str | None = None
+
+    def missing(self, rank: int) -> str | None:
+        """Return what it needs and has not, if anything.
+
+        Args:
+            rank: 2 for images, 3 for volumes.
+        """
+        needed = [*_RUNTIMES[self.runtime].needs, *([self.backend] if self.backend else [])]
+        if self.file == "peer.onnx":
+            needed.append("onnxscript")
+        absent = [package for package in needed if importlib.util.find_spec(package) is None]
+        if self.runtime == "torch.compile" and not shutil.which(os.environ.get("CXX", "g++")):
+            absent.append("a C++ compiler")
+        if rank == 3 and self.file.startswith("plain"):
+            absent.append("builtin operators for volumes")
+        return " and ".join(absent) or None
+
+
+REFERENCE = "PyTorch peer, eager"
+CONTESTANTS = {
+    **{f"LiteRT, {name}": Contestant(f"model_{name}.tflite", "litert") for name in PRECISIONS},
+    "LiteRT, float32, plain conversion": Contestant("plain_float32.tflite", "litert"),
+    "LiteRT, int8, plain conversion": Contestant("plain_int8.tflite", "litert"),
+    "ONNX Runtime": Contestant("model_float32.onnx", "onnxruntime"),
+    "TensorFlow, SavedModel": Contestant("saved_model", "tensorflow"),
+    "Keras on TensorFlow": Contestant("model.keras", "keras", "tensorflow"),
+    "Keras on JAX": Contestant("model.keras", "keras", "jax"),
+    "Keras on PyTorch": Contestant("model.keras", "keras", "torch"),
+    REFERENCE: Contestant("peer.pt", "torch"),
+    "PyTorch peer, torch.compile": Contestant("peer.pt", "torch.compile"),
+    "PyTorch peer, ONNX Runtime": Contestant("peer.onnx", "onnxruntime"),
+    "PyTorch peer, OpenVINO": Contestant("peer.onnx", "openvino"),
+}
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """The outcome of a contestant with so many threads.
+
+    Args:
+        contestant: A key of `CONTESTANTS`.
+        threads: Processor cores, and threads of the runtime.
+        file_bytes: Size of the file or folder.
+        delegated_share: For LiteRT: share of the operators that XNNPACK computes.
+        load_seconds: From the file to the first logits, imports aside.
+        memory: The most that the process held in RAM, in bytes beyond what it held when the
+            runtime was imported; `None` where the system does not tell.
+        median_seconds: Of one image.
+        p95_seconds: 95 % of the images took no longer.
+        reference_seconds: The median of the peer in eager PyTorch with as many threads.
+    """
+
+    contestant: str
+    threads: int
+    file_bytes: int
+    delegated_share: float | None
+    load_seconds: float
+    memory: int | None
+    median_seconds: float
+    p95_seconds: float
+    reference_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """Median divided by the peer's in eager PyTorch: below 1 is faster."""
+        return self.median_seconds / self.reference_seconds
+
+
+def benchmark_exports(
+    input_shape: tuple[int, ...] = (256, 256, 3),
+    num_classes: int = 1,
+    dims: tuple[int, ...] = (16, 32, 64, 128, 128),
+    *,
+    contestants: Sequence[str] = tuple(CONTESTANTS),
+    repeats: int = 5,
+    threads: Sequence[int] = (1, 2),
+) -> list[ExportRow]:
+    """Write the network in every format and time the files in their runtimes, in turns.
+
+    It starts processes, so a script that calls it needs `if __name__ == "__main__":`. All
+    contestants' processes live at once and take 7 GB for the published 2D network.
+
+    Args:
+        input_shape: Sides and channels of an image or volume; the sides divisible by 32.
+        num_classes: Classes of the network's output.
+        dims: Channels of its five stages.
+        contestants: Keys of `CONTESTANTS`. Those that cannot take part, which `left_out` tells,
+            are left out; the reference takes part in any case.
+        repeats: Turns of each contestant, ten timed calls each.
+        threads: Numbers of threads, one after the other.
+
+    Returns:
+        A row for each number of threads and contestant.
+
+    Raises:
+        ValueError: If a contestant is unknown, a number is not positive, processes cannot be
+            limited to cores on this system, or the network cannot be built.
+        ModuleNotFoundError: If a package of the `export` extra, or PyTorch, is not installed.
+
+    Example:
+    ```python
+    rows = benchmark_exports((128, 128, 3), contestants=["LiteRT, int8"], threads=[2])
+    print(format_export_table(rows))
+    ```
+    """
+    if unknown := [name for name in contestants if name not in CONTESTANTS]:
+        raise ValueError(
+            f"The contestants are {'; '.join(CONTESTANTS)}. Received: {'; '.join(unknown)}"
+        )
+    if repeats < 1:
+        raise ValueError(f"repeats must be positive. Received: repeats={repeats}")
+    for number in threads:
+        require_threads(number)
+    require_installed()
+    if importlib.util.find_spec("torch") is None:
+        raise ModuleNotFoundError(
+            "The peer needs PyTorch: pip install 'keras-lgmsnet[torch]'.", name="torch"
+        )
+    names = {*contestants, REFERENCE} - left_out(input_shape, contestants).keys()
+    chosen = {name: CONTESTANTS[name] for name in CONTESTANTS if name in names}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, tqdm(unit="call") as progress:
+        progress.set_description("write the files")
+        shares = _write(Path(folder), chosen, input_shape, num_classes, dims)
+        progress.reset(total=len(threads) * len(chosen) * (1 + repeats * CALLS))
+        for number in threads:
+            rows += _time(Path(folder), chosen, shares, input_shape, repeats, number, progress)
+    return rows
+
+
+def left_out(
+    input_shape: tuple[int, ...], contestants: Sequence[str] = tuple(CONTESTANTS)
+) -> dict[str, str]:
+    """Return those contestants that cannot take part, and what each would need.
+
+    Args:
+        input_shape: Sides and channels of an image or volume.
+        contestants: Keys of `CONTESTANTS`.
+    """
+    missing = {name: CONTESTANTS[name].missing(len(input_shape) - 1) for name in contestants}
+    return {name: needed for name, needed in missing.items() if needed}
+
+
+def format_export_table(rows: Sequence[ExportRow]) -> str:
+    """Return the rows as a Markdown table."""
+    header = (
+        *("network in its runtime", "threads", "file MB", "on XNNPACK", "first ms", "RAM MB"),
+        *("median ms", "95 % ms", "ratio"),
+    )
+    lines = [
+        (
+            row.contestant,
+            str(row.threads),
+            f"{row.file_bytes / 1e6:.2f}",
+            "–" if row.delegated_share is None else f"{100 * row.delegated_share:.1f} %",
+            milliseconds(row.load_seconds),
+            megabytes(row.memory),
+            milliseconds(row.median_seconds),
+            milliseconds(row.p95_seconds),
+            f"{row.ratio:.3g}",
+        )
+        for row in rows
+    ]
+    return markdown_table(header, lines)
+
+
+def _write(
+    folder: Path,
+    contestants: dict[str, Contestant],
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    dims: tuple[int, ...],
+) -> dict[str, float]:
+    """Write the contestants' files; return the delegated share of each that is for LiteRT."""
+    files = sorted({contestant.file for contestant in contestants.values()})
+    arguments = str(folder), files, input_shape, num_classes, dims
+    with start_worker("tensorflow", None, gpu=False) as worker:
+        try:
+            weights, shares = worker.submit(_write_ours, *arguments).result()
+        except ValueError as error:
+            raise ValueError(f"The network cannot be written. {error}") from error
+    with start_worker(None, None, gpu=False) as worker:
+        worker.submit(_write_peer, *arguments, weights).result()
+    return shares
+
+
+def _time(
+    folder: Path,
+    contestants: dict[str, Contestant],
+    shares: dict[str, float],
+    input_shape: tuple[int, ...],
+    repeats: int,
+    threads: int,
+    progress: tqdm,
+) -> list[ExportRow]:
+    """Let all contestants take turns."""
+    progress.set_description(f"threads: {threads}")
+    imported, loaded = {}, {}
+    seconds = {name: [] for name in contestants}
+    with contextlib.ExitStack() as stack:
+        workers: dict[str, ProcessPoolExecutor] = {
+            name: stack.enter_context(start_worker(contestant.backend, threads, gpu=False))
+            for name, contestant in contestants.items()
+        }
+        tasks = {
+            name: (contestant.runtime, str(folder / contestant.file), input_shape, threads)
+            for name, contestant in contestants.items()
+        }
+        for name, worker in workers.items():
+            packages = _RUNTIMES[contestants[name].runtime].imports
+            imported[name] = worker.submit(import_packages, *packages).result()
+            loaded[name] = worker.submit(_load, *tasks[name]).result()
+            progress.update()
+        for _ in range(repeats):
+            for name, worker in workers.items():
+                seconds[name] += worker.submit(_time_calls, *tasks[name]).result()
+                progress.update(CALLS)
+        memory = {
+            name: worker.submit(peak_memory, imported[name]).result()
+            for name, worker in workers.items()
+        }
+    return [
+        ExportRow(
+            contestant=name,
+            threads=threads,
+            file_bytes=_size(folder / contestant.file),
+            delegated_share=shares.get(contestant.file),
+            load_seconds=loaded[name],
+            memory=memory[name],
+            median_seconds=statistics.median(seconds[name]),
+            p95_seconds=float(np.percentile(seconds[name], 95)),
+            reference_seconds=statistics.median(seconds[REFERENCE]),
+        )
+        for name, contestant in contestants.items()
+    ]
+
+
+# What follows runs in the workers, which import nothing but their own runtime.
+
+
+def _write_ours(
+    folder: str,
+    files: Sequence[str],
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    dims: tuple[int, ...],
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Write our network; return the peer's weights, and XNNPACK's share of each LiteRT file."""
+    import keras
+    import tensorflow as tf
+
+    from keras_lgmsnet import LGMSNet2D, LGMSNet3D, _export_formats, _litert
+    from keras_lgmsnet.checkpoints import torch_state_dict
+    from keras_lgmsnet.deployment import deploy
+
+    keras.utils.set_random_seed(0)
+    network_class = LGMSNet2D if len(input_shape) == 3 else LGMSNet3D
+    network = network_class(input_shape, num_classes, dims=dims)
+    deployed = deploy(network)
+    noise = np.random.default_rng(0).normal(size=(8, *input_shape)).astype("float32")
+
+    def write_export(format_: str, precision: str = "float32") -> None:
+        metadata = {"output": {"name": "logits"}}
+        images = noise if precision == "int8" else None
+        _export_formats.write(deployed, Path(folder), format_, precision, metadata, images)
+
+    def write_plain(precision: str) -> None:
+        function, variables = _litert.trace(network)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
+        if precision == "int8":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([image[None]] for image in noise)
+        Path(folder, f"plain_{precision}.tflite").write_bytes(converter.convert())
+
+    writers: dict[str, Callable[[], Any]] = {
+        "model.keras": lambda: network.save(f"{folder}/model.keras"),
+        "model_float32.onnx": lambda: write_export("onnx"),
+        "saved_model": lambda: write_export("saved_model"),
+        **{
+            f"model_{precision}.tflite": functools.partial(write_export, "tflite", precision)
+            for precision in PRECISIONS
+        },
+        "plain_float32.tflite": lambda: write_plain("float32"),
+        "plain_int8.tflite": lambda: write_plain("int8"),
+    }
+    for file in writers.keys() & set(files):
+        writers[file]()
+    shares = {
+        path.name: _litert.inspect_tflite(path.read_bytes()).delegated_share
+        for path in Path(folder).glob("*.tflite")
+    }
+    return torch_state_dict(network), shares
+
+
+def _write_peer(
+    folder: str,
+    files: Sequence[str],
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    dims: tuple[int, ...],
+    weights: dict[str, np.ndarray],
+) -> None:
+    """Write the peer with these weights."""
+    import torch
+
+    from keras_lgmsnet import _peer
+
+    configuration = len(input_shape) - 1, input_shape[-1], num_classes, dims
+    network = _peer.LGMSNet(*configuration).eval()
+    tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+    network.load_state_dict(tensors, strict=False)  # without the batches that each norm has seen
+    torch.save(
+        {"configuration": configuration, "weights": network.state_dict()}, f"{folder}/peer.pt"
+    )
+    if "peer.onnx" in files:
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, input_shape[-1], *input_shape[:-1]),),
+            f"{folder}/peer.onnx",
+            input_names=["image"],
+            output_names=["logits"],
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _load(runtime: str, path: str, input_shape: tuple[int, ...], threads: int) -> float:
+    """Return the seconds from a file to its first logits."""
+    start = time.perf_counter()
+    _call(runtime, path, input_shape, threads)()
+    return time.perf_counter() - start
+
+
+def _time_calls(runtime: str, path: str, input_shape: tuple[int, ...], threads: int) -> list[float]:
+    call = _call(runtime, path, input_shape, threads)
+    call()
+    seconds = []
+    for _ in range(CALLS):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+@functools.lru_cache(maxsize=1)
+def _call(
+    runtime: str, path: str, input_shape: tuple[int, ...], threads: int
+) -> Callable[[], np.ndarray]:
+    """Return what computes the logits of an image of noise."""
+    image = np.random.default_rng(1).normal(size=(1, *input_shape)).astype("float32")
+    if Path(path).name.startswith("peer"):
+        image = np.ascontiguousarray(np.moveaxis(image, -1, 1))
+    predict = _RUNTIMES[runtime].open(path, threads)
+    return lambda: predict(image)
+
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+def _open_litert(path: str, threads: int) -> Predict:
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(path, num_threads=threads).get_signature_runner()
+    return lambda image: run(image=image)["logits"]
+
+
+def _open_onnxruntime(path: str, threads: int) -> Predict:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(["logits"], {"image": image})[0]
+
+
+def _open_saved_model(path: str, threads: int) -> Predict:
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(path).signatures["serving_default"]
+    return lambda image: serve(image=tf.constant(image))["logits"].numpy()
+
+
+def _open_keras(path: str, threads: int) -> Predict:
+    import keras
+
+    return keras.saving.load_model(path).predict_on_batch
+
+
+def _open_torch(path: str, threads: int, compiled: bool = False) -> Predict:
+    import torch
+
+    from keras_lgmsnet import _peer
+
+    torch.set_num_threads(threads)
+    saved = torch.load(path)
+    network = _peer.LGMSNet(*saved["configuration"]).eval()
+    network.load_state_dict(saved["weights"])
+    if compiled:
+        # What was compiled before would be found in a folder that outlives the process.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{Path(path).parent}/compiled_{threads}"
+        network = torch.compile(network)
+
+    @torch.inference_mode()
+    def predict(image: np.ndarray) -> np.ndarray:
+        return network(torch.from_numpy(image)).numpy()
+
+    return predict
+
+
+def _open_openvino(path: str, threads: int) -> Predict:
+    import openvino
+
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",  # it may be bfloat16 otherwise
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    network = openvino.Core().compile_model(path, "CPU", options)
+    return lambda image: network(image)[0]
+
+
+@dataclass(frozen=True)
+class _Runtime:
+    """How a file is opened.
+
+    Args:
+        open: From a file's path and a number of threads to what predicts.
+        needs: Packages that must be installed.
+        imports: What is imported before the file is loaded.
+    """
+
+    open: Callable[[str, int], Predict]
+    needs: tuple[str, ...]
+    imports: tuple[str, ...]
+
+
+_PEER = "keras_lgmsnet._peer"
+_RUNTIMES = {
+    "litert": _Runtime(_open_litert, ("ai_edge_litert",), ("ai_edge_litert.interpreter",)),
+    "onnxruntime": _Runtime(_open_onnxruntime, ("onnxruntime",), ("onnxruntime",)),
+    "tensorflow": _Runtime(_open_saved_model, ("tensorflow",), ("tensorflow",)),
+    "keras": _Runtime(_open_keras, (), ("keras_lgmsnet.models",)),
+    "torch": _Runtime(_open_torch, ("torch",), (_PEER,)),
+    "torch.compile": _Runtime(
+        functools.partial(_open_torch, compiled=True),
+        ("torch",),
+        (_PEER, "torch._inductor.compile_fx"),
+    ),
+    "openvino": _Runtime(_open_openvino, ("openvino",), ("openvino",)),
+}
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

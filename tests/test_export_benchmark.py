@@ -1,0 +1,125 @@
+"""The exports' benchmark: its table, what is left out, and that all time the same network."""
+
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lgmsnet import export_benchmark
+from keras_lgmsnet.export_benchmark import CONTESTANTS, REFERENCE, ExportRow, benchmark_exports
+
+pytestmark = pytest.mark.no_backend
+SHAPE = (32, 32, 3)
+WRITES = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+ROW = ExportRow(
+    contestant="LiteRT, int8",
+    threads=2,
+    file_bytes=2_600_000,
+    delegated_share=0.985,
+    load_seconds=0.2,
+    memory=35_000_000,
+    median_seconds=0.06,
+    p95_seconds=0.0725,
+    reference_seconds=0.24,
+)
+
+
+def test_table():
+    assert export_benchmark.format_export_table([ROW]).splitlines() == [
+        "| network in its runtime | threads | file MB | on XNNPACK | first ms | RAM MB | median ms "
+        "| 95 % ms | ratio |",
+        "| ---------------------- | ------- | ------- | ---------- | -------- | ------ | --------- "
+        "| ------- | ----- |",
+        "| LiteRT, int8           | 2       | 2.60    | 98.5 %     | 200      | 35     | 60.0      "
+        "| 72.5    | 0.25  |",
+    ]
+
+
+def test_what_is_not_installed_is_left_out(monkeypatch):
+    absent = {"jax", "openvino", "onnxscript"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in absent else name)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert export_benchmark.left_out(SHAPE) == {
+        "Keras on JAX": "jax",
+        "PyTorch peer, torch.compile": "a C++ compiler",
+        "PyTorch peer, ONNX Runtime": "onnxscript",
+        "PyTorch peer, OpenVINO": "openvino and onnxscript",
+    }
+    assert export_benchmark.left_out(SHAPE, ["Keras on PyTorch"]) == {}
+    plain = [name for name in CONTESTANTS if "plain" in name]
+    assert export_benchmark.left_out((32, 32, 32, 1), plain).keys() == set(plain)
+
+
+def test_a_missing_peer_is_named(monkeypatch):
+    monkeypatch.setattr(export_benchmark, "require_installed", lambda: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras-lgmsnet\[torch\]'"):
+        benchmark_exports()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"contestants": ["LiteRT"]}, r"LiteRT, int8; .*Received: LiteRT$"),
+        ({"repeats": 0}, "Received: repeats=0"),
+        ({"threads": (1, 0)}, "Received: threads=0"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        benchmark_exports(SHAPE, **arguments)
+
+
+def start_thread(backend, threads, gpu) -> ThreadPoolExecutor:
+    """Stand in for a process, which would spend its time on imports."""
+    return ThreadPoolExecutor(1)
+
+
+@WRITES
+def test_a_network_that_cannot_be_built_is_told_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(export_benchmark, "start_worker", start_thread)
+    with pytest.raises(ValueError, match=r"cannot be written\. .*Received: .*30, 30, 3"):
+        benchmark_exports((30, 30, 3), contestants=[], threads=[1])
+
+
+# PyTorch's exporter uses what PyTorch deprecates.
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+@WRITES
+def test_contestants_are_one_network(monkeypatch):
+    import torch
+
+    outputs = {}
+    call = export_benchmark._call
+
+    @functools.cache  # the contestants share what is kept for one in a process of its own
+    def recorded(runtime, path, input_shape, threads):
+        predict = call(runtime, path, input_shape, threads)
+        outputs[runtime, os.path.basename(path)] = predict()
+        return predict
+
+    monkeypatch.setattr(export_benchmark, "start_worker", start_thread)
+    monkeypatch.setattr(export_benchmark, "_call", recorded)
+    monkeypatch.setattr(export_benchmark, "CALLS", 2)
+    peers = ["PyTorch peer, ONNX Runtime", "PyTorch peer, OpenVINO"]
+    names = ["LiteRT, float32", "ONNX Runtime", *peers]
+    threads = torch.get_num_threads()
+    rows = benchmark_exports(SHAPE, dims=(4, 4, 4, 4, 4), contestants=names, repeats=2, threads=[1])
+    torch.set_num_threads(threads)
+
+    timed = {*names, REFERENCE} - export_benchmark.left_out(SHAPE).keys()
+    assert {row.contestant for row in rows} == timed
+    expected = np.moveaxis(outputs.pop(("torch", "peer.pt")), 1, -1)
+    assert expected.std() > 1e-4
+    for (_, file), logits in outputs.items():
+        logits = np.moveaxis(logits, 1, -1) if file == "peer.onnx" else logits
+        np.testing.assert_allclose(logits, expected, atol=0.01 * expected.std(), err_msg=file)
+    for row in rows:
+        assert 0 < row.median_seconds <= row.p95_seconds
+        assert row.file_bytes > 10_000
+        assert row.ratio == row.median_seconds / row.reference_seconds
+    shares = {row.contestant: row.delegated_share for row in rows}
+    assert shares["LiteRT, float32"] == 1
+    assert shares["ONNX Runtime"] is None
