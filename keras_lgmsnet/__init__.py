@@ -46,9 +46,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# What everything that is made for people to look at begins with.
+NOTICE = "For research use only. Not a medical device."
+
 _MODELS = ("LGMSNet2D", "LGMSNet3D")
 
 __all__ = [
+    "NOTICE",
     "LGMSNet2D",
     "LGMSNet3D",
     "__version__",

@@ -25,23 +25,36 @@ from keras_lgmsnet.data.images import preprocess
 METADATA = "metadata.json"
 OPSET = 18
 
-# From uint8 images, `(images, height, width, 3)`, to what the export returns for them.
+# From what an export takes, `(examples, *sides, channels)`, to what it returns for it.
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
-def with_preprocessing(
-    network: keras.Model, preprocessing: str, activation: str = "none"
-) -> keras.Model:
+def with_activation(network: keras.Model, activation: str) -> keras.Model:
+    """Return a network of the same function followed by an activation.
+
+    Args:
+        network: To logits.
+        activation: `"none"`; `"sigmoid"`, for the probability of each class; `"softmax"`, for those
+            of classes that exclude one another.
+    """
+    if activation == "none":
+        return network
+    activate, outputs = keras.activations.get(activation), network.output
+    if len(outputs.shape) == 4:
+        return keras.Model(network.input, activate(outputs))
+    slices = ops.reshape(outputs, (-1, *outputs.shape[2:]))  # four axes, as fast kernels have them
+    return keras.Model(network.input, ops.reshape(activate(slices), (-1, *outputs.shape[1:])))
+
+
+def with_preprocessing(network: keras.Model, preprocessing: str) -> keras.Model:
     """Return a model of the same function that takes 8-bit RGB images as they are.
 
     Args:
-        network: From preprocessed images to logits.
+        network: From preprocessed images.
         preprocessing: `"imagenet"` or `"published"`, see `keras_lgmsnet.data.images.preprocess`.
-        activation: `"none"` for logits, `"sigmoid"` for the probability of each class.
 
     Returns:
-        A model from `uint8`, shape `(batch, height, width, 3)`, to `float32`, shape `(batch,
-        height, width, num_classes)`.
+        A model from `uint8`, shape `(batch, height, width, 3)`, to what `network` returns.
     """
     # Each channel that the network sees is an affine map of one channel of the image.
     colors = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype="uint8")
@@ -51,8 +64,6 @@ def with_preprocessing(
     image = keras.Input(network.input_shape[1:], dtype="uint8", name="image")
     outputs = network(normalize(ops.cast(image, "float32")))
     normalize.set_weights([(np.array(primaries) - black)[None, None] / 255, black])
-    if activation == "sigmoid":
-        outputs = ops.sigmoid(outputs)
     return keras.Model(image, outputs)
 
 
@@ -149,7 +160,12 @@ def _gelu_by_erf(context: Any, erfc: Any, name: str, arguments: list[Any]) -> No
     ONNX has no `Erfc`, and the latter form ONNX Runtime computes in one go.
     """
     (product,) = erfc.inputs
-    negation, _ = product.inputs
+    negation = product.inputs[0] if product.inputs else product
+    if (product.type, negation.type) != ("Mul", "Neg"):
+        raise ValueError(
+            "Erfc becomes ONNX where it is that of TensorFlow's GELU, of a product with a negation "
+            f"first. Received: {name}, of {product.type} of {negation.type}"
+        )
     like = {
         "dtypes": [context.get_dtype(erfc.output[0])],
         "shapes": [context.get_shape(erfc.output[0])],

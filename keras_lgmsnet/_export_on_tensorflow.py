@@ -16,20 +16,18 @@ from typing import Any
 
 import keras
 import numpy as np
+import scipy.special
 
 import keras_lgmsnet
 from keras_lgmsnet import _export_formats, _model_card
 from keras_lgmsnet._agreement import compare, summarize
+from keras_lgmsnet._export_examples import ExportExamples, read_export_examples
 from keras_lgmsnet._litert import inspect_tflite
-from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.deployment import deploy
 from keras_lgmsnet.run_directory import read_json, write_csv, write_json, write_text
-from keras_lgmsnet.scoring import Run, read_images, sigmoid
+from keras_lgmsnet.scoring import Run, sigmoid
 
-MAX_IMAGES = 256
-NUM_CALIBRATION_IMAGES = 100
-BATCH_SIZE = 8
-SEED = 0
+BATCH_SIZES = {2: 8, 3: 1}  # by the rank of the network
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx")
 
 
@@ -47,26 +45,19 @@ def write_exports(
         run_directory: What `lgms-train` wrote.
         output_directory: Where to write; absent.
         files: Format and precision of each.
-        activation: `"none"` or `"sigmoid"`.
+        activation: `"none"`, `"sigmoid"` or `"softmax"`.
         manual_dir: As for `keras_lgmsnet.export.export`.
         data_dir: As for `keras_lgmsnet.export.export`.
     """
     run = Run.read(run_directory)
-    _require_images(run)
-    try:
-        examples, held_out = read_images([run], None, manual_dir, data_dir)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            "Its own held-out images are needed to check the files on: say where they are by "
-            f"--manual-dir (manual_dir=) or --data-dir (data_dir=). {error}"
-        ) from error
-    compared_on = examples.subset(_sample(held_out, MAX_IMAGES))
-    calibrated_on = examples.subset(_sample(run.train_ids, NUM_CALIBRATION_IMAGES))
+    calibrate = any(precision == "int8" for _, precision in files)
+    examples = read_export_examples(run, manual_dir, data_dir, calibrate=calibrate)
 
-    network = _export_formats.with_preprocessing(
-        deploy(run.network), run.recipe.data.preprocessing, activation
-    )
-    described = _describe(run, network, activation)
+    network = deploy(run.network)
+    if run.recipe.rank == 2:
+        network = _export_formats.with_preprocessing(network, run.recipe.data.preprocessing)
+    network = _export_formats.with_activation(network, activation)
+    described = _describe(run, examples, network, activation)
     written = {}
     for format_, precision in files:
         name = _export_formats.write(
@@ -75,12 +66,12 @@ def write_exports(
             format_,
             precision,
             described,
-            np.asarray(calibrated_on.images) if precision == "int8" else None,
+            examples.representative if precision == "int8" else None,
         )
         written[name] = {"format": format_, "precision": precision}
 
     output = described["output"]["name"]
-    rows = _compare(run, output_directory, written, output, compared_on)
+    rows = _compare(run, output_directory, written, output, examples)
     for name, file in written.items():
         path = output_directory / name
         file["bytes"] = _size(path)
@@ -92,12 +83,10 @@ def write_exports(
         "files": written,
         "compared_on": {
             "subset": run.subset,
-            "images": len(compared_on.ids),
-            "of": len(held_out),
+            "examples": len(examples.ids),
+            "of": examples.num_held_out,
         },
-        "calibrated_on": (
-            len(calibrated_on.ids) if any(precision == "int8" for _, precision in files) else None
-        ),
+        "calibrated_on": len(examples.representative) if calibrate else None,
     }
     write_csv(
         output_directory / "agreement.csv",
@@ -107,39 +96,19 @@ def write_exports(
     write_json(output_directory / "export.json", exported)
 
 
-def _require_images(run: Run) -> None:
-    """Raise `ValueError` unless the network is one for the images of the run's recipe."""
-    expected = (*run.recipe.data.image_size, 3)
-    if run.network.input_shape[1:] != expected:
-        raise ValueError(
-            f"{run.directory / 'model.keras'} must be a network for images of shape {expected}, "
-            f"as the recipe says. Received: input_shape={run.network.input_shape[1:]}"
-        )
-
-
-def _sample(ids: Sequence[str], count: int) -> list[str]:
-    """Return so many of the ids, or all if there are no more, in their order."""
-    if len(ids) <= count:
-        return list(ids)
-    chosen = np.random.default_rng(SEED).choice(len(ids), count, replace=False)
-    return [ids[position] for position in sorted(chosen)]
-
-
-def _describe(run: Run, network: keras.Model, activation: str) -> dict[str, Any]:
+def _describe(
+    run: Run, examples: ExportExamples, network: keras.Model, activation: str
+) -> dict[str, Any]:
     """Return what every file carries of the network."""
     environment = read_json(run.directory, "recipe.json", "backend", "versions")
-    training_data = _model_card.describe_training_data(run.recipe.data.source)
     return {
-        "notice": _model_card.NOTICE,
-        "classes": training_data.pop("classes"),
-        "input": _model_card.describe_input(run.recipe.data),
+        "notice": keras_lgmsnet.NOTICE,
+        "rank": run.recipe.rank,
+        "classes": examples.classes,
+        "input": examples.input,
         "output": _model_card.describe_output(network.output_shape, activation),
-        "training_data": training_data,
-        "metrics": (
-            read_json(run.directory, "metrics.json", "means", "images", "convention", "caution")
-            if (run.directory / "metrics.json").is_file()
-            else None
-        ),
+        "training_data": _model_card.describe_training_data(run.recipe.data.source),
+        "metrics": _read_metrics(run),
         "provenance": {
             "run": run.directory.name,
             "dataset": run.dataset,
@@ -156,12 +125,21 @@ def _describe(run: Run, network: keras.Model, activation: str) -> dict[str, Any]
     }
 
 
+def _read_metrics(run: Run) -> dict[str, Any] | None:
+    """Return what a run was scored, `None` if it is not finished."""
+    if not (run.directory / "metrics.json").is_file():
+        return None
+    told = ("means", "convention", "caution")
+    metrics = read_json(run.directory, "metrics.json", run.kind, *told)
+    return {"count": metrics[run.kind], **{name: metrics[name] for name in told}}
+
+
 def _compare(
     run: Run,
     directory: Path,
     files: dict[str, dict[str, Any]],
     output: str,
-    examples: Examples,
+    examples: ExportExamples,
 ) -> dict[str, list[dict[str, Any]]]:
     """Load every file and return the rows of `compare` for each."""
     predict = {
@@ -169,15 +147,26 @@ def _compare(
         for name, file in files.items()
     }
     rows = {name: [] for name in files}
-    batches = ImageBatches(examples, BATCH_SIZE, preprocessing=run.recipe.data.preprocessing)
-    for index in range(len(batches)):
-        part = slice(index * BATCH_SIZE, (index + 1) * BATCH_SIZE)
-        preprocessed, segmentation_masks = batches[index]
-        expected = sigmoid(run.network.predict_on_batch(preprocessed).astype("float64"))
+    exclusive = run.recipe.rank == 3
+
+    def probabilities_of(logits: np.ndarray) -> np.ndarray:
+        logits = logits.astype("float64")
+        return scipy.special.softmax(logits, axis=-1) if exclusive else sigmoid(logits)
+
+    batch_size = BATCH_SIZES[run.recipe.rank]
+    for start in range(0, len(examples.ids), batch_size):
+        part = slice(start, start + batch_size)
+        inputs = np.asarray(examples.inputs[part])
+        expected = probabilities_of(run.network.predict_on_batch(examples.prepare(inputs)))
         for name in files:
-            outputs = predict[name](np.asarray(examples.images[part]))
-            probabilities = sigmoid(outputs.astype("float64")) if output == "logits" else outputs
-            rows[name] += compare(examples.ids[part], segmentation_masks, expected, probabilities)
+            outputs = predict[name](inputs)
+            rows[name] += compare(
+                examples.ids[part],
+                examples.segmentation_masks[part],
+                expected,
+                probabilities_of(outputs) if output == "logits" else outputs,
+                exclusive=exclusive,
+            )
     return rows
 
 

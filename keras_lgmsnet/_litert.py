@@ -4,6 +4,7 @@ It runs on the TensorFlow backend only, so in the child process of `keras_lgmsne
 """
 
 import dataclasses
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -40,6 +41,11 @@ GPU_OPERATORS = frozenset(
 _FLOAT_OPERATORS = ("BATCH_MATMUL", "GELU", "SOFTMAX", "SPLIT", "TRANSPOSE")
 _NORM_OPERATORS = ("MEAN", "RSQRT", "SUB")
 _NORM_FOLLOWERS = ("ADD", "FULLY_CONNECTED", "MUL")
+# In which steps int8 operators compute, by the scales of their two inputs.
+_STEPS = dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL"), math.prod) | {
+    "ADD": max,
+    "SUB": max,
+}
 
 _OPERATOR_NAMES, _TYPE_NAMES = (
     {code: name for name, code in vars(names).items() if isinstance(code, int)}
@@ -228,7 +234,11 @@ def _quantize(traced: tuple[Callable, tf.Module], images: np.ndarray) -> bytes:
         debugger = tf.lite.experimental.QuantizationDebugger(
             converter=converter, debug_dataset=examples, debug_options=options
         )
-    return debugger.get_nondebug_quantized_model()
+    content = debugger.get_nondebug_quantized_model()
+    if silent := list(_silent_nodes(content)):
+        options.denylisted_nodes += silent
+        content = debugger.get_nondebug_quantized_model()
+    return content
 
 
 def _norm_nodes(content: bytes) -> Iterator[str]:
@@ -243,6 +253,24 @@ def _norm_nodes(content: bytes) -> Iterator[str]:
         ):
             within.update(operator.outputs)
             yield graph.tensors[operator.outputs[0]].name.decode()
+
+
+def _silent_nodes(content: bytes) -> Iterator[str]:
+    """Yield the names of the int8 nodes whose output is next to 0 whatever image they were shown.
+
+    Such as a ReLU before which everything is negative. What is always 0 gets a scale of nearly 0,
+    but the kernels divide the steps in which they compute by 256 at most: XNNPACK refuses to run,
+    which leaves LiteRT's memory corrupt, and LiteRT's own kernels abort.
+    """
+    model = _parse(content)
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        step_of = _STEPS.get(_operator_name(model, operator))
+        output = graph.tensors[operator.outputs[0]]
+        if step_of is not None and output.type == schema.TensorType.INT8:
+            scales = [max(graph.tensors[i].quantization.scale) for i in operator.inputs[:2]]
+            if step_of(scales) >= 256 * output.quantization.scale[0]:
+                yield output.name.decode()
 
 
 def _require_images(images: np.ndarray | None, shape: tuple[int, ...]) -> None:

@@ -10,14 +10,23 @@ from typing import Any
 import jinja2
 
 from keras_lgmsnet.export import PROMISES
-from keras_lgmsnet.recipe import Data
+from keras_lgmsnet.recipe import Data, VolumeData
 from keras_lgmsnet.tables import markdown_table
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
 
-NOTICE = "For research use only. Not a medical device."
+# By the rank of the network and the activation.
 _OUTPUT_RULES = {
-    "none": "A pixel belongs to a class where its logit is above 0; `1 / (1 + exp(-logit))` is the "
-    "probability.",
-    "sigmoid": "A pixel belongs to a class where its probability is above 0.5.",
+    (2, "none"): "A pixel belongs to a class where its logit is above 0; `1 / (1 + exp(-logit))` "
+    "is the probability.",
+    (2, "sigmoid"): "A pixel belongs to a class where its probability is above 0.5.",
+    (3, "none"): "A voxel belongs to the class of its highest logit; the softmax over the classes "
+    "gives their probabilities.",
+    (3, "softmax"): "A voxel belongs to its most probable class.",
+}
+# What the examples and the scores are called, by the rank of the network.
+_WORDS = {
+    2: {"image": "image", "kind": "images", "pixels": "pixels", "f1": "F1"},
+    3: {"image": "scan", "kind": "volumes", "pixels": "voxels", "f1": "Dice"},
 }
 
 
@@ -43,43 +52,82 @@ def describe_input(data: Data) -> dict[str, Any]:
     }
 
 
+def describe_patch_input(data: VolumeData, fingerprint: VolumeFingerprint) -> dict[str, Any]:
+    """Tell how to feed the exported network from a scan."""
+    names, windows = fingerprint.channels, fingerprint.intensity_windows
+    if windows is None:
+        rule = (
+            "Subtract from each channel its mean and divide by its deviation, both of its voxels "
+            "brighter than the darkest."
+        )
+    else:
+        scaled = (
+            f"{name} from {low:g} to {high:g}"
+            for name, (low, high) in zip(names, windows, strict=True)
+        )
+        rule = f"Scale {', '.join(scaled)}, to 0 to 1, and clip what lies outside."
+    return {
+        "name": "image",
+        "shape": [None, *data.patch_size, len(names)],
+        "dtype": "float32",
+        "axes": "x, y, z: to the right, to the front and up (RAS)",
+        "channels": list(names),
+        "spacing": list(fingerprint.spacing),
+        "normalization": {
+            "method": fingerprint.normalization,
+            "intensity_windows": None if windows is None else [list(window) for window in windows],
+            "rule": rule,
+        },
+        "crop_foreground": data.crop_foreground,
+        "overlap": data.overlap,
+    }
+
+
 def describe_output(shape: Sequence[int | None], activation: str) -> dict[str, Any]:
     """Tell what the exported network returns.
 
     Args:
         shape: Of the output.
-        activation: `"none"` or `"sigmoid"`.
+        activation: `"none"`, of images `"sigmoid"`, of volumes `"softmax"`.
     """
+    rank = len(shape) - 2
+    threshold = 0.0 if activation == "none" else 0.5
     return {
         "name": "logits" if activation == "none" else "probabilities",
         "shape": list(shape),
         "dtype": "float32",
         "activation": activation,
-        "threshold": 0.0 if activation == "none" else 0.5,
-        "rule": _OUTPUT_RULES[activation],
+        "threshold": threshold if rank == 2 else None,
+        "rule": _OUTPUT_RULES[rank, activation],
     }
+
+
+def read_classes(source: str) -> list[str]:
+    """Return the names of the classes of a recipe's `data.source`, of images.
+
+    The background, which is none of the network's, is left out.
+    """
+    if source == "synthetic":
+        return ["lesion"]
+    return list(_builder(source).LABELS.values())[1:]
 
 
 def describe_training_data(source: str) -> dict[str, Any]:
     """Tell what the builder of a recipe's `data.source` tells of its images.
 
     Returns:
-        `classes`, the names without the background's; `licence`, the terms in words; `citation`
-        in BibTeX and `homepage`, or `None`.
+        `licence`, the terms in words; `citation` in BibTeX and `homepage`, or `None`.
     """
     if source == "synthetic":
         return {
-            "classes": ["lesion"],
             "licence": "none needed, the images were generated.",
             "citation": None,
             "homepage": None,
         }
-    name, _, _ = source.partition("/")
-    builder = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder").Builder
+    builder = _builder(source)
     told = builder.get_metadata()  # README.md and CITATIONS.bib beside the builder
     licence = re.search(r"\*\*Licence\*\*: (.+?)(?:\n\n|\Z)", told.description, re.DOTALL)
     return {
-        "classes": list(builder.LABELS.values())[1:],
         "licence": " ".join(licence[1].split()),
         "citation": (told.citation or "").strip() or None,
         "homepage": builder.HOMEPAGE,
@@ -99,8 +147,11 @@ def render_card(exported: dict[str, Any]) -> str:
     template = resources.files("keras_lgmsnet").joinpath("model_card.md.jinja").read_text("utf-8")
     files = exported["files"].items()
     metrics = exported["metrics"]
+    rank = exported["rank"]
     return environment.from_string(template).render(
         **exported,
+        words=_WORDS[rank],
+        findings=exported["classes"][rank == 3 :],  # of volumes, the first is the background
         files_table=markdown_table(
             ["file", "format", "precision", "MB"],
             [
@@ -114,7 +165,10 @@ def render_card(exported: dict[str, Any]) -> str:
         metrics_table=metrics
         and markdown_table(
             ["metric", "mean"],
-            [[name, f"{mean:.4f}"] for name, mean in metrics["means"].items()],
+            [
+                [name, "–" if mean is None else f"{mean:.4f}"]
+                for name, mean in metrics["means"].items()
+            ],
         ),
     )
 
@@ -126,6 +180,7 @@ def agreement_table(exported: dict[str, Any]) -> str:
         exported: The contents of an `export.json`.
     """
     rows = []
+    words, promises = _WORDS[exported["rank"]], PROMISES[exported["rank"]]
     for path, file in exported["files"].items():
         agreement = file["agreement"]
         rows.append(
@@ -137,11 +192,18 @@ def agreement_table(exported: dict[str, Any]) -> str:
                     f"{100 * agreement[name]:.2f} (Keras {100 * agreement[f'network_{name}']:.2f})"
                     for name in ("iou", "f1")
                 ),
-                PROMISES[file["precision"]].words,
+                promises[file["precision"]].words,
             ]
         )
     return markdown_table(
-        ["file", "probability off by at most", "pixels changed, %", "IoU, %", "F1, %", "promised"],
+        [
+            "file",
+            "probability off by at most",
+            f"{words['pixels']} changed, %",
+            "IoU, %",
+            f"{words['f1']}, %",
+            "promised",
+        ],
         rows,
     )
 
@@ -172,5 +234,11 @@ def _litert_table(exported: dict[str, Any]) -> str | None:
     )
 
 
+def _builder(source: str) -> Any:
+    """Return the builder's class of a recipe's `data.source`."""
+    name, _, _ = source.partition("/")
+    return importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder").Builder
+
+
 def _shape(shape: Sequence[int | None]) -> str:
-    return f"({', '.join('images' if side is None else str(side) for side in shape)})"
+    return f"({', '.join('batch' if side is None else str(side) for side in shape)})"

@@ -64,7 +64,7 @@ def list_files(
 def describe(run_directory: Path, method: dict[str, Any]) -> dict[str, Any]:
     """Return what is written beside predictions: where they come from and what they are not."""
     return {
-        "notice": "For research use only. Not a medical device.",
+        "notice": keras_lgmsnet.NOTICE,
         "run_directory": printable(run_directory.absolute()),
         "method": method,
         "backend": keras.backend.backend(),

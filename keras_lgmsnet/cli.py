@@ -378,7 +378,8 @@ def figures(
     metavar=f"[{'|'.join(ACTIVATIONS)}]",
     default="none",
     show_default=True,
-    help="What follows the logits: none, or sigmoid for probabilities.",
+    help="What follows the logits: none, or for probabilities sigmoid (of images) or softmax (of "
+    "volumes).",
 )
 @click.option(
     "--demo",
@@ -424,7 +425,7 @@ def export(
                 f"--demo needs a directory of its own, which does not hold -o {output_directory}. "
                 f"Received: {demo_directory}"
             )
-        demo.require_linear(read_recipe(run_directory).data.interpolation)
+        demo.require_showable(read_recipe(run_directory))
         require_unused(output_directory)
         require_unused(demo_directory)
         litertjs_files = demo.read_litertjs(litertjs)
@@ -439,7 +440,8 @@ def export(
     )
     click.echo(_model_card.agreement_table(exported))
     click.echo(
-        f"On {exported['compared_on']['images']} {exported['compared_on']['subset']} images. "
+        f"On {exported['compared_on']['examples']} {exported['compared_on']['subset']} "
+        f"{'images' if exported['rank'] == 2 else 'volumes'}. "
         f"Model card: {output_directory / 'model_card.md'}"
     )
     if demo_directory:

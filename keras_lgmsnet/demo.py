@@ -23,7 +23,9 @@ import urllib.request
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import BinaryIO
 
+from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.run_directory import atomic_directory, read_json, require_unused
 
 __all__ = ["read_litertjs", "serve", "write_demo"]
@@ -69,8 +71,26 @@ FILES = {
 MAX_BYTES = 2**25  # of an archive or a file; the largest has 12 million
 REGISTRY = "https://registry.npmjs.org"
 TIMEOUT = 60  # seconds without an answer
-PAGE = ("index.html", "demo.css", "demo.js")
+# What is copied from demo_page/. npm's packages name their licence, Apache-2.0, but do not hold its
+# text, which must go with them.
+PAGE = ("index.html", "demo.css", "demo.js", "litertjs/LICENSE.txt")
 PORT = 8000
+# A page elsewhere whose name is made to lead to this machine would send that name as the host.
+HOSTS = ("127.0.0.1", "localhost")
+HEADERS = {
+    # That of index.html, which other servers send, too, and no frames; here it binds workers, too.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' "
+        "'sha256-+LVR/kE831AaGwRMbwr7b6Ke7hoEPT32HsoQfIvgUv4='; style-src 'self'; "
+        "connect-src 'self'; worker-src 'self'; img-src 'self' blob: data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    # These two isolate the page from all others, to which browsers allow threads.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
 
 
 def write_demo(
@@ -82,9 +102,9 @@ def write_demo(
     """Write a page that segments pictures in the browser with the TFLite models of an export.
 
     The directory appears whole or not at all, and needs no other: it holds the page, copies of
-    `export.json` and of every TFLite model, and LiteRT.js, which runs them. It is to be opened over
-    HTTP, see `serve`; any other web server will do, too, on one thread unless it sends the headers
-    that `serve` sends.
+    `export.json` and of every TFLite model, and LiteRT.js, which runs them, with its licence. It is
+    to be opened over HTTP, see `serve`; any other web server will do, too, on one thread unless it
+    sends the headers that `serve` sends.
 
     Args:
         export_directory: What `lgms-export` wrote, with a TFLite model for 2D images.
@@ -123,17 +143,15 @@ def write_demo(
             shutil.copyfile(export_directory / name, unfinished / name)
 
 
-def require_linear(interpolation: str) -> None:
-    """Raise `ValueError` unless images are resized as the page resizes them.
+def require_showable(recipe: Recipe) -> None:
+    """Raise `ValueError` unless a run is on images, resized as the page resizes them.
 
     Args:
-        interpolation: A recipe's `data.interpolation`.
+        recipe: The run's.
     """
-    if interpolation != "linear":
-        raise ValueError(
-            "The demo resizes pictures linearly, as the run must have. "
-            f"Received: data.interpolation={interpolation}"
-        )
+    if recipe.rank != 2:
+        raise ValueError("The demo shows 2D images. Received: a run on volumes")
+    _require_linear(recipe.data.interpolation)
 
 
 def read_litertjs(folder: str | Path | None = None) -> dict[str, bytes]:
@@ -176,8 +194,8 @@ def read_litertjs(folder: str | Path | None = None) -> dict[str, bytes]:
 def serve(demo_directory: str | Path, port: int = PORT) -> http.server.ThreadingHTTPServer:
     """Return a server of a demo directory, to be reached from this machine only.
 
-    With it the page runs on several threads, which browsers allow to pages that isolate themselves
-    from all others, by two headers.
+    It answers to the names `HOSTS` only, lists no folder, and sends `HEADERS`, with which the page
+    runs on several threads.
 
     Args:
         demo_directory: What `write_demo` wrote.
@@ -212,11 +230,19 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         ".wasm": "application/wasm",
     }
 
+    def send_head(self) -> BinaryIO | None:
+        host, _, _ = self.headers.get("Host", "").partition(":")
+        if host.lower() not in HOSTS:
+            self.send_error(http.HTTPStatus.MISDIRECTED_REQUEST)
+            return None
+        return super().send_head()
+
+    def list_directory(self, path: str) -> None:
+        self.send_error(http.HTTPStatus.NOT_FOUND)
+
     def end_headers(self) -> None:
-        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cache-Control", "no-cache")
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
         super().end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -230,8 +256,8 @@ def _read_export(directory: Path) -> list[str]:
     description = read_json(directory, "export.json", "classes", "input", "output", "files")
     try:
         models = [name for name, file in description["files"].items() if file["format"] == "tflite"]
-        shape, resize = description["input"]["shape"], description["input"]["resize"]
-        interpolation, rank = resize["interpolation"], len(shape)
+        shape, resize = description["input"]["shape"], description["input"].get("resize")
+        rank, interpolation = len(shape), resize and resize["interpolation"]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{directory / 'export.json'} is damaged: {error!r}.") from error
     if not models:
@@ -248,18 +274,31 @@ def _read_export(directory: Path) -> list[str]:
             "The demo shows 2D RGB images, of shape (1, height, width, 3). "
             f"Received: {directory}, for images of shape {tuple(shape)}"
         )
-    require_linear(interpolation)
+    _require_linear(interpolation)
     return models
+
+
+def _require_linear(interpolation: str) -> None:
+    if interpolation != "linear":
+        raise ValueError(
+            "The demo resizes pictures linearly, as the run must have. "
+            f"Received: data.interpolation={interpolation}"
+        )
 
 
 def _fetch(package: str) -> bytes:
     """Return a package's archive, as pinned."""
     registry = (os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY).rstrip("/")
-    if not registry.startswith(("https://", "http://")):
+    # Nowhere is the address itself told: it may hold a secret even so, in its path.
+    parts = re.fullmatch(r"https?://([\w.:\[\]-]+)(/[\w.:~%+/-]*)?", registry, re.ASCII)
+    if parts is None:
         raise ValueError(
-            "NPM_CONFIG_REGISTRY must be the address of a registry, such as "
-            f"{REGISTRY}. Received: {registry}"
+            f"NPM_CONFIG_REGISTRY must be the address of a registry, such as {REGISTRY}, without "
+            "user, password or query; for a registry that asks for those, run "
+            f"`{INSTALL}` and pass its folder node_modules/@litertjs by --litertjs. "
+            "Received: another, not told here, since it may hold a secret"
         )
+    archive_name = f"@litertjs/{package} {VERSION} of {parts[1]}"
     address = f"{registry}/@litertjs/{package}/-/{package}-{VERSION}.tgz"
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as response:
@@ -267,14 +306,14 @@ def _fetch(package: str) -> bytes:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ConnectionError(
-            f"LiteRT.js, which the demo needs, could not be fetched from {address}: {reason}. "
+            f"{archive_name}, which the demo needs, could not be fetched: {reason}. "
             f"Elsewhere, run `{INSTALL}` and pass its folder "
             "node_modules/@litertjs by --litertjs."
         ) from error
     if _integrity(archive) != ARCHIVES[package]:
         raise ValueError(
-            f"{address} is not LiteRT.js {VERSION}: its integrity is {_integrity(archive)} instead "
-            f"of {ARCHIVES[package]}."
+            f"{archive_name} is not the published one: its integrity is {_integrity(archive)} "
+            f"instead of {ARCHIVES[package]}."
         )
     return archive
 

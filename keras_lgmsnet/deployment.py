@@ -131,6 +131,12 @@ class _Features:
     def channels(self) -> int:
         return self.images.shape[-1]
 
+    def settled(self) -> Any:
+        """Return the images, of which no norm may be yet to be applied."""
+        if self.scale is not None:
+            raise ValueError("A norm is yet to be applied here: _settle the features first.")
+        return self.images
+
     def replace(self, images: Any) -> "_Features":
         return _Features(images, self.depth)
 
@@ -411,7 +417,7 @@ def _convolve(x: _Features, kernel: np.ndarray, bias: np.ndarray | None, name: s
     taps = kernel.shape[0]
     if taps == 1:
         return _pointwise(x, kernel, bias, name)
-    images = x.images
+    images = x.settled()
     if x.depth is not None:
         padded = _pad_depth(x, taps // 2, taps // 2)
         slices = [padded[:, tap : tap + x.depth] for tap in range(taps)]
@@ -608,7 +614,7 @@ def _pad_depth(x: _Features, before: int, after: int) -> Any:
 
 
 def _concatenate(parts: list[_Features]) -> _Features:
-    return parts[0].replace(_join([part.images for part in parts], axis=-1))
+    return parts[0].replace(_join([part.settled() for part in parts], axis=-1))
 
 
 def _join(parts: list[Any], axis: int) -> Any:

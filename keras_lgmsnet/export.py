@@ -31,7 +31,9 @@ FORMATS = {
     "onnx": ("float32",),
 }
 PRECISIONS = FORMATS["tflite"]
-ACTIVATIONS = ("none", "sigmoid")
+# Those of each rank: the masks of an image's classes may overlap, a voxel has one class.
+_ACTIVATIONS = {2: ("none", "sigmoid"), 3: ("none", "softmax")}
+ACTIVATIONS = tuple(dict.fromkeys(_ACTIVATIONS[2] + _ACTIVATIONS[3]))
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,14 @@ class Promise:
         measure: The value of a file's "agreement" that is held to it.
         limit: The largest that is allowed.
         words: The same for a reader.
+        least_iou: Mean IoU that the network itself must reach: one that finds nothing has nothing
+            to lose, and the promise would mean nothing.
     """
 
     measure: str
     limit: float
     words: str
+    least_iou: float = 0.0
 
     def is_kept(self, agreement: dict[str, Any]) -> bool:
         """Say whether an agreement is within the limit, and free of infinities and NaN."""
@@ -54,12 +59,20 @@ class Promise:
         return all(map(math.isfinite, measured)) and measured[0] <= self.limit
 
 
-_IOU_LOSS = Promise("iou_loss", 0.01, "≤ 1.0 point of mean IoU lost")
+_IOU_LOSS = Promise("iou_loss", 0.01, "≤ 1.0 point of mean IoU lost", least_iou=0.1)
+# By the rank of the network and the precision. A volume's instance norms magnify rounding.
 PROMISES = {
-    "float32": Promise("max_probability_difference", 1e-4, "every probability within 1e-4"),
-    "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the pixels changed"),
-    "dynamic": _IOU_LOSS,
-    "int8": _IOU_LOSS,
+    2: {
+        "float32": Promise("max_probability_difference", 1e-4, "every probability within 1e-4"),
+        "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the pixels changed"),
+        "dynamic": _IOU_LOSS,
+        "int8": _IOU_LOSS,
+    },
+    3: {
+        "float32": Promise("max_probability_difference", 1e-3, "every probability within 1e-3"),
+        "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the voxels changed"),
+        "dynamic": _IOU_LOSS,
+    },
 }
 
 
@@ -75,37 +88,41 @@ def export(
 ) -> dict[str, Any]:
     """Write the best network of a run for deployment, and prove that it still segments as well.
 
-    Every file holds the deploy form (see `deploy`) and, before it, the preprocessing, so it takes
-    8-bit RGB. Any backend may have trained the network: it is loaded, written and checked in a
-    child process on TensorFlow, on the CPU. Each file is loaded in its users' runtime
-    (`tf.saved_model.load`, LiteRT's interpreter with XNNPACK, ONNX Runtime) and run on the run's
-    own held-out images, all of them or 256 drawn from a fixed seed, beside the Keras network. A
-    file that agrees less than `PROMISES` says for its precision fails the export.
+    Every file holds the deploy form (see `deploy`). That of a run on images has the preprocessing
+    before it, so it takes 8-bit RGB; that of a run on volumes takes normalised patches. Any backend
+    may have trained the network: it is loaded, written and checked in a child process on
+    TensorFlow, on the CPU. Each file is loaded in its users' runtime (`tf.saved_model.load`,
+    LiteRT's interpreter with XNNPACK, ONNX Runtime) and run beside the Keras network on the run's
+    own held-out images, all of them or 256 drawn from a fixed seed, or on one patch each of at most
+    32 of its volumes, from the middle of what is labelled in it. A file that agrees less than
+    `PROMISES` says for its precision fails the export.
 
     The output directory appears whole or not at all. It holds
 
     - `saved_model/`, `model_float32.tflite`, `model_int8.tflite`, `model_float32.onnx` and so on:
-      from `image`, uint8 of shape `(batch, height, width, 3)`, to `logits` or `probabilities`,
-      float32 of shape `(batch, height, width, num_classes)`, the signature `serving_default`. A
-      TFLite model is of builtin operators only and takes one image at a time, the others any
-      number. What is known of the network is inside each, as `metadata.json`;
-    - `model_card.md`: intended use, how to feed an image, agreement, who computes the operators of
-      a TFLite model, metrics, data, provenance;
-    - `agreement.csv`: one row for each file and image;
+      from `image`, uint8 of shape `(batch, height, width, 3)` or, of volumes, float32 of shape
+      `(batch, *patch_size, channels)`, to `logits` or `probabilities`, float32 of shape `(batch,
+      *sides, num_classes)`, the signature `serving_default`. A TFLite model is of builtin operators
+      only and takes one image or patch at a time, the others any number. What is known of the
+      network is inside each, as `metadata.json`;
+    - `model_card.md`: intended use, how to feed an image or a scan, agreement, who computes the
+      operators of a TFLite model, metrics, data, provenance;
+    - `agreement.csv`: one row for each file and image or patch;
     - `export.json`: all of this for programs.
 
     Args:
-        run_directory: What `lgms-train` wrote; `recipe.json`, `splits.json`, `model.keras` and,
-            if it is there, `metrics.json` are read.
+        run_directory: What `lgms-train` wrote; `recipe.json`, `splits.json`, `model.keras`, of
+            volumes `fingerprint.json` and, if it is there, `metrics.json` are read.
         output_directory: Where to write; absent or empty.
         formats: One or more of `FORMATS`.
         precisions: One or more of `"float32"`; `"float16"` (weights of half the size); `"dynamic"`
             (8-bit weights); `"int8"` (8-bit weights and, but for attention, norms and GELU,
-            arithmetic, calibrated on 100 images that the run was trained on, from a fixed seed; not
-            of a run with the "published" preprocessing).
+            arithmetic, calibrated on 100 images that the run was trained on, from a fixed seed; of
+            images only).
             Each format is written in those of them that it has: TFLite has all, the others
             float32.
-        activation: `"none"` for logits, or `"sigmoid"` for the probability of each class.
+        activation: `"none"` for logits; for the probability of each class `"sigmoid"` of images,
+            whose classes may overlap, and `"softmax"` of volumes, whose classes may not.
         manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
         data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
 
@@ -132,17 +149,10 @@ def export(
     files = _choose_files(formats, precisions)
     if activation not in ACTIVATIONS:
         raise ValueError(
-            f"The activation must be one of {', '.join(ACTIVATIONS)}, since the masks of a run's "
-            f"classes may overlap. Received: {activation=}"
+            f"The activation must be one of {', '.join(ACTIVATIONS)}. Received: {activation=}"
         )
     require_installed()
-    preprocessing = read_recipe(run_directory).data.preprocessing
-    if preprocessing == "published" and ("tflite", "int8") in files:
-        raise ValueError(
-            "int8 is not written of a run with data.preprocessing=published: LiteRT's 8-bit "
-            "kernels break on values as small as it makes them; choose another precision. "
-            f"Received: precisions={list(precisions)}"
-        )
+    _require_for_rank(read_recipe(run_directory).rank, files, activation)
     require_network(run_directory)
     require_unused(output_directory)
 
@@ -192,6 +202,22 @@ def _choose_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tup
     return files
 
 
+def _require_for_rank(rank: int, files: Sequence[tuple[str, str]], activation: str) -> None:
+    """Raise `ValueError` unless networks of a rank have what is asked for."""
+    if activation not in _ACTIVATIONS[rank]:
+        raise ValueError(
+            f"The activation of a run on {'images' if rank == 2 else 'volumes'}, whose classes may "
+            f"{'overlap' if rank == 2 else 'not overlap'}, must be "
+            f"{' or '.join(_ACTIVATIONS[rank])}. Received: {activation=}"
+        )
+    for _, precision in files:
+        if precision not in PROMISES[rank]:
+            raise ValueError(
+                f"A run on volumes is exported in {', '.join(PROMISES[rank])} only, since 8-bit "
+                f"arithmetic was not shown to segment volumes as well. Received: {precision=}"
+            )
+
+
 def require_installed() -> None:
     """Raise `ModuleNotFoundError` unless the packages of the `export` extra are installed."""
     for package in (
@@ -234,10 +260,18 @@ def _write_in_child(**arguments: Any) -> None:
 
 def _require_agreement(exported: dict[str, Any]) -> None:
     for path, file in exported["files"].items():
-        promise, agreement = PROMISES[file["precision"]], file["agreement"]
+        promise = PROMISES[exported["rank"]][file["precision"]]
+        agreement = file["agreement"]
+        if agreement["network_iou"] < promise.least_iou:
+            raise ValueError(
+                f"{file['precision']} is promised to lose little IoU, of which the Keras network "
+                f"itself must have {promise.least_iou} at least: train it further, or choose "
+                f"float32 or float16. Received: IoU {agreement['network_iou']:.3g} over "
+                f"{agreement['examples']} examples"
+            )
         if not promise.is_kept(agreement):
             raise ValueError(
                 f"{path} does not agree with the Keras network as promised, {promise.words}, so "
                 f"nothing was written. Received: {promise.measure} "
-                f"{agreement[promise.measure]:.3g} over {agreement['images']} images"
+                f"{agreement[promise.measure]:.3g} over {agreement['examples']} examples"
             )

@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from keras_lgmsnet import NOTICE
+
 TRUTH_COLOR = "#00e5ff"
 PREDICTION_COLOR = "#ffb300"
 _CURVES = {"loss": "Loss", "iou": "IoU", "f1": "F1", "learning_rate": "Learning rate"}
@@ -87,7 +89,7 @@ def render_page(template: str, **values: Any) -> str:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template(template).render(values)
+    return environment.get_template(template).render(notice=NOTICE, **values)
 
 
 def draw_outlines(image: np.ndarray, masks: np.ndarray, color: str, thickness: int) -> None:

@@ -169,10 +169,14 @@ def test_pictures_of_any_shape(size, page, tmp_path) -> None:
 def test_what_is_no_picture_is_told_in_a_sentence(page, picture, tmp_path) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     PIL.Image.new("RGBA", (9, 9), (0, 0, 0, 100)).save(tmp_path / "glass.png")
+    pierced = PIL.Image.new("RGBA", (2 * SIZE[1], 2 * SIZE[0]), "red")
+    pierced.putpixel((1, 1), (0, 0, 0, 0))  # the last of the four that a pixel is made of
+    pierced.save(tmp_path / "pierced.png")
     error = page.find_element(By.ID, "error")
     for name, words in {
-        "notes.png": "notes.png cannot be read as a picture",
         "glass.png": "transparent in places",
+        "notes.png": "notes.png cannot be read as a picture",
+        "pierced.png": "transparent in places",
     }.items():
         page.find_element(By.ID, "file").send_keys(str(tmp_path / name))
         WebDriverWait(page, LIMIT, 0.05).until(lambda _, words=words: words in error.text)

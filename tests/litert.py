@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from keras_lgmsnet import LGMSNet2D, LGMSNet3D
@@ -24,11 +25,31 @@ def main(folder: Path) -> None:
         content = to_tflite(deployed, precision, representative_images)
         (folder / f"{precision}.tflite").write_bytes(content)
 
+    network = with_silent_layers((16, 16, 3))
+    crops = images[:, :16, :16]
+    logits["silent_logits"] = network(crops, training=False)
+    logits["silent"] = crops
+    (folder / "silent.tflite").write_bytes(to_tflite(network, "int8", crops))
+
     volumes = rng.normal(size=(1, 32, 32, 32, 1)).astype("float32")
     network = scatter(LGMSNet3D((32, 32, 32, 1), num_classes=2, dims=(4, 4, 8, 8, 8)))
     logits |= {"volumes": volumes, "volumes_logits": network(volumes, training=False)}
     (folder / "volumes.tflite").write_bytes(to_tflite(deploy(network)))
     np.savez(folder / "logits.npz", **logits)
+
+
+def with_silent_layers(input_shape: tuple[int, int, int]) -> keras.Model:
+    """Return a network of which parts are 0 whatever the image."""
+    image = keras.Input(input_shape)
+    x = keras.layers.Conv2D(4, 3, padding="same")(image)
+    silent = [
+        keras.layers.Conv2D(
+            4, 1, activation="relu", bias_initializer=keras.initializers.Constant(bias)
+        )(x)
+        for bias in (-10, -1e4)  # the latter too large for the convolution, so added after it
+    ]
+    x = keras.layers.Concatenate()([x, *silent, silent[0] * x])
+    return keras.Model(image, keras.layers.Conv2D(1, 1)(x))
 
 
 if __name__ == "__main__":

@@ -393,7 +393,7 @@ def test_export_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
     def record(*arguments, **options) -> dict:
         seen.append((arguments, options))
         files = {"model_int8.tflite": {"precision": "int8", "agreement": agreement}}
-        return {"files": files, "compared_on": {"images": 7, "subset": "test"}}
+        return {"rank": 2, "files": files, "compared_on": {"examples": 7, "subset": "test"}}
 
     monkeypatch.setattr(export, "export", record)
     options = ["--format", "tflite", "--precision", "int8", "--precision", "float32"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
-from keras_lgmsnet import cli, demo
+from keras_lgmsnet import NOTICE, cli, demo
 from keras_lgmsnet.recipe import Data, Recipe
 from keras_lgmsnet.run_directory import write_json
 from tests.demos import write_export
@@ -111,10 +111,10 @@ def test_demo_holds_all_it_needs(tmp_path) -> None:
 
 
 def test_page_is_self_contained() -> None:
-    for text in PAGE.values():
-        assert not re.search(r"https?:|//\w+\.\w", text)
+    for name in ("index.html", "demo.css", "demo.js"):
+        assert not re.search(r"https?:|//\w+\.\w", PAGE[name])
     html = PAGE["index.html"]
-    assert "For research. This is not a medical device." in html
+    assert NOTICE in html
     references = re.findall(r'(?:src|href)="([^"]+)"', html)
     assert set(references) == {"demo.css", "demo.js", "data:,"}
     (policy,) = re.findall(r'Security-Policy" content="([^"]+)"', html)
@@ -122,6 +122,14 @@ def test_page_is_self_contained() -> None:
     assert directives["default-src"] == "'none'"
     assert directives["connect-src"] == "'self'"
     assert not re.search(r"unsafe-inline|'unsafe-eval'|\*|http", policy)
+    assert demo.HEADERS["Content-Security-Policy"] == f"{policy}; frame-ancestors 'none'"
+
+
+def test_litertjs_comes_with_its_licence() -> None:
+    # This project's own, too.
+    licence = (Path(__file__).parents[1] / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0" in licence
+    assert PAGE["litertjs/LICENSE.txt"] == licence
 
 
 def test_import_map_is_allowed_and_leads_to_the_files() -> None:
@@ -153,7 +161,7 @@ def test_another_archive_is_refused_unopened(registry, monkeypatch) -> None:
     publish(registry, monkeypatch, {name: pack(package(name)) for name in demo.ARCHIVES})
     address = next(iter(registry))
     registry[address] = b"no archive"
-    with pytest.raises(ValueError, match=rf"{address} is not LiteRT.js .*: its integrity is"):
+    with pytest.raises(ValueError, match=r"core 2.5.3 of registry.npmjs.org is not .*: its inte"):
         demo.read_litertjs()
 
 
@@ -213,18 +221,42 @@ def test_no_network_is_one_sentence(error, monkeypatch, tmp_path) -> None:
 
     monkeypatch.setattr(urllib.request, "urlopen", fail)
     export = write_export(tmp_path / "export", {"float32": b""})
-    with pytest.raises(
-        OSError, match=r"could not be fetched from .*: no route.*--litertjs"
-    ) as told:
+    with pytest.raises(OSError, match=r"could not be fetched: no route.*--litertjs") as told:
         demo.write_demo(export, tmp_path / "demo")
     assert "\n" not in str(told.value)
     assert list(tmp_path.iterdir()) == [export]
 
 
-def test_a_registry_is_an_address(monkeypatch) -> None:
-    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "file:///etc")
-    with pytest.raises(ValueError, match=r"NPM_CONFIG_REGISTRY .* Received: file:///etc"):
+@pytest.mark.parametrize(
+    "registry",
+    [
+        "file:///s3cret",
+        "user:s3cret@registry.test",
+        "https://user:s3cret@registry.test/npm",
+        "https://registry.test/npm?token=s3cret",
+        "https://registry.test#s3cret",
+        "https://registry.test/s3cret path",
+    ],
+)
+def test_a_registry_is_an_address_without_a_password(registry, monkeypatch) -> None:
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", registry)
+    with pytest.raises(ValueError, match=r"NPM_CONFIG_REGISTRY must .*--litertjs") as told:
         demo.read_litertjs()
+    assert "s3cret" not in str(told.value)
+
+
+@pytest.mark.parametrize("error", [urllib.error.URLError("no route"), None])
+def test_a_secret_in_a_registrys_path_is_not_told(error, monkeypatch) -> None:
+    def open_(*_, **__) -> io.BytesIO:
+        if error:
+            raise error
+        return io.BytesIO(b"no archive")
+
+    monkeypatch.setattr(urllib.request, "urlopen", open_)
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://registry.test/s3cret/npm")
+    with pytest.raises((OSError, ValueError), match=r"core 2.5.3 of registry.test") as told:
+        demo.read_litertjs()
+    assert "s3cret" not in str(told.value)
 
 
 def test_exports_without_a_2d_model_are_refused(tmp_path) -> None:
@@ -297,20 +329,28 @@ def test_server_isolates_the_page_and_answers_this_machine_only(tmp_path) -> Non
     with demo.serve(tmp_path / "demo", port=0) as server:
         assert server.server_address[0] == "127.0.0.1"
         threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def get(path: str, host: str) -> http.client.HTTPResponse:
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+            connection.request("GET", path, headers={"Host": host})
+            response = connection.getresponse()
+            response.read()
+            connection.close()
+            return response
+
         for path, media_type in {
             "/": "text/html",
             "/demo.js": "text/javascript",
             "/litertjs/core/wasm/litert_wasm_internal.wasm": "application/wasm",
         }.items():
-            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
-            connection.request("GET", path)
-            response = connection.getresponse()
-            response.read()
-            connection.close()
+            response = get(path, "127.0.0.1:1")  # the port of a phone's end of a tunnel
             assert response.status == 200
             assert response.headers["Content-Type"].startswith(media_type)
-            assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
-            assert response.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+            assert demo.HEADERS.items() <= dict(response.headers).items()
+        assert get("/", "LOCALHOST").status == 200
+        for host in ("rebound.example:8000", "127.0.0.1.example", "localhost.example", ""):
+            assert get("/", host).status == 421
+        assert get("/litertjs/", "localhost").status == 404
         with pytest.raises(OSError, match=rf"Port {server.server_port} cannot be listened on"):
             demo.serve(tmp_path / "demo", port=server.server_port)
         server.shutdown()
@@ -342,7 +382,7 @@ def test_command_writes_the_demo_of_its_export(tmp_path, monkeypatch) -> None:
     def export_run(run_directory: Path, output_directory: Path, *_, **__) -> dict:
         assert run_directory.name == "run"
         write_export(output_directory, {"float32": b""})
-        return {"compared_on": {"images": 1, "subset": "test"}, "files": {}}
+        return {"rank": 2, "compared_on": {"examples": 1, "subset": "test"}, "files": {}}
 
     monkeypatch.setattr("keras_lgmsnet.export.export", export_run)
     monkeypatch.setattr(demo, "read_litertjs", lambda folder: CONTENTS if folder else {})

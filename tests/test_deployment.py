@@ -157,6 +157,15 @@ def test_kernels_of_runs_by_hand() -> None:
     np.testing.assert_allclose(actual.reshape(2, 2), expected)
 
 
+def test_a_norm_yet_to_be_applied_is_never_dropped() -> None:
+    images = keras.Input((4, 4, 2))
+    pending = deployment._Features(images, None, scale=np.ones(2), offset=np.zeros(2))
+    with pytest.raises(ValueError, match=r"_settle the features first"):
+        deployment._convolve(pending, np.zeros((3, 3, 2, 1)), None, "convolution")
+    with pytest.raises(ValueError, match=r"_settle the features first"):
+        deployment._concatenate([pending, pending])
+
+
 def test_other_models_are_refused() -> None:
     image = keras.Input((32, 32, 3))
     with pytest.raises(ValueError, match=r"LGMSNet2D or LGMSNet3D. Received: Functional"):

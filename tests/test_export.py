@@ -1,13 +1,16 @@
 """Exports of a run, opened as their users would open them."""
 
 import csv
+import dataclasses
 import json
 import os
 import pkgutil
 import resource
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -18,10 +21,15 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import tfds_builders
-from keras_lgmsnet import LGMSNet2D, _export_on_tensorflow, export
+from keras_lgmsnet import LGMSNet2D, _export_examples, _export_on_tensorflow, export
 from keras_lgmsnet._agreement import compare, summarize
-from keras_lgmsnet._export_formats import with_preprocessing
-from keras_lgmsnet._model_card import describe_input, describe_training_data, render_card
+from keras_lgmsnet._export_formats import _gelu_by_erf, with_preprocessing
+from keras_lgmsnet._model_card import (
+    describe_input,
+    describe_training_data,
+    read_classes,
+    render_card,
+)
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.recipe import Data, Model, Recipe
@@ -41,6 +49,19 @@ EVERY_FILE = {
     "model_int8.tflite",
     "model_float32.onnx",
 }
+
+
+# As they are, before the fixture below.
+PROMISES = dict(export.PROMISES[2])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _untrained_networks_may_be_exported() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for precision, promise in PROMISES.items():
+            untrained = dataclasses.replace(promise, least_iou=0.0)
+            monkeypatch.setitem(export.PROMISES[2], precision, untrained)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +95,15 @@ def published(network, tmp_path_factory) -> Path:
     write_run(folder, preprocessing="published")
     (folder / "metrics.json").unlink()
     network.save(folder / "model.keras")
-    export.export(folder, folder.parent / "exported", activation="sigmoid")
-    return folder.parent / "exported"
+    output_directory = folder.parent / "exported"
+    export.export(
+        folder,
+        output_directory,
+        ["tflite"],
+        precisions=export.PRECISIONS,
+        activation="sigmoid",
+    )
+    return output_directory
 
 
 def write_run(folder: Path, **data) -> None:
@@ -137,14 +165,27 @@ def test_export_is_the_network(run, output_directory, network) -> None:
 
 
 @pytest.mark.no_backend
-@RUNTIMES
-def test_published_preprocessing_and_activation_are_inside(run, published, network) -> None:
+def test_published_preprocessing_and_activation_are_inside(published, network) -> None:
     logits = network.predict_on_batch(preprocess(pixels(), "published"))
-    outputs = run(published, pixels())
+    outputs = run_tflite(published, pixels())
     assert outputs.keys() == {"probabilities"}
     np.testing.assert_allclose(outputs["probabilities"], sigmoid(logits), atol=1e-4)
-    swapped = run(published, pixels()[..., ::-1])["probabilities"]
+    swapped = run_tflite(published, pixels()[..., ::-1])["probabilities"]
     assert np.abs(swapped - outputs["probabilities"]).max() > 1e-4
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize(
+    ("precision", "share"), [("float16", 0.01), ("dynamic", 0.2), ("int8", 0.2)]
+)
+def test_smaller_precisions_stand_the_published_preprocessing(
+    precision, share, published, network
+) -> None:
+    # Which makes values 255 times as small.
+    expected = sigmoid(network.predict_on_batch(preprocess(pixels(), "published")))
+    serve = Interpreter(str(published / f"model_{precision}.tflite")).get_signature_runner()
+    outputs = np.concatenate([serve(image=image[None])["probabilities"] for image in pixels()])
+    assert 0 < np.abs(outputs - expected).mean() < share * expected.std()
 
 
 @pytest.mark.parametrize("preprocessing", ["imagenet", "published"])
@@ -165,11 +206,11 @@ def test_directory_holds_the_files_and_what_is_known_of_them(output_directory) -
     assert output_directory.stat().st_mode == output_directory.parent.stat().st_mode
     assert exported["files"].keys() == EVERY_FILE
     for name, file in exported["files"].items():
-        assert export.PROMISES[file["precision"]].is_kept(file["agreement"])
+        assert export.PROMISES[2][file["precision"]].is_kept(file["agreement"])
         if (path := output_directory / name).is_file():
             assert file["bytes"] == path.stat().st_size
         assert ("litert" in file) == name.endswith(".tflite")
-    assert exported["compared_on"] == {"subset": "validation", "images": 9, "of": 9}
+    assert exported["compared_on"] == {"subset": "validation", "examples": 9, "of": 9}
     assert exported["calibrated_on"] == NUM_IMAGES - NUM_HELD_OUT
 
 
@@ -242,13 +283,24 @@ def test_model_card_tells_what_a_user_must_know(output_directory, published) -> 
         "Resize it to 32 × 64 pixels",
         "| iou    | 0.6250 |",
         *EVERY_FILE,
-        *(promise.words for promise in export.PROMISES.values()),
+        *(promise.words for promise in export.PROMISES[2].values()),
     ):
         assert words in card
     card = (published / "model_card.md").read_text()
     assert "The run is not finished" in card
-    assert "model_int8" not in card
     assert "where its probability is above 0.5" in card
+
+
+@pytest.mark.no_backend
+def test_model_card_promises_what_the_gate_asks_for(output_directory) -> None:
+    card = (output_directory / "model_card.md").read_text()
+    section = card.partition("## Agreement")[2].partition("## Metrics")[0]
+    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("|")]
+    promised = {file.strip(): promise.strip() for file, *_, promise in rows[2:]}
+    files = read(output_directory)["files"]
+    assert promised == {
+        name: export.PROMISES[2][file["precision"]].words for name, file in files.items()
+    }
 
 
 @pytest.mark.no_backend
@@ -270,9 +322,9 @@ def test_export_that_disagrees_is_not_written(
         shutil.copytree(source, output_directory, dirs_exist_ok=True)
 
     monkeypatch.setattr(export, "_write_in_child", write_again)
-    promise = export.PROMISES[precision]
+    promise = export.PROMISES[2][precision]
     impossible = export.Promise(promise.measure, limit, promise.words)
-    monkeypatch.setitem(export.PROMISES, precision, impossible)
+    monkeypatch.setitem(export.PROMISES[2], precision, impossible)
     with pytest.raises(ValueError, match=r"not agree .* as promised, .* nothing was written"):
         export.export(run_directory, tmp_path / "exported", precisions=export.PRECISIONS)
     assert not list(tmp_path.iterdir())
@@ -280,8 +332,27 @@ def test_export_that_disagrees_is_not_written(
 
 @pytest.mark.no_backend
 @pytest.mark.parametrize("precision", export.PRECISIONS)
+def test_a_network_that_finds_nothing_has_nothing_to_lose(precision, monkeypatch) -> None:
+    monkeypatch.setitem(export.PROMISES, 2, PROMISES)
+    measures = dict.fromkeys(("max_probability_difference", "changed_pixels", "iou_loss"), 0.0)
+
+    def require(network_iou: float) -> None:
+        agreement = measures | {"network_iou": network_iou, "examples": 9}
+        file = {"precision": precision, "agreement": agreement}
+        export._require_agreement({"rank": 2, "files": {"file": file}})
+
+    require(0.1)
+    if precision in ("dynamic", "int8"):
+        with pytest.raises(ValueError, match=r"train it further, .* Received: IoU 0.099 over 9"):
+            require(0.099)
+    else:
+        require(0.0)
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("precision", export.PRECISIONS)
 def test_promises_hold_at_their_limit_and_never_of_nan(precision) -> None:
-    promise = export.PROMISES[precision]
+    promise = export.PROMISES[2][precision]
     values = dict.fromkeys(("max_probability_difference", "changed_pixels", "iou_loss"), 0.0)
     assert promise.is_kept(values | {promise.measure: promise.limit})
     assert not promise.is_kept(values | {promise.measure: 1.01 * promise.limit})
@@ -299,9 +370,28 @@ def test_comparison_of_hand_computed_probabilities() -> None:
     assert (first["network_f1"], first["f1"]) == (1, pytest.approx(2 / 3))
     assert (second["changed_pixels"], second["iou"]) == (0, 1)
     summary = summarize([first, second])
-    assert summary["images"] == 2
+    assert summary["examples"] == 2
     assert summary["max_probability_difference"] == pytest.approx(0.5)
     assert (summary["changed_pixels"], summary["iou_loss"]) == (0.125, 0.25)
+
+
+def test_comparison_of_classes_that_exclude_one_another() -> None:
+    # One example of four voxels; background, a class, one that is absent. The export finds class 1
+    # in a voxel of two, and leaves the background's winner in doubt but in place.
+    labels = np.array([[0, 0, 1, 1]])
+    masks = labels[..., None] == np.arange(3)
+    expected = np.where(masks, 0.8, 0.1)
+    exported = expected.copy()
+    exported[0, 0] = 0.4, 0.3, 0.3
+    exported[0, 3] = 0.6, 0.3, 0.1
+    (row,) = compare(["a"], masks, expected, exported, exclusive=True)
+    assert row["max_probability_difference"] == pytest.approx(0.5)
+    assert (row["changed_pixels"], row["network_iou"], row["iou"]) == (0.25, 1, 0.5)
+    assert (row["network_f1"], row["f1"]) == (1, pytest.approx(2 / 3))
+    # The absent class counts as soon as one of the two finds it.
+    exported[0, 1] = 0.1, 0.1, 0.8
+    (row,) = compare(["a"], masks, expected, exported, exclusive=True)
+    assert (row["network_iou"], row["iou"]) == (1, 0.25)
 
 
 def test_a_comparison_with_nan_is_nan() -> None:
@@ -318,7 +408,7 @@ def test_every_dataset_tells_its_licence_and_classes() -> None:
     for name in builders:
         assert len(describe_training_data(name)["licence"]) > 5
     described = describe_training_data("busi/all")
-    assert described["classes"] == ["lesion"]
+    assert read_classes("busi/all") == read_classes("synthetic") == ["lesion"]
     assert "CC BY 4.0" in described["licence"]
     assert described["citation"].startswith("@article{aldhabyani2020dataset")
 
@@ -333,10 +423,10 @@ def test_resize_rule_is_the_recipes() -> None:
 @pytest.mark.no_backend
 def test_samples_are_drawn_once_and_for_all() -> None:
     ids = [str(number) for number in range(50)]
-    assert _export_on_tensorflow._sample(ids, 50) == ids
-    sample = _export_on_tensorflow._sample(ids, 20)
+    assert _export_examples.sample(ids, 50) == ids
+    sample = _export_examples.sample(ids, 20)
     assert len(set(sample)) == 20
-    assert sample == sorted(sample, key=int) == _export_on_tensorflow._sample(ids, 20)
+    assert sample == sorted(sample, key=int) == _export_examples.sample(ids, 20)
 
 
 def test_absent_images_are_asked_for(run_directory, tmp_path) -> None:
@@ -357,7 +447,7 @@ def test_networks_for_other_images_are_refused(sides, run_directory, tmp_path) -
     write_run(run)
     LGMSNet2D(input_shape=(*sides, 3), **NETWORK).save(run / "model.keras")
     with pytest.raises(ValueError, match=r"for images of shape \(32, 64, 3\).* Received: "):
-        _export_on_tensorflow._require_images(Run.read(run))
+        _export_examples.read_export_examples(Run.read(run), None, None, calibrate=False)
 
 
 @pytest.mark.no_backend
@@ -383,6 +473,13 @@ def test_errors_become_one_sentence() -> None:
 
 
 @pytest.mark.no_backend
+def test_an_erfc_of_another_kind_is_refused() -> None:
+    placeholder = SimpleNamespace(type="Placeholder", inputs=[])
+    with pytest.raises(ValueError, match=r"TensorFlow's GELU.* Received: erfc, of Placeholder"):
+        _gelu_by_erf(None, SimpleNamespace(inputs=[placeholder]), "erfc", [])
+
+
+@pytest.mark.no_backend
 def test_full_disk_leaves_nothing(run_directory, tmp_path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the child inherits it
@@ -405,16 +502,11 @@ def test_unknown_formats_are_refused(formats, tmp_path) -> None:
 def test_unknown_precisions_and_activations_are_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"of float32, float16, dynamic, int8. Received: "):
         export.export(tmp_path, tmp_path / "exported", precisions=["int4"])
-    with pytest.raises(ValueError, match=r"one of none, sigmoid.* Received: activation='softmax'"):
-        export.export(tmp_path, tmp_path / "exported", activation="softmax")
-
-
-@pytest.mark.no_backend
-def test_int8_of_published_preprocessing_is_refused(tmp_path) -> None:
-    write_run(tmp_path / "run", preprocessing="published")
-    with pytest.raises(ValueError, match=r"int8 .*preprocessing=published: .* another prec"):
-        export.export(tmp_path / "run", tmp_path / "exported", precisions=["float32", "int8"])
-    assert not (tmp_path / "exported").exists()
+    with pytest.raises(ValueError, match=r"of none, sigmoid, softmax. Received: activation='tanh'"):
+        export.export(tmp_path, tmp_path / "exported", activation="tanh")
+    write_run(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"images.* none or sigmoid. Received: .*='softmax'"):
+        export.export(tmp_path / "run", tmp_path / "exported", activation="softmax")
 
 
 @pytest.mark.no_backend

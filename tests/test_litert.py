@@ -45,6 +45,7 @@ def logits_of(content: bytes, images: np.ndarray) -> np.ndarray:
         ("dynamic", "images", 0.2),
         ("int8", "images", 0.2),
         ("volumes", "volumes", 1e-3),
+        ("silent", "silent", 0.1),
     ],
 )
 def test_models_are_the_network(name, inputs, tolerance, folder) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_lgmsnet import report
+from keras_lgmsnet import NOTICE, report
 from keras_lgmsnet.report import outlined, picture_uri, render_report
 
 pytestmark = pytest.mark.no_backend
@@ -93,7 +93,7 @@ def test_page_needs_nothing_else() -> None:
 def test_page_tells_everything() -> None:
     page = render()
     for text in (
-        "For research use only. Not a medical device.",
+        NOTICE,
         "0.8125",
         "Sensitivity",
         "9 validation images",

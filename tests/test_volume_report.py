@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from keras_lgmsnet import volume_pictures
+from keras_lgmsnet import NOTICE, volume_pictures
 from keras_lgmsnet.volume_pictures import SegmentedVolume, label_color
 from keras_lgmsnet.volume_report import render_volume_report
 from keras_lgmsnet.volume_scoring import SCORES, describe_convention, summarize
@@ -80,7 +80,7 @@ def test_page_needs_nothing_else_and_tells_everything() -> None:
         assert image["alt"]
     assert not {"script", "link", "iframe", "b"} & {tag for tag, _ in page.tags}
     for text in (
-        "For research use only. Not a medical device.",
+        NOTICE,
         "5 validation volumes",
         "after epoch 2",
         "surfaces agree within 2 mm. Beware.",

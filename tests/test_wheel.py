@@ -26,6 +26,7 @@ def test_the_installed_wheel_trains_a_bundled_recipe(tmp_path: Path) -> None:
         "keras_lgmsnet/demo_page/demo.css",
         "keras_lgmsnet/demo_page/demo.js",
         "keras_lgmsnet/demo_page/index.html",
+        "keras_lgmsnet/demo_page/litertjs/LICENSE.txt",
         "keras_lgmsnet/model_card.md.jinja",
         "keras_lgmsnet/py.typed",
         "keras_lgmsnet/recipes/isic.py",

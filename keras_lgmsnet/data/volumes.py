@@ -279,6 +279,38 @@ def foreground_box(image: np.ndarray) -> tuple[slice, slice, slice]:
     return tuple(box)
 
 
+def cut_patch(volume: PreparedVolume, center: Sequence[int], patch_size: Sequence[int]) -> Pair:
+    """Returns the patch of a volume around a voxel, moved where it would leave the volume.
+
+    Where the volume is smaller than a patch, it is centred in it and continued by its outermost
+    voxels, image and labels, as sliding windows continue it.
+
+    Args:
+        volume: The volume.
+        center: Position of the voxel.
+        patch_size: Sides of the patch in voxels.
+
+    Returns:
+        The image, `float32` of shape `(*patch_size, channels)`, and the labels, `uint8` of shape
+        `patch_size`.
+    """
+    region, margins = [], []
+    for middle, side, patch_side in zip(
+        center, volume.segmentation_mask.shape, patch_size, strict=True
+    ):
+        start = np.clip(middle - patch_side // 2, 0, max(0, side - patch_side))
+        region.append(slice(start, start + patch_side))
+        missing = max(0, patch_side - side)
+        margins.append((missing // 2, missing - missing // 2))
+    region = tuple(region)
+    image = volume.image[region].astype("float32")
+    segmentation_mask = volume.segmentation_mask[region]
+    if np.any(margins):
+        image = np.pad(image, [*margins, (0, 0)], mode="edge")
+        segmentation_mask = np.pad(segmentation_mask, margins, mode="edge")
+    return image, segmentation_mask
+
+
 class PatchBatches(Batches):
     """Batches of patches for `fit`, see `Batches`; an example is a volume.
 
@@ -288,9 +320,8 @@ class PatchBatches(Batches):
 
     Like the published program (MONAI's `RandCropByPosNegLabel`), it draws the centre of a positive
     patch among all labelled voxels alike, so that large organs are drawn more often than small
-    ones, and that of a negative one among the unlabelled. Patches lie within the volume; where it
-    is smaller than a patch, it is centred in it and continued by its outermost voxels, image and
-    labels, as sliding windows continue it. A volume without labels gives negative patches only.
+    ones, and that of a negative one among the unlabelled, see `cut_patch`. A volume without labels
+    gives negative patches only.
 
     Args:
         volumes: The prepared volumes.
@@ -381,26 +412,12 @@ class PatchBatches(Batches):
 
     def _draw(self, volume: PreparedVolume, rng: np.random.Generator) -> Pair:
         """Return a patch of a volume, its image as `float32`."""
-        sides = volume.segmentation_mask.shape
         if rng.random() < self.positive_fraction and len(volume.labelled):
             center = volume.labelled[rng.integers(len(volume.labelled))]
         else:
             center = _draw_unlabelled(volume, rng)
-        region, margins = [], []
-        for middle, side, patch_side in zip(
-            np.unravel_index(center, sides), sides, self.patch_size, strict=True
-        ):
-            start = np.clip(middle - patch_side // 2, 0, max(0, side - patch_side))
-            region.append(slice(start, start + patch_side))
-            missing = max(0, patch_side - side)
-            margins.append((missing // 2, missing - missing // 2))
-        region = tuple(region)
-        image = volume.image[region].astype("float32")
-        segmentation_mask = volume.segmentation_mask[region]
-        if np.any(margins):
-            image = np.pad(image, [*margins, (0, 0)], mode="edge")
-            segmentation_mask = np.pad(segmentation_mask, margins, mode="edge")
-        return image, segmentation_mask
+        position = np.unravel_index(center, volume.segmentation_mask.shape)
+        return cut_patch(volume, position, self.patch_size)
 
 
 def _draw_unlabelled(volume: PreparedVolume, rng: np.random.Generator) -> int:

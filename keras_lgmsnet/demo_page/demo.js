@@ -26,6 +26,7 @@ async function start() {
   // Threads need a page that is isolated from other origins, see keras_lgmsnet.demo.serve.
   const threads =
     self.crossOriginIsolated &&
+    navigator.hardwareConcurrency > 1 &&
     (await litert.supportsFeature("relaxedSimd")) &&
     (await litert.supportsFeature("threads"));
   await litert.loadLiteRt(new URL("litertjs/core/wasm/", document.baseURI).href, { threads });
@@ -59,7 +60,7 @@ async function load() {
   element("network").textContent =
     `Network: ${input.shape[2]} × ${input.shape[1]} pixels, ` +
     `${(bytes.length / 1e6).toFixed(1)} MB, on LiteRT.js with ` +
-    `${threads ? `${navigator.hardwareConcurrency} threads` : "one thread"}.`;
+    `${threads ? `up to ${navigator.hardwareConcurrency} threads` : "one thread"}.`;
   element("status").textContent = "Ready.";
   file.disabled = model.disabled = false;
   // A file chosen before the page was reloaded counts, too, which some browsers keep.
@@ -150,7 +151,8 @@ function resized(bitmap, height, width) {
       const [nearer, farther] = weights(right);
       const left = 4 * column;
       const next = bitmap.width > 1 ? 4 : 0;
-      if (rows[left + 3] < 255) {
+      const alphas = [left, left + next, below + left, below + left + next].map((at) => rows[at + 3]);
+      if (Math.min(...alphas) < 255) {
         throw new Error("The picture is transparent in places: save it without transparency.");
       }
       for (let channel = left; channel < left + 3; channel++) {

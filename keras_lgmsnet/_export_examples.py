@@ -1,0 +1,153 @@
+"""What exports are fed with and tried on: a run's own images, or patches of its volumes."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_lgmsnet import _model_card
+from keras_lgmsnet.data.images import preprocess
+from keras_lgmsnet.data.volumes import PreparedVolume, cut_patch, load_volumes, prepare_volumes
+from keras_lgmsnet.scoring import Run, choose_ids, read_images
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+
+# The most that are compared, by the rank of the network.
+MAX_EXAMPLES = {2: 256, 3: 32}
+NUM_CALIBRATION_EXAMPLES = 100
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ExportExamples:
+    """Some of the examples that a run held out, as exports take them.
+
+    Args:
+        ids: Of each.
+        inputs: What an export takes, shape `(examples, *sides, channels)`: 8-bit RGB images, or
+            normalised `float32` patches, one from the middle of what is labelled in each volume.
+        segmentation_masks: 0 and 1 in the channels of the network's output, shape `(examples,
+            *sides, num_classes)`.
+        num_held_out: How many the run held out in all.
+        prepare: From inputs to what the Keras network takes, `float32`.
+        representative: Inputs that the run was trained on, for the ranges of int8.
+        classes: Names of the output's channels.
+        input: How to feed an export, for people and programs.
+    """
+
+    ids: Sequence[str]
+    inputs: np.ndarray
+    segmentation_masks: np.ndarray
+    num_held_out: int
+    prepare: Callable[[np.ndarray], np.ndarray]
+    representative: np.ndarray | None
+    classes: Sequence[str]
+    input: dict[str, Any]
+
+
+def read_export_examples(
+    run: Run, manual_dir: str | None, data_dir: str | None, *, calibrate: bool
+) -> ExportExamples:
+    """Read what a run's exports are tried on.
+
+    Args:
+        run: The run.
+        manual_dir: As for `keras_lgmsnet.export.export`.
+        data_dir: As for `keras_lgmsnet.export.export`.
+        calibrate: Whether to read `representative`, too.
+
+    Raises:
+        ValueError: If the network is none for the data of the run's recipe, or the data are damaged
+            or not those of the run.
+        FileNotFoundError: If the data are neither prepared nor downloaded.
+    """
+    read = {2: _read_images, 3: _read_patches}[run.recipe.rank]
+    try:
+        return read(run, manual_dir, data_dir, calibrate)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"Its own held-out {run.kind} are needed to check the files on: say where they are by "
+            f"--manual-dir (manual_dir=) or --data-dir (data_dir=). {error}"
+        ) from error
+
+
+def sample(ids: Sequence[str], count: int) -> list[str]:
+    """Return so many of the ids, or all if there are no more, in their order."""
+    if len(ids) <= count:
+        return list(ids)
+    chosen = np.random.default_rng(SEED).choice(len(ids), count, replace=False)
+    return [ids[position] for position in sorted(chosen)]
+
+
+def _read_images(
+    run: Run, manual_dir: str | None, data_dir: str | None, calibrate: bool
+) -> ExportExamples:
+    data = run.recipe.data
+    _require_input_shape(run, (*data.image_size, 3))
+    examples, held_out = read_images([run], None, manual_dir, data_dir)
+    compared = examples.subset(sample(held_out, MAX_EXAMPLES[2]))
+    shown = examples.subset(sample(run.train_ids, NUM_CALIBRATION_EXAMPLES))
+    return ExportExamples(
+        compared.ids,
+        compared.images,
+        compared.segmentation_masks,
+        len(held_out),
+        lambda images: preprocess(images, data.preprocessing),
+        np.asarray(shown.images) if calibrate else None,
+        _model_card.read_classes(data.source),
+        _model_card.describe_input(data),
+    )
+
+
+def _read_patches(
+    run: Run, manual_dir: str | None, data_dir: str | None, calibrate: bool
+) -> ExportExamples:
+    data = run.recipe.data
+    fingerprint = VolumeFingerprint.read(run.directory)
+    _require_input_shape(run, (*data.patch_size, len(fingerprint.channels)))
+    source = load_volumes(
+        data.source,
+        manual_dir,
+        data_dir,
+        allow_incomplete=data.allow_incomplete,
+        progress=sys.stderr.isatty(),
+    )
+    held_out = choose_ids([run], None, source, manual_dir)
+    ids = sample(held_out, MAX_EXAMPLES[3])
+    volumes = prepare_volumes(
+        source,
+        ids,
+        fingerprint,
+        crop_foreground=data.crop_foreground,
+        progress=sys.stderr.isatty(),
+    )
+    patches = [cut_patch(volumes[id_], _middle(volumes[id_]), data.patch_size) for id_ in ids]
+    images, labels = map(np.stack, zip(*patches, strict=True))
+    return ExportExamples(
+        ids,
+        images,
+        labels[..., None] == np.arange(len(source.labels), dtype=labels.dtype),
+        len(held_out),
+        lambda images: images,
+        None,
+        list(source.labels.values()),
+        _model_card.describe_patch_input(data, fingerprint),
+    )
+
+
+def _middle(volume: PreparedVolume) -> tuple[int, ...]:
+    """Return the middle of what is labelled in a volume; of one without labels, its own."""
+    sides = volume.segmentation_mask.shape
+    if not len(volume.labelled):
+        return tuple(side // 2 for side in sides)
+    return tuple(int(axis.mean()) for axis in np.unravel_index(volume.labelled, sides))
+
+
+def _require_input_shape(run: Run, expected: tuple[int, ...]) -> None:
+    """Raise `ValueError` unless the network is one for what the run's recipe says."""
+    if run.network.input_shape[1:] != expected:
+        raise ValueError(
+            f"{run.directory / 'model.keras'} must be a network for {run.kind} of shape "
+            f"{expected}, as the recipe says. Received: input_shape={run.network.input_shape[1:]}"
+        )
