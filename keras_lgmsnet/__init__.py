@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         export,
         export_benchmark,
         figures,
+        geometry,
         inference,
         layers,
         losses,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
         redundancy,
         surface,
         training,
+        volume_files,
+        volume_prediction,
     )
     from keras_lgmsnet.models import LGMSNet2D, LGMSNet3D
 
@@ -62,6 +65,7 @@ __all__ = [
     "export",
     "export_benchmark",
     "figures",
+    "geometry",
     "inference",
     "layers",
     "losses",
@@ -73,6 +77,8 @@ __all__ = [
     "redundancy",
     "surface",
     "training",
+    "volume_files",
+    "volume_prediction",
 ]
 
 

@@ -78,6 +78,12 @@ class VolumeTask(Task):
         """Decide how volumes are read, say so, and read them once."""
         data, training = self.recipe.data, self.recipe.training
         progress = sys.stderr.isatty()
+        for part in self.splits.keys() - {"train"}:
+            if not any(self.source.read(id_).segmentation_mask.any() for id_ in self.splits[part]):
+                raise ValueError(
+                    f"The volumes of the {part} must have a labelled voxel: choose others by "
+                    f"data.split_seed or data.validation_ids. Received: {self.splits[part]}"
+                )
         if (run_directory / "fingerprint.json").exists():
             self.fingerprint = VolumeFingerprint.read(run_directory)
         else:
@@ -93,11 +99,6 @@ class VolumeTask(Task):
             crop_foreground=data.crop_foreground,
             progress=progress,
         )
-        if not any(len(self.volumes[id_].labelled) for id_ in self.splits["validation"]):
-            raise ValueError(
-                "The volumes to validate on must have a labelled voxel: choose others by "
-                f"data.split_seed or data.validation_ids. Received: {self.splits['validation']}"
-            )
         batches = PatchBatches(
             self.volumes,
             self.splits["train"],

@@ -203,7 +203,7 @@ def best_median_worst(
 def picture_uri(picture: np.ndarray) -> str:
     """Return a picture, 8-bit RGB of shape `(height, width, 3)`, as a data URI."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, webp = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 88])
+    _, webp = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 80])
     return _data_uri("image/webp", webp.tobytes())
 
 

@@ -278,7 +278,7 @@ def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
             f"{section}.{name} was {value!r}"
             for section, fields in read_recipe(run_directory).to_dict().items()
             for name, value in fields.items()
-            if recipe.to_dict()[section][name] != value
+            if recipe.to_dict()[section].get(name) != value  # absent: of the other rank
         ]
         if differences:
             raise ValueError(

@@ -134,8 +134,8 @@ def draw_montage(volume: SegmentedVolume, columns: int = 4, rows: int = 3) -> np
     tiles = []
     for index in np.linspace(indices[-1], indices[0], count).round().astype(int):
         tile = _draw_plane(volume, 2, index, scale, 1)
-        _write(tile, "R", (4, tile.shape[0] // 2), 0.4)
-        _write(tile, f"{index + 1}", (4, 14), 0.4)
+        _write(tile, "R", (4, tile.shape[0] // 2), 0.45)
+        _write(tile, f"{index + 1}", (4, 14), 0.45)
         tiles.append(cv2.copyMakeBorder(tile, 1, 1, 1, 1, cv2.BORDER_CONSTANT))
     tiles += [np.zeros_like(tiles[0])] * (-count % columns)
     lines = (np.hstack(tiles[start : start + columns]) for start in range(0, count, columns))

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_lgmsnet.data.batches import Batches
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.distribution import DivisibleBatches, data_parallel
 
@@ -46,6 +47,21 @@ def test_training_leaves_out_what_cannot_be_shared(num_images, sizes) -> None:
     for index in range(len(served)):
         for part, whole in zip(served[index], source[index], strict=True):
             np.testing.assert_array_equal(part, whole[: sizes[index]])
+
+
+def test_the_patches_of_a_volume_are_shared() -> None:
+    class Patches(Batches):
+        """Three patches of each of three volumes, which hold their own number."""
+
+        def _make(self, epoch, positions):
+            return np.repeat(positions, 3), np.repeat(-positions, 3)
+
+    source = Patches(3, 2, shuffle=True, seed=0, images_per_example=3)
+    served = DivisibleBatches(source, 2)
+    served.set_epoch(5)
+    assert (len(served), source.epoch) == (2, 5)
+    assert [len(served[index][0]) for index in range(2)] == [6, 2]  # of 3, one is left out
+    np.testing.assert_array_equal(served[1][1], source[1][1][:2])
 
 
 @pytest.mark.parametrize("num_images", [8, 9, 10, 11, 1])

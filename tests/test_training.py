@@ -17,7 +17,7 @@ from keras_lgmsnet import run_directory as run_directory_module
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.splits import split_ids
 from keras_lgmsnet.fingerprint import Fingerprint
-from keras_lgmsnet.recipe import Data, Model, Recipe, Training
+from keras_lgmsnet.recipe import Data, Model, Recipe, Training, VolumeData
 from keras_lgmsnet.run_directory import read_json, read_recipe, write_json
 from keras_lgmsnet.training import train
 from tests.runs import assert_same_run, saved_scalars, small_network
@@ -366,6 +366,12 @@ def begun(tmp_path: Path) -> Path:
 def test_resume_refuses_another_recipe(begun: Path) -> None:
     with pytest.raises(ValueError, match=r"in .*run, training.epochs was 2."):
         train(changed("training", epochs=4), begun, resume=True)
+
+
+def test_resume_refuses_a_recipe_of_another_rank(begun: Path) -> None:
+    recipe = Recipe(data=VolumeData(source="btcv"))
+    with pytest.raises(ValueError, match=r"data.image_size was \(32, 32\), .*training.momentum"):
+        train(recipe, begun, resume=True)
 
 
 def test_resume_refuses_another_backend(begun: Path) -> None:

@@ -53,7 +53,7 @@ def write_run(
 ) -> Path:
     """A run whose network finds an organ above 60 HU, and a tumour above 220 HU."""
     image = keras.Input((SIDE, SIDE, SIDE, channels))
-    layer = keras.layers.Conv3D(num_classes, 1)
+    layer = keras.layers.Conv3D(num_classes, 1, kernel_initializer="zeros")
     network = keras.Model(image, layer(image))
     weights = fill * np.array([[0, 20, 60], [0, -8, -40]], "float32")[:, :num_classes]
     kernel = np.zeros((1, 1, 1, channels, num_classes), "float32")
