@@ -150,7 +150,7 @@ def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
     [
         (
             ["no_such_recipe"],
-            ["no recipe file no_such_recipe", "are: busi, busi_ablations, busi_keras_cv, image"],
+            ["no recipe file no_such_recipe", "are: btcv, busi, busi_ablations, busi_keras_cv"],
         ),
         (["isic", "--set", "training.epoch=5"], ["'training.epoch'", "training.epochs"]),
         (["isic", "--set", "training.epochs=x"], ["must be an integer. Received: 'x'"]),
