@@ -78,7 +78,7 @@ class VolumeTask(Task):
         """Decide how volumes are read, say so, and read them once."""
         data, training = self.recipe.data, self.recipe.training
         progress = sys.stderr.isatty()
-        for part in self.splits.keys() - {"train"}:
+        for part in [part for part in self.splits if part != "train"]:
             if not any(self.source.read(id_).segmentation_mask.any() for id_ in self.splits[part]):
                 raise ValueError(
                     f"The volumes of the {part} must have a labelled voxel: choose others by "
@@ -99,6 +99,12 @@ class VolumeTask(Task):
             crop_foreground=data.crop_foreground,
             progress=progress,
         )
+        if not any(len(self.volumes[id_].labelled) for id_ in self.splits["validation"]):
+            raise ValueError(
+                "The volumes of the validation must keep a labelled voxel once they are resampled "
+                "and cropped: set a finer data.spacing, or choose others. "
+                f"Received: spacing {self.fingerprint.spacing}"
+            )
         batches = PatchBatches(
             self.volumes,
             self.splits["train"],

@@ -16,7 +16,7 @@ from nibabel import orientations
 
 Interpolation = Literal["nearest", "linear", "spline"]
 
-MAX_VOXELS = 2**29  # of a volume, channels included: 2 GiB as float32
+MAX_VOXELS = 2**29  # of a file with its channels, and of a grid: 2 GiB as float32
 ALIKE = 1e-4  # relative; spacings that differ by less are taken for one
 
 
@@ -103,7 +103,8 @@ def canonical_grid(grid: Grid, spacing: tuple[float, float, float] | None = None
     ratios = np.array(spacing) / oriented.spacing
     ratios[np.abs(ratios - 1) < ALIKE] = 1
     sides = np.array(oriented.shape)
-    shape = np.ceil(sides / ratios - 1e-3)  # a thousandth of a voxel need not be covered
+    # A thousandth of a voxel need not be covered.
+    shape = np.maximum(1, np.ceil(sides / ratios - 1e-3))
     if np.prod(shape) > MAX_VOXELS:
         raise ValueError(
             f"At a spacing of {_describe(spacing)} mm, the volume must have at most "

@@ -90,8 +90,8 @@ def sliding_window(
     outermost pixels. The rank is read from the image.
 
     The windows go along the first axis once, and what they have passed is averaged, reduced and
-    let go: besides image and result, memory holds one slab of the predictions, as thick as a
-    window.
+    let go: besides image and result, memory holds one slab of the predictions of all classes, as
+    thick as a window.
 
     Args:
         predict: From windows, shape `(batch_size, *window_size, channels)` in the image's dtype,

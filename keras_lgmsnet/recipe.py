@@ -123,7 +123,8 @@ class VolumeData(_Data):
             as suits CT; `"z_score"` subtracts a volume's mean and divides by its deviation.
         intensity_window: Low and high end for `"window"`, in the volumes' own unit: Hounsfield
             units for CT.
-        crop_foreground: Whether to train on what surrounds the foreground of a volume only.
+        crop_foreground: Whether to train on what surrounds the foreground of a volume only. What is
+            labelled outside it counts in the final scores, not in those while training.
         patch_size: Sides in voxels of what the network sees at once; each divisible by 32.
         patches_per_volume: Patches drawn from a volume in an epoch.
         positive_fraction: Share of the patches, from 0 to 1, with a labelled voxel at the centre;

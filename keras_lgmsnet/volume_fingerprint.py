@@ -132,9 +132,10 @@ class VolumeFingerprint:
             shape, affine, sample, labelled_sample = source.compute_once(
                 f"samples-{_SAMPLING}", id_, _sample_example
             )
-            grids.append(canonical_grid(Grid(shape, affine)))
-            voxels.append(sample)
-            labelled.append(labelled_sample)
+            grids.append(canonical_grid(Grid(shape, np.array(affine))))
+            # Copied, since each array holds its file open.
+            voxels.append(np.array(sample))
+            labelled.append(np.array(labelled_sample))
         labelled = np.concatenate(labelled)
         percentiles = None
         if len(labelled):
@@ -346,14 +347,22 @@ def _propose_spacing(grids: Sequence[Grid]) -> tuple[float, float, float]:
 
 
 def _propose_windows(percentiles: list[list[float]] | None) -> list[list[float]]:
-    """Return each channel's window, from the lowest to the highest of its percentiles."""
+    """Return each channel's window, from the lowest to the highest of its percentiles.
+
+    The ends are rounded outwards to a twentieth of the window or less, so that the folds of a
+    cross-validation mostly agree on one window, and share what is prepared by it.
+    """
     windows = [(lowest, highest) for lowest, _, highest in percentiles or ()]
     if not windows or not all(low < high for low, high in windows):
         raise ValueError(
             "To propose an intensity window, the training volumes must have labelled voxels of "
             f"several intensities; set data.intensity_window. Received: {windows or 'none'}"
         )
-    return windows
+    scales = [10.0 ** -np.floor(np.log10((high - low) / 20)) for low, high in windows]
+    return [
+        (float(np.floor(low * scale) / scale), float(np.ceil(high * scale) / scale))
+        for (low, high), scale in zip(windows, scales, strict=True)
+    ]
 
 
 def _sample_example(example: "VolumeExample") -> list[np.ndarray]:

@@ -262,6 +262,10 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"spacing must be three numbers above 0"):
             canonical_grid(self.GRID, spacing)
 
+    def test_an_axis_thinner_than_what_need_not_be_covered(self) -> None:
+        thin = Grid((1, 4, 4), np.diag([1e-4, 1, 1, 1]))
+        assert canonical_grid(thin, (1.0, 1.0, 1.0)).shape == (1, 4, 4)
+
     def test_more_voxels_than_there_is_room_for(self) -> None:
         message = (
             rf"At a spacing of 0.5 × 0.5 × 2 mm, the volume must have at most {MAX_VOXELS:,} voxels"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_lgmsnet import volume_fingerprint
 from keras_lgmsnet.geometry import Grid
 from keras_lgmsnet.recipe import VolumeData
 from keras_lgmsnet.run_directory import read_json, write_json
@@ -72,8 +73,8 @@ def test_ct_is_windowed_by_its_labelled_voxels(tmp_path: Path) -> None:
     source = make_source(tmp_path, [ramp(), ramp(2)], [LABELS, np.zeros_like(LABELS)])
     fingerprint = of(source)
     assert fingerprint.normalization == "window"
-    # Of 16, 17 … 26: positions 0.05 and 9.95 of 0 … 10.
-    np.testing.assert_allclose(fingerprint.intensity_windows, [(16.05, 25.95)])
+    # Of 16, 17 … 26: positions 0.05 and 9.95 of 0 … 10, rounded outwards to tenths.
+    assert fingerprint.intensity_windows == ((16, 26),)
     np.testing.assert_allclose(fingerprint.labelled_intensities, [(16.05, 21, 25.95)])
     assert fingerprint.proposed == ("spacing", "normalization", "intensity_window")
 
@@ -104,7 +105,7 @@ def test_a_window_of_the_recipe_is_for_all_channels(tmp_path: Path) -> None:
     fingerprint = of(source, intensity_window=(0.0, 9.0))
     assert fingerprint.intensity_windows == ((0, 9), (0, 9))
     by_channel = of(source, normalization="window").intensity_windows
-    np.testing.assert_allclose(by_channel, [(16.05, 25.95), (48.15, 77.85)])
+    assert by_channel == ((16, 26), (48, 78))  # 48.15 and 77.85, to ones
 
 
 @pytest.mark.parametrize("image", [ramp(), np.zeros((3, 3, 3))])
@@ -119,7 +120,15 @@ def test_other_volumes_than_the_training_ones_do_not_count(tmp_path: Path) -> No
     source = make_source(tmp_path, [ramp(), ramp(1000)], [LABELS] * 2)
     fingerprint = of(source, ["volume0"])
     assert fingerprint.num_volumes == 1
-    assert fingerprint.intensity_windows[0][1] < 26
+    assert fingerprint.intensity_windows[0][1] == 26
+
+
+def test_folds_that_differ_little_share_a_window() -> None:
+    windows = volume_fingerprint._propose_windows([(-171.3, 40, 246.1), (0.1213, 0.2, 0.1988)])
+    assert windows == [(-180, 250), (0.121, 0.199)]
+    assert windows == volume_fingerprint._propose_windows(
+        [(-174.9, 42, 249.2), (0.1217, 0.2, 0.1984)]
+    )
 
 
 def test_volumes_are_read_once(tmp_path: Path) -> None:

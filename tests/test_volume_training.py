@@ -269,6 +269,14 @@ def test_recipe_reaches_network_batches_and_optimizer(folders, tmp_path: Path, m
     assert seen["adamw_warmup_cosine"] == ((2 * 2, 5 * 2, 0.3, 0.25), {})
 
 
+def test_labels_lost_in_resampling_cannot_be_validated_on(folders, tmp_path: Path) -> None:
+    recipe = changed(
+        "data", spacing=(13, 60, 60)
+    )  # two voxels along x, to both sides of the labels
+    with pytest.raises(ValueError, match=r"keep a labelled voxel.*Received: spacing \(13.0, 60"):
+        train(recipe, tmp_path / "run", **folders)
+
+
 def test_volumes_without_a_label_cannot_be_validated_on(tmp_path: Path) -> None:
     folder = write_msd_folder(tmp_path / "Task", 2, labelled=False)
     recipe = changed("data", intensity_window=(-100, 300))

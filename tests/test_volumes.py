@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_lgmsnet.data import prepared
 from keras_lgmsnet.data.augmentation import VolumeAugmentation
 from keras_lgmsnet.data.volumes import (
     PatchBatches,
@@ -16,6 +17,7 @@ from keras_lgmsnet.data.volumes import (
     prepare_volumes,
 )
 from keras_lgmsnet.geometry import canonical_grid
+from keras_lgmsnet.recipe import VolumeData
 from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
 from tests.volumes import make_source
 from tfds_builders._testing import AFFINE, SPACING, label_map, voxels
@@ -155,6 +157,39 @@ def test_a_volume_is_prepared_once_for_each_way_of_reading_it(tmp_path: Path) ->
     # Whoever trains on other volumes, such as another fold, shares what is there.
     prepare_volumes(source, source.ids[1:], CT, progress=False)
     assert source.examples.count == 2 * 5
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells open files on Linux only")
+def test_more_volumes_than_files_may_be_open(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).uniform(-200, 200, (20, 4, 4, 4))
+    source = make_source(tmp_path, images, np.ones_like(images))
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, limits[1]))
+    try:
+        fingerprint = VolumeFingerprint.of_volumes(
+            source, source.ids, VolumeData(source="test"), progress=False
+        )
+        volumes = prepare_volumes(source, source.ids, fingerprint, progress=False)
+        assert sum(volume.labelled.size for volume in volumes.values()) == 20 * 64
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_volumes_that_cannot_be_kept_are_prepared_once(tmp_path: Path, monkeypatch) -> None:
+    image = np.random.default_rng(0).uniform(-200, 200, (4, 4, 4))
+    source = make_source(tmp_path, [image], [np.ones_like(image)])
+    source = dataclasses.replace(source, examples=Counter(source.examples))
+    monkeypatch.setattr(prepared, "has_room", lambda folder, size: folder != tmp_path / folder.name)
+    volumes = prepare_volumes(source, source.ids, CT, progress=False)
+    first, again = volumes["volume0"], volumes["volume0"]
+    np.testing.assert_array_equal(first.image, again.image)
+    assert source.examples.count == 1
+    assert not list(tmp_path.iterdir())
+    assert list(volumes) == ["volume0"]
+    with pytest.raises(KeyError):
+        volumes["volume1"]
 
 
 # foreground_box

@@ -1,6 +1,7 @@
 """Prepared copies of datasets, and what is kept beside them."""
 
 import contextlib
+import errno
 import functools
 import importlib
 import math
@@ -131,19 +132,25 @@ def compute_once(path: Path, compute: Callable[[], Sequence[np.ndarray]]) -> tup
         compute: Returns the arrays.
 
     Returns:
-        The arrays, not to be written to.
+        The arrays, not to be written to. As long as one is in use, its file counts as open.
 
     Raises:
-        OSError: If the temporary file does not fit either.
+        OSError: If the temporary file does not fit either, or too many files are open.
 
     Example:
     ```python
     (mean,) = compute_once(folder / "mean-v1.npy", lambda: [volumes.mean(axis=0)])
     ```
     """
+    try:
+        with open(path, "rb") as file:
+            return _map_arrays(file)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # which another file would not mend
+            raise
+    except ValueError:
+        pass
     # Not computed yet, cut short, or not to be mapped on this file system.
-    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
-        return _map_arrays(file)
     arrays = compute()
     size = sum(array.nbytes for array in arrays)
     if has_room(path.parent, size):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,8 +85,15 @@ class VolumeSource:
         Raises:
             ValueError: If the id is unknown.
         """
-        path = self.folder / name / f"{self._position(id_):05d}.npy"
-        return compute_once(path, lambda: compute(self.read(id_)))
+        return compute_once(self.path(name, id_), lambda: compute(self.read(id_)))
+
+    def path(self, name: str, id_: str) -> Path:
+        """Returns the file of `compute_once`, which may not be there.
+
+        Raises:
+            ValueError: If the id is unknown.
+        """
+        return self.folder / name / f"{self._position(id_):05d}.npy"
 
     def _position(self, id_: str) -> int:
         if id_ not in self.ids:
@@ -192,7 +199,38 @@ class PreparedVolume:
     labelled: np.ndarray
 
 
-PreparedVolumes = Mapping[str, PreparedVolume]
+class PreparedVolumes(Mapping):
+    """Prepared volumes by id, each mapped into memory when it is asked for.
+
+    A mapped file counts as open as long as it is used, and systems allow a process a few hundred of
+    them.
+
+    Args:
+        ids: The volumes' ids.
+        map_volume: Returns a volume, called as `map_volume(id)`.
+        unkept: Those that have no file to be mapped again, by id.
+    """
+
+    def __init__(
+        self,
+        ids: Iterable[str],
+        map_volume: Callable[[str], PreparedVolume],
+        unkept: Mapping[str, PreparedVolume],
+    ) -> None:
+        self._ids = dict.fromkeys(ids)
+        self._map_volume = map_volume
+        self._unkept = unkept
+
+    def __getitem__(self, id_: str) -> PreparedVolume:
+        if id_ not in self._ids:
+            raise KeyError(id_)
+        return self._unkept[id_] if id_ in self._unkept else self._map_volume(id_)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
 
 def prepare_volumes(
@@ -251,11 +289,16 @@ def prepare_volumes(
         labelled = np.flatnonzero(segmentation_mask).astype("uint32")
         return image.astype("float16"), labelled, segmentation_mask
 
-    volumes = {}
-    for id_ in tqdm(ids, desc="Preparing volumes", unit="volume", disable=not progress):
+    def map_volume(id_: str) -> PreparedVolume:
         image, labelled, segmentation_mask = source.compute_once(name, id_, prepare)
-        volumes[id_] = PreparedVolume(image, segmentation_mask, spacing, labelled)
-    return volumes
+        return PreparedVolume(image, segmentation_mask, spacing, labelled)
+
+    ids, unkept = list(ids), {}
+    for id_ in tqdm(ids, desc="Preparing volumes", unit="volume", disable=not progress):
+        volume = map_volume(id_)
+        if not source.path(name, id_).exists():
+            unkept[id_] = volume
+    return PreparedVolumes(ids, map_volume, unkept)
 
 
 def foreground_box(image: np.ndarray) -> tuple[slice, slice, slice]:

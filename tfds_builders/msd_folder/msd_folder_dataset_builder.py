@@ -109,6 +109,11 @@ def read_labels(folder: Path) -> Mapping[int, str]:
             f"{folder / 'dataset.json'} must give each label an integer of its own from 0 to 255. "
             f"Received: {labels}"
         )
+    if "ignore" in values.values():
+        raise ValueError(
+            f"{folder / 'dataset.json'} must not have nnU-Net's label ignore, since all voxels are "
+            f"trained on and scored; give those voxels another label. Received: {labels}"
+        )
     return dict(sorted(values.items()))
 
 

@@ -97,6 +97,7 @@ class TestArchive(testing.VolumeTests):
             ('{"labels": {"0": "a"}, "numTraining": "3"}', "numTraining by an integer.*'3'"),
             ('{"labels": {"x": "a"}}', "an integer of its own from 0 to 255"),
             ('{"labels": {"a": Infinity}}', "an integer of its own from 0 to 255"),
+            ('{"labels": {"a": 0, "ignore": 1}}', "not have nnU-Net's label ignore.*ignore"),
             ('{"labels": {}}', "an integer of its own from 0 to 255"),
             ('{"labels": {"0": "a"}, "numTraining": true}', "numTraining by an integer.*True"),
             ('{"labels": {"0": "a"}, "modality": 1}', "channels in modality by an object.*: 1"),
