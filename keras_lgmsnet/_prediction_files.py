@@ -37,10 +37,16 @@ def list_files(
     Raises:
         FileNotFoundError: If a file or folder does not exist, a folder holds no such file, or
             nothing is given.
+        ValueError: If a folder is a dataset, which holds label maps, too.
     """
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in map(Path, [given] if isinstance(given, str | Path) else given):
+        if (path / "dataset.json").is_file():
+            raise ValueError(
+                f"{printable(path)} is a dataset, labels and all: name the folder of its {kind}s, "
+                f"such as {printable(path / 'imagesTr')}."
+            )
         if path.is_dir():
             inside = find_files(path, suffixes, leave_out=MARKER)
             found = {file: file.relative_to(path) for file in inside}

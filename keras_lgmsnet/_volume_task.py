@@ -181,6 +181,7 @@ class VolumeTask(Task):
                 cases=cases,
                 read_case=self._read_case,
                 labels=self.source.labels,
+                preparation=self.fingerprint.describe(),
                 recipe=self.recipe.to_dict(),
                 environment=self._environment(run_directory),
             ),

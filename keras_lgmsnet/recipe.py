@@ -288,7 +288,7 @@ class VolumeTraining(_Training):
             self,
             "warmup_epochs",
             0 <= self.warmup_epochs < self.epochs,
-            f"be at least 0 and below training.epochs, {self.epochs}",
+            f"be at least 0 and below training.epochs, {self.epochs}: set both",
         )
         _require(self, "validate_every", self.validate_every >= 1, "be at least 1")
 

@@ -181,6 +181,11 @@ def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
         stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
         with _damage_named(path):
             start = stream.read(HEADER_BYTES)
+            if start[344:347] != b"n+1":
+                raise ValueError(
+                    "it begins otherwise; volumes are read from .nii and .nii.gz files of NIfTI-1, "
+                    "to which dcm2niix converts DICOM"
+                )
             header = nibabel.Nifti1Header(start)
             shape, dtype = header.get_data_shape(), header.get_data_dtype()
         # Before anything is inflated, or room made for it.

@@ -34,6 +34,7 @@ def render_volume_report(
     cases: Mapping[str, Mapping[str, Scores]],
     read_case: Callable[[str], SegmentedVolume],
     labels: Mapping[int, str],
+    preparation: str,
     recipe: Mapping[str, Mapping[str, Any]],
     environment: Mapping[str, str],
 ) -> str:
@@ -50,6 +51,7 @@ def render_volume_report(
         read_case: From an id to the case with its segmentations; called for the three cases that
             are shown, one after another, so that memory holds one at a time.
         labels: The name of every label, 0 being background.
+        preparation: How volumes are resampled and normalised, `VolumeFingerprint.describe()`.
         recipe: The resolved recipe, by section.
         environment: Backend and versions.
 
@@ -62,6 +64,7 @@ def render_volume_report(
         cases={"img0035": score_case(mask, prediction, regions, spacing)},
         read_case=lambda id_: SegmentedVolume(image, mask, prediction, spacing, (-175, 250)),
         labels={0: "background", 1: "spleen"},
+        preparation=fingerprint.describe(),
         recipe=recipe.to_dict(),
         environment={"backend": "jax"},
     )
@@ -96,6 +99,7 @@ def render_volume_report(
             for index, names in headings.items()
         ],
         figures=draw_curves(history, metrics["best_epoch"], _CURVES),
+        preparation=preparation,
         recipe=recipe,
         environment=environment,
     )

@@ -203,7 +203,7 @@ def test_recipes_are_frozen() -> None:
         (lambda: VolumeData(source="x", overlap=1), r"data.overlap must lie in \[0, 1\).*1.0"),
         (
             lambda: VolumeTraining(epochs=50),
-            r"training.warmup_epochs must be .* below training.epochs, 50. Received: 50",
+            r"training.warmup_epochs must be .* below training.epochs, 50: set both. Received: 50",
         ),
         (lambda: VolumeTraining(validate_every=0), r"training.validate_every must be at least 1"),
         (lambda: VolumeTraining(num_devices=2), r"num_devices must be .*divide training.batch"),
@@ -302,7 +302,11 @@ def test_bad_overrides_are_refused(assignment, message) -> None:
         (VOLUMES, "data.image_size=96,96", r"Unknown recipe key 'data.image_size'"),
         (VOLUMES, "training.momentum=0", r"Unknown recipe key 'training.momentum'"),
         (RECIPE, "data.patch_size=96,96,96", r"Unknown recipe key 'data.patch_size'"),
-        (VOLUMES, "training.epochs=2", r"warmup_epochs must be .*epochs, 2. Received: 50"),
+        (
+            VOLUMES,
+            "training.epochs=2",
+            r"warmup_epochs must be .*epochs, 2: set both. Received: 50",
+        ),
         (VOLUMES, "data.spacing=1,1", r"data.spacing must be three numbers or None. .*\(1, 1\)"),
     ],
 )

@@ -207,11 +207,13 @@ def test_labels_without_affine_are_read(tmp_path: Path) -> None:
     [
         ("absent.nii", r"absent\.nii cannot be read: .*No such file"),
         ("folder.nii", r"folder\.nii is not a file"),
-        ("text.nii", r"text\.nii is not a readable NIfTI file: "),
+        ("text.nii", r"text\.nii is not a readable NIfTI file: it begins otherwise; .* dcm2niix"),
+        ("slice.dcm", r"slice\.dcm is not a readable NIfTI file: it begins otherwise; .* dcm2niix"),
     ],
 )
 def test_what_is_no_volume(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "folder.nii").mkdir()
     (tmp_path / "text.nii").write_text("no volume")
+    (tmp_path / "slice.dcm").write_bytes(bytes(128) + b"DICM" + bytes(1000))
     with pytest.raises(ValueError, match=message):
         read_volume(tmp_path / name)

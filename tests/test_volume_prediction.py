@@ -317,6 +317,13 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"Of 2 scans, the outputs need a directory"):
             predict_volumes(run, [scan, other], tmp_path / "seg.nii")
 
+    def test_a_dataset_with_its_labels(self, run: Path, tmp_path: Path) -> None:
+        (tmp_path / "dataset.json").touch()
+        with pytest.raises(
+            ValueError, match=r"is a dataset, labels and all: .* such as .*imagesTr"
+        ):
+            predict_volumes(run, tmp_path, tmp_path / "out")
+
     def test_output_directory_in_use(self, run: Path, scan: Path, tmp_path: Path) -> None:
         with pytest.raises(FileExistsError, match=r"is in use"):
             predict_volumes(run, scan, tmp_path)

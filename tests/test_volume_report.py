@@ -59,6 +59,7 @@ def render(cases: dict, **changes) -> Page:
         "cases": cases,
         "read_case": read_case,
         "labels": LABELS,
+        "preparation": "Volumes are resampled to 1 × 1 × 2 mm.",
         "recipe": {"data": {"source": "test"}, "training": {"epochs": 3}},
         "environment": {"backend": "jax"},
     }
@@ -81,6 +82,7 @@ def test_page_needs_nothing_else_and_tells_everything() -> None:
     assert not {"script", "link", "iframe", "b"} & {tag for tag, _ in page.tags}
     for text in (
         NOTICE,
+        "Volumes are resampled to 1 × 1 × 2 mm.",
         "5 validation volumes",
         "after epoch 2",
         "surfaces agree within 2 mm. Beware.",
