@@ -50,8 +50,8 @@ def describe_convention(tolerance: float) -> str:
     return (
         "Each volume is scored on its own grid; a region that is missed, or predicted where there "
         "is none, counts as a Dice, IoU and NSD of 0 and an HD95 of the volume's diagonal, one "
-        "that is neither there nor predicted is left out of that volume's scores, and surfaces "
-        f"agree within {tolerance:g} mm."
+        "that is neither there nor predicted is left out of that volume's scores, volume "
+        f"differences are absolute, and surfaces agree within {tolerance:g} mm."
     )
 
 
@@ -146,7 +146,7 @@ def score_case(
           of both directions;
         - `"nsd"`: the share of both surfaces, taken together, within the tolerance of the other
           (normalised surface distance, surface Dice), from 0 to 1;
-        - `"volume_difference"`: predicted minus true volume, in ml;
+        - `"volume_difference"`: how far the predicted volume is from the true one, ≥ 0, in ml;
         - `"volume"` and `"predicted_volume"`, in ml.
 
         Surfaces are those of `keras_lgmsnet.surface`: voxels, as MONAI has them. A region that is
@@ -184,7 +184,7 @@ def score_case(
             "iou": overlap / (sum(sizes) - overlap),
             "hd95": distances.hausdorff(95),
             "nsd": distances.normalized_surface_distance(tolerance),
-            "volume_difference": (sizes[1] - sizes[0]) * voxel,
+            "volume_difference": abs(sizes[1] - sizes[0]) * voxel,
             **volumes,
         }
     return scores

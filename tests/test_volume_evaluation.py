@@ -117,7 +117,7 @@ def test_scores_by_hand_on_the_own_grid(run: Path, source: VolumeSource) -> None
     assert found["nsd"] == [1, 1, pytest.approx((56 - 16) / 56), 0, 1, "", 1, 0]
     assert found["hd95"] == pytest.approx([0, 0, 3, DIAGONAL, 0, "", 0, DIAGONAL])
     voxel = 0.006
-    assert found["volume_difference"] == pytest.approx([0, 0, 0, -voxel, 0, "", 0, voxel])
+    assert found["volume_difference"] == pytest.approx([0, 0, 0, voxel, 0, "", 0, voxel])
     assert [float(row["volume"]) for row in rows][:2] == pytest.approx([64 * voxel, voxel])
 
     assert read_json(output, "evaluation.json") == json.loads(json.dumps(evaluated))

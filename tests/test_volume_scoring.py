@@ -68,7 +68,7 @@ def test_every_axis_has_its_spacing(axis) -> None:
             "iou": 1 / 4,
             "hd95": 1.4 + 0.85 * 0.7,  # linear between the order statistics: 0.95 · 3 = 2.85
             "nsd": (3 + 1) / (4 + 1),  # the tolerance is within
-            "volume_difference": -3 * 0.0028,
+            "volume_difference": 3 * 0.0028,
             "volume": 4 * 0.0028,
             "predicted_volume": 0.0028,
         },
@@ -89,7 +89,7 @@ def test_a_miss_and_a_false_alarm_are_the_worst_and_absence_is_not_scored() -> N
     worst = {"dice": 0, "iou": 0, "hd95": 9 * math.sqrt(1 + 4 + 9), "nsd": 0}
     missed = score_case(one, none, REGIONS, (1, 2, 3))
     assert missed["organ"] == pytest.approx(
-        {**worst, "volume_difference": -0.006, "volume": 0.006, "predicted_volume": 0}
+        {**worst, "volume_difference": 0.006, "volume": 0.006, "predicted_volume": 0}
     )
     false_alarm = score_case(none, one, REGIONS, (1, 2, 3))
     assert false_alarm["organ"] == pytest.approx(
@@ -148,6 +148,20 @@ def test_missing_a_region_never_helps(case) -> None:
 
 @hypothesis.settings(deadline=None, max_examples=30)
 @hypothesis.given(_cases())
+def test_missing_what_was_right_never_lowers_the_mean_volume_difference(case) -> None:
+    mask, prediction, spacing = case
+    cases = [
+        [score_case(mask, of, REGIONS, spacing) for of in (prediction, last)]
+        for last in (mask, np.zeros_like(mask))
+    ]
+    right, missed = (summarize(pair, ["a", "b"])["regions"] for pair in cases)
+    for name in REGIONS:
+        means = [of[name]["scores"]["volume_difference"]["mean"] for of in (right, missed)]
+        assert means[0] is means[1] is None or means[0] <= means[1]
+
+
+@hypothesis.settings(deadline=None, max_examples=30)
+@hypothesis.given(_cases())
 def test_imagining_a_region_never_helps(case) -> None:
     mask, prediction, spacing = case
     mask[mask == 1] = prediction[prediction == 1] = 0
@@ -175,7 +189,7 @@ def test_scores_are_shares_that_agree_and_do_not_depend_on_the_side(case) -> Non
         assert 0 <= of["nsd"] <= 1
         for score in MEAN_SCORES:
             assert reverse[name][score] == of[score]
-        assert reverse[name]["volume_difference"] == -of["volume_difference"]
+        assert reverse[name]["volume_difference"] == of["volume_difference"]
 
 
 def _case(organ: float | None, tumour: float | None, *, volumes=(1.0, 1.0)) -> dict:
