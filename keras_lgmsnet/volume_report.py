@@ -59,7 +59,7 @@ def render_volume_report(
         title="LGMSNet on btcv",
         metrics=metrics,
         history=[{"loss": 1.2, "val_dice": None}, {"loss": 0.9, "val_dice": 0.4}],
-        cases={"img0035": score_case(mask, prediction, regions, spacing)},
+        cases={"img0035": score_case(mask, prediction, regions, grid)},
         read_case=lambda id_: SegmentedVolume(image, mask, prediction, spacing, (-175, 250)),
         labels={0: "background", 1: "spleen"},
         recipe=recipe.to_dict(),
