@@ -148,7 +148,7 @@ def _chart(cases: Mapping[str, Mapping[str, Scores]], summary: Mapping[str, Any]
         if len(dice):
             axes.plot([dice.mean()] * 2, [row - 0.38, row + 0.38], color="#c2410c", linewidth=2)
     axes.set(xlim=(0, 100), ylim=(len(regions) - 0.5, -0.5), yticks=range(len(regions)))
-    axes.set_yticklabels(regions)
+    axes.set_yticklabels(regions, parse_math=False)
     means = [
         f"{region} {score_cell(SCORES['dice'], of_region['scores']['dice']['mean'])}"
         for region, of_region in regions.items()
