@@ -279,10 +279,13 @@ class VolumeFingerprint:
         return text
 
     def _require_channels(self, image: np.ndarray) -> None:
-        if image.ndim != 4 or image.shape[-1] != len(self.channels):
+        count = len(self.channels)
+        if image.ndim != 4 or image.shape[-1] != count:
+            mend = "; of several files, one a channel, stack them along a fourth axis"
             raise ValueError(
-                f"The image must be of shape (x, y, z, {len(self.channels)}), with the channels "
-                f"{', '.join(self.channels)}. Received: shape {image.shape}"
+                f"The image must be of shape (x, y, z, {count}), with the channels "
+                f"{', '.join(self.channels)}{mend if count > 1 else ''}. "
+                f"Received: shape {image.shape}"
             )
 
     def _names(self) -> list[str]:

@@ -167,6 +167,12 @@ def test_other_channels_are_refused(shape) -> None:
         CT.deviations(np.zeros(shape), grid)
 
 
+def test_one_of_several_channels_is_told_how_to_bring_the_others() -> None:
+    message = r"T1, T2; of several files, one a channel, stack them .* fourth axis. Received: shape"
+    with pytest.raises(ValueError, match=message):
+        MR.normalize(np.zeros((2, 2, 2, 1)))
+
+
 # Ranges and deviations
 
 
