@@ -52,8 +52,6 @@ class VolumeFingerprint:
             lies outside; `"z_score"` subtracts a volume's mean and divides by its deviation.
         intensity_windows: Low and high end for each channel in the dataset's own unit; `None` for
             `"z_score"`.
-        labelled_intensities: The percentiles 0.5, 50 and 99.5 of the labelled voxels in each
-            channel, of all training volumes together; `None` where no voxel is labelled.
         ranges: Low and high end of the volumes' spacings, sizes and intensities: the middle 98 %
             of the volumes, so that a few odd ones do not count.
         proposed: Which of the recipe's `spacing`, `normalization` and `intensity_window` were
@@ -73,7 +71,6 @@ class VolumeFingerprint:
     spacing: tuple[float, float, float]
     normalization: Literal["window", "z_score"]
     intensity_windows: tuple[tuple[float, float], ...] | None
-    labelled_intensities: tuple[tuple[float, float, float], ...] | None
     ranges: Ranges
     proposed: tuple[str, ...] = ()
 
@@ -153,7 +150,6 @@ class VolumeFingerprint:
             spacing=data.spacing or _propose_spacing(grids),
             normalization=normalization,
             intensity_windows=_tuples(windows),
-            labelled_intensities=_tuples(percentiles),
             ranges={},
             proposed=tuple(
                 name
@@ -187,7 +183,6 @@ class VolumeFingerprint:
                 spacing=_numbers(values["spacing"], 3),
                 normalization=values["normalization"],
                 intensity_windows=_tuples(values["intensity_windows"], 2),
-                labelled_intensities=_tuples(values["labelled_intensities"], 3),
                 ranges={},
                 proposed=tuple(values["proposed"]),
             )

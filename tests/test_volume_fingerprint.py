@@ -74,7 +74,6 @@ def test_ct_is_windowed_by_its_labelled_voxels(tmp_path: Path) -> None:
     assert fingerprint.normalization == "window"
     # Of 16, 17 … 26: positions 0.05 and 9.95 of 0 … 10.
     np.testing.assert_allclose(fingerprint.intensity_windows, [(16.05, 25.95)])
-    np.testing.assert_allclose(fingerprint.labelled_intensities, [(16.05, 21, 25.95)])
     assert fingerprint.proposed == ("spacing", "normalization", "intensity_window")
 
 
@@ -183,7 +182,6 @@ CT = VolumeFingerprint(
     spacing=(1.0, 1.0, 2.0),
     normalization="window",
     intensity_windows=((-100.0, 200.0),),
-    labelled_intensities=((-100.0, 50.0, 200.0),),
     ranges={
         **{f"spacing along {axis} in mm": (1.0, 2.0) for axis in "xyz"},
         **{f"size along {axis} in mm": (30.0, 60.0) for axis in "xyz"},
@@ -197,7 +195,6 @@ MR = dataclasses.replace(
     channels=("T1", "T2"),
     normalization="z_score",
     intensity_windows=None,
-    labelled_intensities=None,
     ranges={},
 )
 

@@ -29,7 +29,6 @@ FINGERPRINT = VolumeFingerprint(
     spacing=(1.5, 1.25, 2.0),
     normalization="window",
     intensity_windows=((-100, 300),),
-    labelled_intensities=None,
     ranges={
         **{f"spacing along {axis} in mm": (0.5, 5) for axis in "xyz"},
         **{f"size along {axis} in mm": (2, 100) for axis in "xyz"},
