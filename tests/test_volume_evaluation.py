@@ -137,6 +137,15 @@ def test_scores_by_hand_on_the_own_grid(run: Path, source: VolumeSource) -> None
     assert "picked by its Dice on these same volumes" in evaluated["caution"]
 
 
+def test_the_fingerprint_is_read_once(run: Path, source: VolumeSource, monkeypatch) -> None:
+    read, directories = VolumeFingerprint.read, []
+    monkeypatch.setattr(
+        VolumeFingerprint, "read", lambda path: directories.append(path) or read(path)
+    )
+    evaluate(run)
+    assert directories == [run]
+
+
 def test_table(run: Path, source: VolumeSource) -> None:
     evaluated = evaluate(run, tolerance=3)
     text = format_table(evaluated)
