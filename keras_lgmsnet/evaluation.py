@@ -63,8 +63,8 @@ def evaluate(
       IoU, F1, sensitivity, precision, specificity, accuracy, HD95 in pixels, boundary F-score, and
       the share of it that is lesion;
     - or `per_case.csv`: for each volume and region the id, the region, the group, Dice, IoU, HD95
-      in mm, NSD, volume difference, volume and predicted volume in ml; the scores are empty where
-      the region is neither there nor predicted;
+      in mm, NSD, absolute volume difference, volume and predicted volume in ml; the scores are
+      empty where the region is neither there nor predicted;
     - `against.csv`: the same of the other run, where there is one;
     - `table.md`, `table.tex`: what `format_table` returns;
     - `evaluation.json`: what this returns; written last, so the others are complete if it exists.

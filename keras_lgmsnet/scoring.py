@@ -1,5 +1,6 @@
 """How networks are scored on images, after training and wherever a run is read again."""
 
+import functools
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from keras_lgmsnet.data.volumes import VolumeSource
 from keras_lgmsnet.metrics import image_scores
 from keras_lgmsnet.recipe import Recipe
 from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
+from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
 
 THRESHOLD = 0.5
 
@@ -80,6 +82,16 @@ class Run:
     def kind(self) -> str:
         """What it was trained on: `"images"` or `"volumes"`."""
         return {2: "images", 3: "volumes"}[self.recipe.rank]
+
+    @functools.cached_property
+    def volume_fingerprint(self) -> VolumeFingerprint:
+        """How volumes are read for the network, where it was trained on volumes.
+
+        Raises:
+            FileNotFoundError: If there is no fingerprint.
+            ValueError: If it is damaged.
+        """
+        return VolumeFingerprint.read(self.directory)
 
     @classmethod
     def read(cls, directory: Path) -> "Run":

@@ -11,7 +11,6 @@ from keras_lgmsnet.data.volumes import VolumeSource, load_volumes
 from keras_lgmsnet.scoring import Run, choose_ids, require_same_subset
 from keras_lgmsnet.significance import describe_comparison
 from keras_lgmsnet.tables import comparison_cells
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.volume_scoring import (
     SCORES,
     Scores,
@@ -62,7 +61,7 @@ def read(
         progress=sys.stderr.isatty(),
     )
     for run in runs:  # before hours are spent on the first
-        fingerprint = VolumeFingerprint.read(run.directory)
+        fingerprint = run.volume_fingerprint
         for kind, own, others in (
             ("labels", fingerprint.labels, source.labels.values()),
             ("channels", fingerprint.channels, source.channels),
@@ -82,7 +81,7 @@ def score(run: Run, source: VolumeSource, ids: Sequence[str], tolerance: float) 
         run.network,
         source,
         ids,
-        VolumeFingerprint.read(run.directory),
+        run.volume_fingerprint,
         run.recipe.data,
         tolerance=tolerance,
     )
@@ -98,7 +97,7 @@ def describe(run: Run, table: Table, tolerance: float) -> dict[str, Any]:
     """Return how volumes were scored, and the means of every region and over all."""
     cases, groups = _by_case(table)
     return {
-        "spacing": list(VolumeFingerprint.read(run.directory).spacing),
+        "spacing": list(run.volume_fingerprint.spacing),
         "convention": describe_convention(tolerance),
         **summarize(list(cases.values()), groups),
     }

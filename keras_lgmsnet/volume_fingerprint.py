@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 AXES = ("x", "y", "z")  # to the right, to the front and up
 PERCENTILES = (5, 50, 95)
-LABELLED_PERCENTILES = (0.5, 50, 99.5)
+LABELLED_PERCENTILES = (0.5, 99.5)
 ANISOTROPIC = 3  # times as coarse along one axis as along the others, and as few voxels
 _SAMPLES = 10_000  # voxels of a volume that its intensities are measured on
 _SAMPLING = "v1"  # to be changed with what is sampled, so that no older file is taken for it
@@ -52,8 +52,6 @@ class VolumeFingerprint:
             lies outside; `"z_score"` subtracts a volume's mean and divides by its deviation.
         intensity_windows: Low and high end for each channel in the dataset's own unit; `None` for
             `"z_score"`.
-        labelled_intensities: The percentiles 0.5, 50 and 99.5 of the labelled voxels in each
-            channel, of all training volumes together; `None` where no voxel is labelled.
         ranges: Low and high end of the volumes' spacings, sizes and intensities: the middle 98 %
             of the volumes, so that a few odd ones do not count.
         proposed: Which of the recipe's `spacing`, `normalization` and `intensity_window` were
@@ -73,7 +71,6 @@ class VolumeFingerprint:
     spacing: tuple[float, float, float]
     normalization: Literal["window", "z_score"]
     intensity_windows: tuple[tuple[float, float], ...] | None
-    labelled_intensities: tuple[tuple[float, float, float], ...] | None
     ranges: Ranges
     proposed: tuple[str, ...] = ()
 
@@ -154,7 +151,6 @@ class VolumeFingerprint:
             spacing=data.spacing or _propose_spacing(grids),
             normalization=normalization,
             intensity_windows=_tuples(windows),
-            labelled_intensities=_tuples(percentiles),
             ranges={},
             proposed=tuple(
                 name
@@ -188,7 +184,6 @@ class VolumeFingerprint:
                 spacing=_numbers(values["spacing"], 3),
                 normalization=values["normalization"],
                 intensity_windows=_tuples(values["intensity_windows"], 2),
-                labelled_intensities=_tuples(values["labelled_intensities"], 3),
                 ranges={},
                 proposed=tuple(values["proposed"]),
             )
@@ -280,10 +275,13 @@ class VolumeFingerprint:
         return text
 
     def _require_channels(self, image: np.ndarray) -> None:
-        if image.ndim != 4 or image.shape[-1] != len(self.channels):
+        count = len(self.channels)
+        if image.ndim != 4 or image.shape[-1] != count:
+            mend = "; of several files, one a channel, stack them along a fourth axis"
             raise ValueError(
-                f"The image must be of shape (x, y, z, {len(self.channels)}), with the channels "
-                f"{', '.join(self.channels)}. Received: shape {image.shape}"
+                f"The image must be of shape (x, y, z, {count}), with the channels "
+                f"{', '.join(self.channels)}{mend if count > 1 else ''}. "
+                f"Received: shape {image.shape}"
             )
 
     def _names(self) -> list[str]:
@@ -352,7 +350,7 @@ def _propose_windows(percentiles: list[list[float]] | None) -> list[list[float]]
     The ends are rounded outwards to a twentieth of the window or less, so that the folds of a
     cross-validation mostly agree on one window, and share what is prepared by it.
     """
-    windows = [(lowest, highest) for lowest, _, highest in percentiles or ()]
+    windows = percentiles or []
     if not windows or not all(low < high for low, high in windows):
         raise ValueError(
             "To propose an intensity window, the training volumes must have labelled voxels of "

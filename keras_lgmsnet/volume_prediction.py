@@ -76,7 +76,8 @@ def predict_volumes(
     - `lgms-predict.json`: the run, the method, the versions.
 
     NAME is found as `keras_lgmsnet.prediction.predict` finds it. One scan can be written to a file
-    instead, such as `seg.nii.gz`, with `seg.json` and `seg_confidence.nii.gz` beside it.
+    instead, such as `seg.nii.gz`, with `seg.json` and, if asked for, `seg_confidence.nii.gz` beside
+    it.
 
     Args:
         run_directory: What `lgms-train` wrote; only `recipe.json`, `model.keras` and
@@ -117,10 +118,11 @@ def predict_volumes(
     fingerprint = VolumeFingerprint.read(run_directory)
     files = list_files(scans, "scan", SUFFIXES, (".nii.gz", ".json"))
     is_file = output.name.lower().endswith(SUFFIXES)
-    outputs = _beside(output, list(files)) if is_file else _inside(output, files)
+    lay_out = _beside if is_file else _inside
+    outputs = lay_out(output, files, confidence)
     predictor = _Predictor(run_directory, data, fingerprint, mirror, confidence)
 
-    for folder in {path.parent for paths in outputs.values() for path in paths}:
+    for folder in {path.parent for paths in outputs.values() for path in paths if path}:
         folder.mkdir(parents=True, exist_ok=True)
     if not is_file:
         write_json(output / MARKER, predictor.description)
@@ -139,7 +141,7 @@ class _Outputs(NamedTuple):
 
     segmentation: Path
     description: Path
-    confidence: Path
+    confidence: Path | None
 
 
 class _Predictor:
@@ -231,22 +233,24 @@ class _Predictor:
             raise ValueError(f"{printable(path)} does not fit the network: {error}") from error
 
 
-def _inside(directory: Path, files: Mapping[Path, str]) -> dict[Path, _Outputs]:
+def _inside(directory: Path, files: Mapping[Path, str], confidence: bool) -> dict[Path, _Outputs]:
     """Return where to write in a directory, which must be new, for each scan by its name."""
     require_unused(directory)
     require_writable(directory)
-    segmentations, confidence = directory / "segmentations", directory / "confidence"
+    segmentations = directory / "segmentations"
     return {
         path: _Outputs(
             segmentations / f"{name}.nii.gz",
             segmentations / f"{name}.json",
-            confidence / f"{name}.nii.gz",
+            directory / "confidence" / f"{name}.nii.gz" if confidence else None,
         )
         for path, name in files.items()
     }
 
 
-def _beside(segmentation: Path, files: Sequence[Path]) -> dict[Path, _Outputs]:
+def _beside(
+    segmentation: Path, files: Mapping[Path, str], confidence: bool
+) -> dict[Path, _Outputs]:
     """Return where to write besides a file, none of which may exist, for the one scan."""
     if len(files) > 1:
         raise ValueError(
@@ -258,13 +262,13 @@ def _beside(segmentation: Path, files: Sequence[Path]) -> dict[Path, _Outputs]:
     outputs = _Outputs(
         segmentation,
         segmentation.with_name(f"{stem}.json"),
-        segmentation.with_name(f"{stem}_confidence{suffix}"),
+        segmentation.with_name(f"{stem}_confidence{suffix}") if confidence else None,
     )
     for path in outputs:
-        if path.exists():
+        if path and path.exists():
             raise FileExistsError(f"{printable(path)} exists already: choose another name.")
     require_writable(segmentation.parent)
-    return {files[0]: outputs}
+    return dict.fromkeys(files, outputs)
 
 
 def _measure(labels: np.ndarray, grid: Grid, names: Sequence[str]) -> dict[str, float]:

@@ -61,7 +61,7 @@ def render_volume_report(
         title="LGMSNet on btcv",
         metrics=metrics,
         history=[{"loss": 1.2, "val_dice": None}, {"loss": 0.9, "val_dice": 0.4}],
-        cases={"img0035": score_case(mask, prediction, regions, spacing)},
+        cases={"img0035": score_case(mask, prediction, regions, grid)},
         read_case=lambda id_: SegmentedVolume(image, mask, prediction, spacing, (-175, 250)),
         labels={0: "background", 1: "spleen"},
         preparation=fingerprint.describe(),
@@ -152,7 +152,7 @@ def _chart(cases: Mapping[str, Mapping[str, Scores]], summary: Mapping[str, Any]
         if len(dice):
             axes.plot([dice.mean()] * 2, [row - 0.38, row + 0.38], color="#c2410c", linewidth=2)
     axes.set(xlim=(0, 100), ylim=(len(regions) - 0.5, -0.5), yticks=range(len(regions)))
-    axes.set_yticklabels(regions)
+    axes.set_yticklabels(regions, parse_math=False)
     means = [
         f"{region} {score_cell(SCORES['dice'], of_region['scores']['dice']['mean'])}"
         for region, of_region in regions.items()

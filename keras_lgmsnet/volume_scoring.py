@@ -7,6 +7,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.volumes import VolumeSource
+from keras_lgmsnet.geometry import Grid
 from keras_lgmsnet.recipe import VolumeData
 from keras_lgmsnet.significance import mean_interval
 from keras_lgmsnet.surface import require_tolerance, surface_distances
@@ -50,8 +51,8 @@ def describe_convention(tolerance: float) -> str:
     return (
         "Each volume is scored on its own grid; a region that is missed, or predicted where there "
         "is none, counts as a Dice, IoU and NSD of 0 and an HD95 of the volume's diagonal, one "
-        "that is neither there nor predicted is left out of that volume's scores, and surfaces "
-        f"agree within {tolerance:g} mm."
+        "that is neither there nor predicted is left out of that volume's scores, volume "
+        f"differences are absolute, and surfaces agree within {tolerance:g} mm."
     )
 
 
@@ -115,7 +116,7 @@ def score_volumes(
             example.segmentation_mask,
             prediction,
             regions,
-            example.grid.spacing,
+            example.grid,
             tolerance=tolerance,
         )
     return cases
@@ -125,7 +126,7 @@ def score_case(
     segmentation_mask: np.ndarray,
     prediction: np.ndarray,
     regions: Mapping[str, Sequence[int]],
-    spacing: Sequence[float],
+    grid: Grid,
     *,
     tolerance: float = TOLERANCE,
 ) -> dict[str, Scores]:
@@ -135,7 +136,7 @@ def score_case(
         segmentation_mask: True labels, integers of shape `(x, y, z)`.
         prediction: Predicted labels, of the same shape.
         regions: The labels of each region; a region is their union.
-        spacing: Distance between neighbouring voxels along each axis, in mm.
+        grid: Where the voxels lie: its spacing measures surfaces, its voxels' volume the regions.
         tolerance: Distance in mm within which surfaces agree, ≥ 0, for the NSD.
 
     Returns:
@@ -146,7 +147,7 @@ def score_case(
           of both directions;
         - `"nsd"`: the share of both surfaces, taken together, within the tolerance of the other
           (normalised surface distance, surface Dice), from 0 to 1;
-        - `"volume_difference"`: predicted minus true volume, in ml;
+        - `"volume_difference"`: how far the predicted volume is from the true one, ≥ 0, in ml;
         - `"volume"` and `"predicted_volume"`, in ml.
 
         Surfaces are those of `keras_lgmsnet.surface`: voxels, as MONAI has them. A region that is
@@ -155,36 +156,38 @@ def score_case(
         but volumes of 0.
 
     Raises:
-        ValueError: If the shapes differ, or spacing or tolerance are out of range.
+        ValueError: If the shapes are not the grid's, or the tolerance is out of range.
 
     Example:
     ```python
-    scores = score_case(mask, prediction, {"liver": (6,)}, spacing=(0.8, 0.8, 2.5))
+    scores = score_case(mask, prediction, {"liver": (6,)}, volume.grid)
     scores["liver"]["hd95"]  # 3.2 mm
     ```
     """
     require_tolerance(tolerance)
-    if segmentation_mask.shape != prediction.shape or segmentation_mask.ndim != 3:
+    if not segmentation_mask.shape == prediction.shape == grid.shape:
         raise ValueError(
-            "Mask and prediction must have one shape, (x, y, z). Received: "
+            f"Mask and prediction must be of the grid's shape, {grid.shape}. Received: "
             f"segmentation_mask.shape={segmentation_mask.shape}, "
             f"prediction.shape={prediction.shape}"
         )
-    voxel = float(np.prod(spacing)) / 1000
     scores = {}
     compared = _compare_regions(segmentation_mask, prediction, regions)
     for name, (true, predicted, overlap, sizes) in zip(regions, compared, strict=True):
-        volumes = {"volume": sizes[0] * voxel, "predicted_volume": sizes[1] * voxel}
+        volumes = {
+            "volume": sizes[0] * grid.voxel_volume,
+            "predicted_volume": sizes[1] * grid.voxel_volume,
+        }
         if not any(sizes):
             scores[name] = dict.fromkeys(SCORES) | volumes
             continue
-        distances = surface_distances(true, predicted, spacing)
+        distances = surface_distances(true, predicted, grid.spacing)
         scores[name] = {
             "dice": _dice(overlap, sizes),
             "iou": overlap / (sum(sizes) - overlap),
             "hd95": distances.hausdorff(95),
             "nsd": distances.normalized_surface_distance(tolerance),
-            "volume_difference": (sizes[1] - sizes[0]) * voxel,
+            "volume_difference": abs(sizes[1] - sizes[0]) * grid.voxel_volume,
             **volumes,
         }
     return scores

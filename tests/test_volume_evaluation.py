@@ -117,7 +117,7 @@ def test_scores_by_hand_on_the_own_grid(run: Path, source: VolumeSource) -> None
     assert found["nsd"] == [1, 1, pytest.approx((56 - 16) / 56), 0, 1, "", 1, 0]
     assert found["hd95"] == pytest.approx([0, 0, 3, DIAGONAL, 0, "", 0, DIAGONAL])
     voxel = 0.006
-    assert found["volume_difference"] == pytest.approx([0, 0, 0, -voxel, 0, "", 0, voxel])
+    assert found["volume_difference"] == pytest.approx([0, 0, 0, voxel, 0, "", 0, voxel])
     assert [float(row["volume"]) for row in rows][:2] == pytest.approx([64 * voxel, voxel])
 
     assert read_json(output, "evaluation.json") == json.loads(json.dumps(evaluated))
@@ -135,6 +135,15 @@ def test_scores_by_hand_on_the_own_grid(run: Path, source: VolumeSource) -> None
     assert "own grid" in evaluated["convention"]
     assert "of volumes taken as independent" in evaluated["convention"]
     assert "picked by its Dice on these same volumes" in evaluated["caution"]
+
+
+def test_the_fingerprint_is_read_once(run: Path, source: VolumeSource, monkeypatch) -> None:
+    read, directories = VolumeFingerprint.read, []
+    monkeypatch.setattr(
+        VolumeFingerprint, "read", lambda path: directories.append(path) or read(path)
+    )
+    evaluate(run)
+    assert directories == [run]
 
 
 def test_table(run: Path, source: VolumeSource) -> None:

@@ -163,7 +163,7 @@ def test_masks_are_of_the_outputs_channels(run_directory, folders, patches) -> N
 def test_patches_lie_in_the_middle_of_what_is_labelled() -> None:
     labels = np.zeros((100, 40, 40), "uint8")
     labels[80:90, 0:10, 20] = 1
-    volume = PreparedVolume(labels[..., None], labels, (1, 1, 1), np.flatnonzero(labels))
+    volume = PreparedVolume(labels[..., None], labels, np.flatnonzero(labels))
     assert _export_examples._middle(volume) == (84, 4, 20)
     unlabelled = dataclasses.replace(volume, labelled=np.flatnonzero(np.zeros_like(labels)))
     assert _export_examples._middle(unlabelled) == (50, 20, 20)

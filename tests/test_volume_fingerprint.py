@@ -75,7 +75,6 @@ def test_ct_is_windowed_by_its_labelled_voxels(tmp_path: Path) -> None:
     assert fingerprint.normalization == "window"
     # Of 16, 17 … 26: positions 0.05 and 9.95 of 0 … 10, rounded outwards to tenths.
     assert fingerprint.intensity_windows == ((16, 26),)
-    np.testing.assert_allclose(fingerprint.labelled_intensities, [(16.05, 21, 25.95)])
     assert fingerprint.proposed == ("spacing", "normalization", "intensity_window")
 
 
@@ -124,11 +123,9 @@ def test_other_volumes_than_the_training_ones_do_not_count(tmp_path: Path) -> No
 
 
 def test_folds_that_differ_little_share_a_window() -> None:
-    windows = volume_fingerprint._propose_windows([(-171.3, 40, 246.1), (0.1213, 0.2, 0.1988)])
+    windows = volume_fingerprint._propose_windows([(-171.3, 246.1), (0.1213, 0.1988)])
     assert windows == [(-180, 250), (0.121, 0.199)]
-    assert windows == volume_fingerprint._propose_windows(
-        [(-174.9, 42, 249.2), (0.1217, 0.2, 0.1984)]
-    )
+    assert windows == volume_fingerprint._propose_windows([(-174.9, 249.2), (0.1217, 0.1984)])
 
 
 def test_volumes_are_read_once(tmp_path: Path) -> None:
@@ -176,6 +173,12 @@ def test_other_channels_are_refused(shape) -> None:
         CT.deviations(np.zeros(shape), grid)
 
 
+def test_one_of_several_channels_is_told_how_to_bring_the_others() -> None:
+    message = r"T1, T2; of several files, one a channel, stack them .* fourth axis. Received: shape"
+    with pytest.raises(ValueError, match=message):
+        MR.normalize(np.zeros((2, 2, 2, 1)))
+
+
 # Ranges and deviations
 
 
@@ -186,7 +189,6 @@ CT = VolumeFingerprint(
     spacing=(1.0, 1.0, 2.0),
     normalization="window",
     intensity_windows=((-100.0, 200.0),),
-    labelled_intensities=((-100.0, 50.0, 200.0),),
     ranges={
         **{f"spacing along {axis} in mm": (1.0, 2.0) for axis in "xyz"},
         **{f"size along {axis} in mm": (30.0, 60.0) for axis in "xyz"},
@@ -200,7 +202,6 @@ MR = dataclasses.replace(
     channels=("T1", "T2"),
     normalization="z_score",
     intensity_windows=None,
-    labelled_intensities=None,
     ranges={},
 )
 

@@ -20,7 +20,6 @@ FINGERPRINT = VolumeFingerprint(
     spacing=(2.0, 1.0, 1.5),
     normalization="window",
     intensity_windows=((-100, 300),),
-    labelled_intensities=None,
     ranges={},
 )
 # Voxels of 2, 1.5 and 1 mm whose axes point to the left, the head and the back.

@@ -29,7 +29,6 @@ FINGERPRINT = VolumeFingerprint(
     spacing=(1.5, 1.25, 2.0),
     normalization="window",
     intensity_windows=((-100, 300),),
-    labelled_intensities=None,
     ranges={
         **{f"spacing along {axis} in mm": (0.5, 5) for axis in "xyz"},
         **{f"size along {axis} in mm": (2, 100) for axis in "xyz"},
@@ -279,6 +278,7 @@ class TestFolders:
             assert "\n" not in rows[name].error
             assert rows[name].volumes is rows[name].flags is None
         assert written(tmp_path / "out/segmentations") == ["good.json", "good.nii.gz"]
+        assert not (tmp_path / "out/confidence").exists()
 
 
 def test_scan_outside_the_training_range_is_flagged(run: Path, tmp_path: Path) -> None:
@@ -305,8 +305,13 @@ class TestRefusals:
     def test_output_file_exists(self, taken: str, run: Path, scan: Path, tmp_path: Path) -> None:
         (tmp_path / taken).write_text("kept")
         with pytest.raises(FileExistsError, match=rf"{taken} exists already: choose another"):
-            predict_volumes(run, scan, tmp_path / "seg.nii.gz")
+            predict_volumes(run, scan, tmp_path / "seg.nii.gz", confidence=True)
         assert written(tmp_path) == ["a.nii", taken]
+
+    def test_what_is_not_asked_for_may_exist(self, run: Path, scan: Path, tmp_path: Path) -> None:
+        (tmp_path / "seg_confidence.nii").write_text("kept")
+        predict_volumes(run, scan, tmp_path / "seg.nii")
+        assert (tmp_path / "seg_confidence.nii").read_text() == "kept"
 
     def test_scan_is_not_overwritten(self, run: Path, scan: Path) -> None:
         with pytest.raises(FileExistsError, match=r"a.nii exists already"):

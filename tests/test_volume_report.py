@@ -127,6 +127,13 @@ def test_cases_without_any_score_are_not_shown() -> None:
     assert re.search(r"Mean\s*–", page.text)
 
 
+def test_names_are_not_formulas() -> None:
+    cases = {"a": {r"$\foo$": case(0.5)["liver"]}}
+    page = render(cases, labels={0: "background", 1: r"$\foo$"})
+    alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert r"Dice of every case by region, in percent; means: $\foo$ 50.00." in alts
+
+
 def test_scores_of_the_test_go_first() -> None:
     metrics = {
         "subset": "test",

@@ -32,7 +32,6 @@ CT = VolumeFingerprint(
     spacing=(1.0, 1.0, 1.0),
     normalization="window",
     intensity_windows=((-100.0, 100.0),),
-    labelled_intensities=None,
     ranges={},
 )
 
@@ -43,9 +42,7 @@ def make_volume(shape: tuple[int, int, int], *, seed: int = 0, empty: bool = Fal
     labels = np.zeros(shape, "uint8") if empty else rng.choice(3, shape, p=[0.9, 0.08, 0.02])
     position = np.arange(labels.size).reshape(shape)
     image = np.stack([labels, position // 64, position % 64], axis=-1).astype("float16")
-    return PreparedVolume(
-        image, labels.astype("uint8"), (1.0, 1.0, 1.0), np.flatnonzero(labels).astype("uint32")
-    )
+    return PreparedVolume(image, labels.astype("uint8"), np.flatnonzero(labels).astype("uint32"))
 
 
 VOLUMES = {f"volume{n}": make_volume((9 + n, 8, 7), seed=n) for n in range(5)}
@@ -111,7 +108,6 @@ def test_volumes_are_oriented_resampled_normalised_and_cropped(tmp_path: Path) -
     np.testing.assert_array_equal(volume.image[..., 0], [[[0, 1]], [[0.75, 0]]])
     np.testing.assert_array_equal(volume.segmentation_mask, [[[0, 0]], [[2, 0]]])
     np.testing.assert_array_equal(volume.labelled, [2])
-    assert volume.spacing == (1, 1, 1)
 
     whole = prepare_volumes(source, source.ids, CT, crop_foreground=False, progress=False)
     assert whole["volume0"].image.shape == (4, 3, 2, 1)
@@ -282,9 +278,7 @@ def test_as_many_patches_are_positive_as_asked_for(fraction) -> None:
 @pytest.mark.parametrize("label", [0, 1])
 def test_volumes_of_one_label_are_served(label) -> None:
     labels = np.full((3, 3, 3), label, "uint8")
-    volume = PreparedVolume(
-        np.zeros((3, 3, 3, 1), "float16"), labels, (1.0, 1.0, 1.0), np.flatnonzero(labels)
-    )
+    volume = PreparedVolume(np.zeros((3, 3, 3, 1), "float16"), labels, np.flatnonzero(labels))
     images, patches = PatchBatches({"a": volume}, ["a"], (2, 2, 2), 1)[0]
     assert images.shape == (4, 2, 2, 2, 1)
     assert np.all(patches == label)
@@ -293,7 +287,7 @@ def test_volumes_of_one_label_are_served(label) -> None:
 def test_a_small_volume_is_centred_and_continued() -> None:
     labels = np.array([[[1, 2]]], "uint8")
     image = np.array([[[[0.5], [0.75]]]], "float16")
-    volume = PreparedVolume(image, labels, (1.0, 1.0, 1.0), np.array([0, 1], "uint32"))
+    volume = PreparedVolume(image, labels, np.array([0, 1], "uint32"))
     images, patches = PatchBatches({"a": volume}, ["a"], (2, 1, 5), 1)[0]
     expected = [[0.5, 0.5, 0.75, 0.75, 0.75]]  # one voxel before, two behind
     for patch in images:

@@ -189,13 +189,11 @@ class PreparedVolume:
     Args:
         image: Normalised, `float16`, shape `(x, y, z, channels)`; the axes are RAS.
         segmentation_mask: Labels, `uint8`, shape `(x, y, z)`.
-        spacing: Millimetres between voxels along each axis.
         labelled: Positions of the labelled voxels in `segmentation_mask.ravel()`, `uint32`.
     """
 
     image: np.ndarray
     segmentation_mask: np.ndarray
-    spacing: tuple[float, float, float]
     labelled: np.ndarray
 
 
@@ -291,7 +289,7 @@ def prepare_volumes(
 
     def map_volume(id_: str) -> PreparedVolume:
         image, labelled, segmentation_mask = source.compute_once(name, id_, prepare)
-        return PreparedVolume(image, segmentation_mask, spacing, labelled)
+        return PreparedVolume(image, segmentation_mask, labelled)
 
     ids, unkept = list(ids), {}
     for id_ in tqdm(ids, desc="Preparing volumes", unit="volume", disable=not progress):
