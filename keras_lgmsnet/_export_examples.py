@@ -11,7 +11,6 @@ from keras_lgmsnet import _model_card
 from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.data.volumes import PreparedVolume, cut_patch, load_volumes, prepare_volumes
 from keras_lgmsnet.scoring import Run, choose_ids, read_images
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
 
 # The most that are compared, by the rank of the network.
 MAX_EXAMPLES = {2: 256, 3: 32}
@@ -104,7 +103,7 @@ def _read_patches(
     run: Run, manual_dir: str | None, data_dir: str | None, calibrate: bool
 ) -> ExportExamples:
     data = run.recipe.data
-    fingerprint = VolumeFingerprint.read(run.directory)
+    fingerprint = run.volume_fingerprint
     _require_input_shape(run, (*data.patch_size, len(fingerprint.channels)))
     source = load_volumes(
         data.source,

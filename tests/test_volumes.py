@@ -157,9 +157,10 @@ def test_a_volume_is_prepared_once_for_each_way_of_reading_it(tmp_path: Path) ->
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells open files on Linux only")
 def test_more_volumes_than_files_may_be_open(tmp_path: Path) -> None:
+    import resource  # which other systems lack
+
     images = np.random.default_rng(0).uniform(-200, 200, (20, 4, 4, 4))
     source = make_source(tmp_path, images, np.ones_like(images))
-    resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, limits[1]))
