@@ -6,6 +6,8 @@ flipped exactly; what is oblique stays oblique, since a rotation would blur ever
 of a few degrees. Resampling goes axis by axis between grids with one centre.
 """
 
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -15,6 +17,9 @@ import scipy.sparse
 from nibabel import orientations
 
 Interpolation = Literal["nearest", "linear", "spline"]
+
+# What each voxel along a side weighs in each new voxel, shape `(new_side, side)`.
+Weights = scipy.sparse.csr_array
 
 MAX_VOXELS = 2**29  # of a file with its channels, and of a grid: 2 GiB as float32
 ALIKE = 1e-4  # relative; spacings that differ by less are taken for one
@@ -189,6 +194,85 @@ def from_canonical(
     return orientations.apply_orientation(resampled, back)
 
 
+def weights_from_canonical(
+    grid: Grid,
+    spacing: tuple[float, float, float] | None,
+    box: tuple[slice, slice, slice],
+) -> tuple[list[Weights | None], tuple[slice, slice, slice]]:
+    """Returns how `from_canonical` interpolates linearly, for use slab by slab.
+
+    Args:
+        grid: Where to bring what lies on the canonical grid.
+        spacing: As it was given to `to_canonical`.
+        box: The part of the canonical grid that there is. It goes on with its outermost values.
+
+    Returns:
+        For each axis the weights that `resample_slabs` takes, `None` where spacing and voxels are
+        `grid`'s own; and the part of `grid.oriented()` that lies nearest to the box.
+
+    Example:
+    ```python
+    weights, region = weights_from_canonical(grid, (1.5, 1.5, 2.0), foreground_box(image))
+    probabilities = np.zeros((*grid.oriented().shape, 14), "float32")
+    probabilities[region] = np.concatenate(list(resample_slabs([of_box], weights)))
+    ```
+    """
+    source, target = canonical_grid(grid, spacing), grid.oriented()
+    weights, region = [], []
+    for axis, (positions, ratio) in enumerate(_positions(source, target)):
+        start, stop, _ = box[axis].indices(source.shape[axis])
+        if ratio == 1:
+            weights.append(None)
+            region.append(slice(start, stop))
+            continue
+        nearest = _nearest(positions, source.shape[axis])
+        first, last = np.searchsorted(nearest, [start, stop])
+        weights.append(_weights(positions[first:last] - start, ratio, stop - start, "linear"))
+        region.append(slice(int(first), int(last)))
+    return weights, tuple(region)
+
+
+def resample_slabs(
+    slabs: Iterable[np.ndarray], weights: Sequence[Weights | None]
+) -> Iterator[np.ndarray]:
+    """Resamples a volume that comes slab by slab, of which memory holds a few planes.
+
+    Args:
+        slabs: Consecutive parts of the volume along its first side, shape `(rows, *sides,
+            channels)`; each may be overwritten once the next is asked for.
+        weights: For each side those of its voxels, shape `(new_side, side)`, or `None` where it
+            stays as it is.
+
+    Yields:
+        Consecutive parts of the resampled volume, `float32` of shape `(rows, *new_sides,
+        channels)`.
+
+    Example:
+    ```python
+    for slab in resample_slabs(np.split(logits, 4), weights):
+        labels.append(slab.argmax(axis=-1))
+    ```
+    """
+    along, *across = weights
+    planes = (_apply(across, plane[None], first=1) for slab in slabs for plane in slab)
+    if along is None:
+        yield from planes
+        return
+    spans = [
+        (along.indices[start:stop].min(), along.indices[start:stop].max())
+        for start, stop in itertools.pairwise(along.indptr)
+    ]
+    held, top, done = None, 0, 0  # `held` begins with plane `top`
+    for row, plane in enumerate(planes):
+        held = plane.copy() if held is None else np.concatenate([held, plane])
+        ready = done
+        while ready < len(spans) and spans[ready][1] <= row:
+            ready += 1
+        yield _apply([along[done:ready, top : row + 1]], held)
+        needed = min(spans[ready][0], row + 1) if ready < len(spans) else row + 1
+        held, top, done = held[needed - top :], needed, ready
+
+
 def is_invertible(affine: np.ndarray) -> bool:
     """Returns whether an affine is finite and maps no two points to one."""
     return bool(np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3)
@@ -198,29 +282,50 @@ def _resample(
     array: np.ndarray, source: Grid, target: Grid, interpolation: Interpolation
 ) -> np.ndarray:
     """Resamples between grids of the same axes and centre."""
-    # Where the target's voxels lie, in the source's along each axis.
-    ratios = np.array(target.spacing) / source.spacing
-    positions = [
-        (side - 1) / 2 + ratio * (np.arange(new_side) - (new_side - 1) / 2)
-        for side, new_side, ratio in zip(source.shape, target.shape, ratios, strict=True)
-    ]
-    changed = [axis for axis in range(3) if abs(ratios[axis] - 1) >= ALIKE]
     if interpolation == "nearest":
-        for axis in changed:
-            nearest = np.floor(positions[axis] + 0.5).astype(int)
-            array = array.take(nearest.clip(0, source.shape[axis] - 1), axis)
+        for axis, (positions, ratio) in enumerate(_positions(source, target)):
+            if ratio != 1:
+                array = array.take(_nearest(positions, source.shape[axis]), axis)
         return array
     if interpolation not in KERNELS:
         raise ValueError(
             f"The interpolation must be 'nearest', 'linear' or 'spline'. Received: {interpolation=}"
         )
-    array = np.asarray(array, "float32")
+    weights = [
+        None if ratio == 1 else _weights(positions, ratio, side, interpolation)
+        for (positions, ratio), side in zip(_positions(source, target), source.shape, strict=True)
+    ]
+    return _apply(weights, np.asarray(array, "float32"))
+
+
+def _positions(source: Grid, target: Grid) -> list[tuple[np.ndarray, float]]:
+    """Returns where the target's voxels lie in the source's along each axis, and their ratio.
+
+    The ratio is that of the target's size to the source's, exactly 1 where the two are alike.
+    """
+    positions = []
+    for axis in range(3):
+        ratio = target.spacing[axis] / source.spacing[axis]
+        if abs(ratio - 1) < ALIKE:
+            ratio = 1
+        sides = source.shape[axis], target.shape[axis]
+        from_centre = np.arange(sides[1]) - (sides[1] - 1) / 2
+        positions.append(((sides[0] - 1) / 2 + ratio * from_centre, ratio))
+    return positions
+
+
+def _nearest(positions: np.ndarray, side: int) -> np.ndarray:
+    return np.floor(positions + 0.5).astype(int).clip(0, side - 1)
+
+
+def _apply(weights: Sequence[Weights | None], array: np.ndarray, first: int = 0) -> np.ndarray:
+    """Resamples an array's axes, beginning with the `first`."""
+    changed = {first + axis: each for axis, each in enumerate(weights) if each is not None}
     # The axis that loses most comes first, to spare the others the work.
-    for axis in sorted(changed, key=lambda axis: -ratios[axis]):
-        weights = _weights(positions[axis], ratios[axis], source.shape[axis], interpolation)
+    for axis, each in sorted(changed.items(), key=lambda item: np.divide(*item[1].shape)):
         lines = np.moveaxis(array, axis, 0)
-        resampled = weights @ lines.reshape(len(lines), -1)
-        array = np.moveaxis(resampled.reshape(-1, *lines.shape[1:]), 0, axis)
+        resampled = each @ lines.reshape(len(lines), -1)
+        array = np.moveaxis(resampled.reshape(len(resampled), *lines.shape[1:]), 0, axis)
     return array
 
 

@@ -2,11 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
+
+from keras_lgmsnet.geometry import Weights, resample_slabs
 
 if TYPE_CHECKING:
     import keras
@@ -20,12 +22,13 @@ def segment_volume(
     overlap: float = 0.5,
     batch_size: int = 1,
     mirror: bool = False,
+    resampling: Sequence[Weights | None] | None = None,
     confidence: bool = False,
     progress: str | None = None,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Segments a volume of any size by a network for windows of it.
 
-    Logits are averaged by `sliding_window`, as the published program does; of their classes only
+    Logits are averaged as by `sliding_window`, as the published program does; of their classes only
     the largest is kept, slab by slab, so memory never holds all classes of the volume.
 
     Args:
@@ -36,12 +39,15 @@ def segment_volume(
         batch_size: Windows predicted at once.
         mirror: Whether to average each window's logits over its mirror images along all axes
             (test-time augmentation), which takes 8 times as long.
+        resampling: How to resample the averaged logits before the largest is chosen, one for each
+            side, as `geometry.resample_slabs` takes it; by default they stay as they are.
         confidence: Whether to return the probability of each label, too.
         progress: What to call the progress bar, shown on terminals only; by default there is none.
 
     Returns:
-        The label of every voxel, `uint8` of shape `(*sides,)`; with `confidence`, a pair of them
-        and their probabilities, the softmax of the averaged logits, `float32` of the same shape.
+        The label of every voxel, `uint8` of shape `(*sides,)`, those after `resampling`; with
+        `confidence`, a pair of them and their probabilities, the softmax of the averaged logits,
+        `float32` of the same shape.
 
     Raises:
         ValueError: If an argument is out of range, the network has fewer than 2 classes or more
@@ -60,16 +66,20 @@ def segment_volume(
             "A volume is segmented by a network of 2 to 256 classes, background included. "
             f"Received: one of {num_classes}"
         )
-    kept = sliding_window(
+    slabs = _averaged_slabs(
         mirrored(network.predict_on_batch) if mirror else network.predict_on_batch,
         volume,
         window_size,
         overlap=overlap,
         batch_size=batch_size,
-        reduce=_with_confidence if confidence else _labels,
         progress=progress,
     )
-    return (kept["label"], kept["probability"]) if confidence else kept
+    rows = len(volume)
+    if resampling is not None:
+        slabs = resample_slabs(slabs, resampling)
+        rows = rows if resampling[0] is None else resampling[0].shape[0]
+    found = _gather(map(_with_confidence if confidence else _labels, slabs), rows)
+    return (found["label"], found["probability"]) if confidence else found
 
 
 def sliding_window(
@@ -125,43 +135,16 @@ def sliding_window(
     )
     ```
     """
-    window_size = tuple(window_size)
-    _check(image, window_size, overlap, batch_size)
-    margins = [
-        (max(0, window - side) // 2, (max(0, window - side) + 1) // 2)
-        for side, window in zip(image.shape, window_size, strict=False)
-    ]
-    padded = np.pad(image, [*margins, (0, 0)], mode="edge") if np.any(margins) else image
-    starts = list(
-        itertools.product(
-            *(
-                _starts(side, window, overlap)
-                for side, window in zip(padded.shape, window_size, strict=False)
-            )
-        )
+    slabs = _averaged_slabs(
+        predict,
+        image,
+        window_size,
+        overlap=overlap,
+        weighting=weighting,
+        batch_size=batch_size,
+        progress=progress,
     )
-    slab = _Slab(padded.shape[:-1], _weights(window_size, weighting), reduce)
-    hidden = True if progress is None else None  # None: shown on terminals only
-    with tqdm(total=len(starts), desc=progress, unit="window", leave=False, disable=hidden) as bar:
-        for first in range(0, len(starts), batch_size):
-            batch = starts[first : first + batch_size]
-            filled = batch + batch[-1:] * (batch_size - len(batch))
-            windows = np.stack([padded[_region(start, window_size)] for start in filled])
-            predictions = np.asarray(predict(windows))
-            if predictions.shape[:-1] != windows.shape[:-1]:
-                raise ValueError(
-                    f"The predictions' shape must be {windows.shape[:-1]} and classes. "
-                    f"Received: {predictions.shape}"
-                )
-            for start, prediction in zip(batch, predictions, strict=False):
-                slab.add(start, prediction)
-            bar.update(len(batch))
-    return slab.result()[
-        tuple(
-            slice(before, before + side)
-            for (before, _), side in zip(margins, image.shape, strict=False)
-        )
-    ]
+    return _gather(map(reduce, slabs) if reduce else slabs, len(image))
 
 
 def mirrored(predict: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
@@ -209,45 +192,94 @@ def _with_confidence(logits: np.ndarray) -> np.ndarray:
     return kept
 
 
+def _averaged_slabs(
+    predict: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    window_size: Sequence[int],
+    *,
+    overlap: float,
+    batch_size: int,
+    progress: str | None,
+    weighting: str = "gaussian",
+) -> Iterator[np.ndarray]:
+    """Yield the averaged predictions slab by slab, each to be used before the next is asked for.
+
+    The arguments are those of `sliding_window`.
+    """
+    window_size = tuple(window_size)
+    _check(image, window_size, overlap, batch_size)
+    margins = [
+        (max(0, window - side) // 2, (max(0, window - side) + 1) // 2)
+        for side, window in zip(image.shape, window_size, strict=False)
+    ]
+    padded = np.pad(image, [*margins, (0, 0)], mode="edge") if np.any(margins) else image
+    # Where there is a margin along the first axis, there is one slab.
+    unpadded = _region([before for before, _ in margins], image.shape[:-1])
+    starts = list(
+        itertools.product(
+            *(
+                _starts(side, window, overlap)
+                for side, window in zip(padded.shape, window_size, strict=False)
+            )
+        )
+    )
+    slab = _Slab(padded.shape[1:-1], _weights(window_size, weighting))
+    hidden = True if progress is None else None  # None: shown on terminals only
+    with tqdm(total=len(starts), desc=progress, unit="window", leave=False, disable=hidden) as bar:
+        for first in range(0, len(starts), batch_size):
+            batch = starts[first : first + batch_size]
+            filled = batch + batch[-1:] * (batch_size - len(batch))
+            windows = np.stack([padded[_region(start, window_size)] for start in filled])
+            predictions = np.asarray(predict(windows))
+            if predictions.shape[:-1] != windows.shape[:-1]:
+                raise ValueError(
+                    f"The predictions' shape must be {windows.shape[:-1]} and classes. "
+                    f"Received: {predictions.shape}"
+                )
+            for start, prediction in zip(batch, predictions, strict=False):
+                if rows := start[0] - slab.top:
+                    yield slab.average(rows)[unpadded]
+                    slab.move_on(rows)
+                slab.add(start, prediction)
+            bar.update(len(batch))
+    yield slab.average(padded.shape[0] - slab.top)[unpadded]
+
+
+def _gather(slabs: Iterable[np.ndarray], rows: int) -> np.ndarray:
+    """Return slabs as the one array of so many rows that they are."""
+    whole, top = None, 0
+    for slab in slabs:
+        if whole is None:
+            whole = np.empty((rows, *slab.shape[1:]), slab.dtype)
+        whole[top : top + len(slab)] = slab
+        top += len(slab)
+    return whole
+
+
 class _Slab:
     """Weighted sums of the predictions in the rows that the windows have not yet passed."""
 
-    def __init__(
-        self,
-        sides: tuple[int, ...],
-        weights: np.ndarray,
-        reduce: Callable[[np.ndarray], np.ndarray] | None,
-    ) -> None:
-        self.sides = sides
+    def __init__(self, sides: tuple[int, ...], weights: np.ndarray) -> None:
         self.weights = weights[..., None]
-        self.reduce = reduce or (lambda predictions: predictions)
         self.top = 0  # the row of the image that the buffers begin with
         self.sums: np.ndarray | None = None  # allocated once the number of classes is known
-        self.totals = np.zeros((len(weights), *sides[1:], 1), "float32")
-        self.kept: np.ndarray | None = None
+        self.totals = np.zeros((len(weights), *sides, 1), "float32")
 
     def add(self, start: tuple[int, ...], prediction: np.ndarray) -> None:
-        """Add a window's prediction; windows come in the order of their first row."""
+        """Add a window's prediction; it begins in the buffers' first row."""
         if self.sums is None:
             self.sums = np.zeros((*self.totals.shape[:-1], prediction.shape[-1]), "float32")
-        if start[0] > self.top:
-            self._keep(start[0] - self.top)
         region = (slice(None), *_region(start[1:], self.weights.shape[1:-1]))
         self.sums[region] += self.weights * prediction
         self.totals[region] += self.weights
 
-    def result(self) -> np.ndarray:
-        """Keep the rest and return everything that was kept."""
-        self._keep(self.sides[0] - self.top)
-        return self.kept
-
-    def _keep(self, rows: int) -> None:
-        """Reduce the first rows of the buffers, which no further window touches, and move on."""
+    def average(self, rows: int) -> np.ndarray:
+        """Return the averages of the first rows, which no further window touches."""
         self.sums[:rows] /= self.totals[:rows]
-        reduced = self.reduce(self.sums[:rows])
-        if self.kept is None:
-            self.kept = np.empty((self.sides[0], *reduced.shape[1:]), reduced.dtype)
-        self.kept[self.top : self.top + rows] = reduced
+        return self.sums[:rows]
+
+    def move_on(self, rows: int) -> None:
+        """Let the first rows go."""
         self.top += rows
         for buffer in (self.sums, self.totals):
             for row in range(len(buffer) - rows):  # at once, NumPy would copy the buffer

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_lgmsnet.data.volumes import foreground_box
-from keras_lgmsnet.geometry import Grid, from_canonical, to_canonical
+from keras_lgmsnet.geometry import Grid, from_canonical, to_canonical, weights_from_canonical
 from keras_lgmsnet.inference import segment_volume
 from keras_lgmsnet.recipe import VolumeData
 from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
@@ -27,8 +27,9 @@ def segment_scan(
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Segments a scan on its own grid.
 
-    It is oriented, resampled, normalised and cropped as the network was trained, segmented in
-    windows, and what was found is brought back. What was cropped away is background.
+    It is oriented, resampled, normalised and cropped as the network was trained, and segmented in
+    windows. The logits are interpolated back onto the scan's voxels before the largest is chosen,
+    so that an outline is as fine as the scan. What was cropped away is background.
 
     Args:
         network: From windows to logits.
@@ -56,22 +57,27 @@ def segment_scan(
     """
     spacing = fingerprint.spacing
     canonical = fingerprint.normalize(to_canonical(image, grid, spacing))
-    box = foreground_box(canonical) if data.crop_foreground else ...
+    box = foreground_box(canonical) if data.crop_foreground else (slice(None),) * 3
+    resampling, region = weights_from_canonical(grid, spacing, box)
     found = segment_volume(
         network,
         canonical[box],
         data.patch_size,
         overlap=data.overlap,
         mirror=mirror,
+        resampling=resampling,
         confidence=confidence,
         progress=progress,
     )
-    sides = canonical.shape[:3]
-    labels = np.zeros(sides, "uint8")
-    labels[box] = found[0] if confidence else found
-    labels = from_canonical(labels, grid, spacing, interpolation="nearest")
-    if not confidence:
-        return labels
-    probabilities = np.ones(sides, "float32")
-    probabilities[box] = found[1]
-    return labels, from_canonical(probabilities, grid, spacing)
+    labels, probabilities = found if confidence else (found, None)
+    labels = _on_scan(labels, region, grid, 0)
+    return (labels, _on_scan(probabilities, region, grid, 1)) if confidence else labels
+
+
+def _on_scan(
+    values: np.ndarray, region: tuple[slice, slice, slice], grid: Grid, elsewhere: int
+) -> np.ndarray:
+    """Return what was found in a region of the oriented scan, on the scan's own grid."""
+    whole = np.full(grid.oriented().shape, elsewhere, values.dtype)
+    whole[region] = values
+    return from_canonical(whole, grid, interpolation="nearest")

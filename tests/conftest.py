@@ -21,11 +21,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 if os.environ.get("KERAS_BACKEND") == "jax":
-    import jax
+    # All that JAX compiles, single operations too, compiles in a third of the time so, and on small
+    # images it runs quickly anyway. Processes that tests start, and networks in tests marked
+    # `optimized`, compile as users' programs do.
+    _optimized_options = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    _compiler_options = {}
+    with pytest.MonkeyPatch.context() as _environment:
+        _flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+        _environment.setenv("XLA_FLAGS", _flags)
+        import jax
 
-    # Networks compile in a third of the time so, and on small images they run quickly anyway.
-    # Processes that tests start, and tests marked `optimized`, compile as users' programs do.
-    _compiler_options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+        jax.devices()  # reads the flags, for good
     # Before Keras is imported, which keeps this function; the options are read whenever it is
     # called.
     jax.jit = functools.partial(jax.jit, compiler_options=_compiler_options)
@@ -33,5 +39,5 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     @pytest.fixture(autouse=True)
     def _optimized(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
         if request.node.get_closest_marker("optimized"):
-            for option in list(_compiler_options):
-                monkeypatch.delitem(_compiler_options, option)
+            for option, value in _optimized_options.items():
+                monkeypatch.setitem(_compiler_options, option, value)

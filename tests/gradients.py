@@ -1,4 +1,4 @@
-"""Gradients on whichever backend runs."""
+"""Functions and their gradients on whichever backend runs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,15 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as one program of JAX, which would compile each operation alone for longer."""
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    return jax.jit(function)
 
 
 def gradients(function: Callable[..., Any], *arrays: np.ndarray) -> list[np.ndarray]:

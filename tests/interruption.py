@@ -12,6 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # each attempt compiles anew in JAX
+
+import tensorflow  # noqa: F401 - Keras seeds it on every backend, and would import it each time
+
 from keras_lgmsnet import _image_task, training
 from keras_lgmsnet.recipe import Data, Recipe, Training
 from tests.runs import assert_same_run, small_network

@@ -32,7 +32,8 @@ def main(folder: Path) -> None:
     (folder / "silent.tflite").write_bytes(to_tflite(network, "int8", crops))
 
     volumes = rng.normal(size=(1, 32, 32, 32, 1)).astype("float32")
-    network = scatter(LGMSNet3D((32, 32, 32, 1), num_classes=2, dims=(4, 4, 8, 8, 8)))
+    shape, dims = (32, 32, 32, 1), (4, 4, 8, 8, 8)
+    network = scatter(LGMSNet3D(shape, num_classes=2, dims=dims, kernel_sizes=(3, 9)))
     logits |= {"volumes": volumes, "volumes_logits": network(volumes, training=False)}
     (folder / "volumes.tflite").write_bytes(to_tflite(deploy(network)))
     np.savez(folder / "logits.npz", **logits)

@@ -1,6 +1,7 @@
 """The benchmark's table, its errors, and a small run with processes."""
 
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import pytest
+from tqdm import tqdm
 
 from keras_lgmsnet import benchmark
 from keras_lgmsnet.benchmark import PEER, Case, PipelineRow, Row
@@ -65,6 +67,7 @@ def test_pipeline_table():
     ]
 
 
+@pytest.mark.no_backend
 def test_the_pipeline_is_timed_for_what_trains_on_rgb_images():
     backend = keras.backend.backend()
     names = ("forward", "depthwise", "volumes", "unlisted")
@@ -134,28 +137,49 @@ def test_peer_step(case):
     assert benchmark._time_step(case, PEER) > 0
 
 
-def test_run_in_processes():
-    backend = keras.backend.backend()
-    cases = {
-        "network": Case((32, 32, 3), dims=SMALL),
-        "layer": Case((4, 4, 4, 2), training=True, depthwise=3),
-    }
-    network, layer = benchmark.benchmark([backend], cases, repeats=1)
-    assert (network.case, network.backend, network.reference) == (
-        "network",
-        backend,
-        "PyTorch peer",
-    )
-    assert (layer.case, layer.backend, layer.reference) == ("layer", backend, "Conv3D(groups=2)")
+CASES = {
+    "network": Case((32, 32, 3), dims=SMALL),
+    "layer": Case((4, 4, 4, 2), training=True, depthwise=3),
+}
+
+
+def assert_timed(network: Row, layer: Row) -> None:
+    assert (network.case, network.reference) == ("network", "PyTorch peer")
+    assert (layer.case, layer.reference) == ("layer", "Conv3D(groups=2)")
     assert layer.parameters == 2 * 27 + 2
     assert layer.multiply_adds == 64 * 2 * 27
     for row in (network, layer):
         assert row.seconds > 0
         assert row.reference_seconds > 0
+
+
+def test_cases_are_timed_on_every_backend(monkeypatch):
+    # Contestants share what is kept for one in a process of its own.
+    for name in ("_step", "_keras_model"):
+        monkeypatch.setattr(benchmark, name, functools.cache(getattr(benchmark, name).__wrapped__))
+    backend = keras.backend.backend()
+    with ThreadPoolExecutor(1) as worker, tqdm(disable=True) as progress:
+        rows = [
+            benchmark._time_case(name, case, backend, worker, worker, 1, progress)
+            for name, case in CASES.items()
+        ]
+    assert_timed(*rows)
+    assert {row.backend for row in rows} == {backend}
+
+
+@pytest.mark.no_backend
+def test_run_in_processes():
+    """On other backends than this process's, so whoever computes was told."""
+    (network,) = benchmark.benchmark(["torch"], {"network": CASES["network"]}, repeats=1)
+    (layer,) = benchmark.benchmark(["jax"], {"layer": CASES["layer"]}, repeats=1)
+    assert_timed(network, layer)
+    assert (network.backend, layer.backend) == ("torch", "jax")
+    for row in (network, layer):
         assert 0 < row.memory < 4e9
         assert 0 < row.reference_memory < 4e9
 
 
+@pytest.mark.no_backend
 def test_the_calling_process_imports_no_keras():
     program = "import sys, keras_lgmsnet.benchmark; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

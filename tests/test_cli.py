@@ -24,7 +24,7 @@ TINY = [
     "--set=model.kernel_sizes=3,",
     "--set=model.transformer_ratio=0",  # JAX compiles the transformer for half a minute
     "--set=training.epochs=1",
-    "--set=training.batch_size=2",
+    "--set=training.batch_size=5",  # all: for JAX compiles each size of a batch anew
 ]
 
 

@@ -95,6 +95,7 @@ def count_near(pixels: np.ndarray, color: str) -> int:
 # Foreground ratio
 
 
+@pytest.mark.no_backend
 def test_foreground_ratios_by_hand() -> None:
     masks = np.zeros((4, 4, 8, 2), "uint8")
     masks[1, :2, :, 0] = 1  # half
@@ -104,6 +105,7 @@ def test_foreground_ratios_by_hand() -> None:
     np.testing.assert_array_equal(foreground_ratios(masks), [0, 0.5, 1 / 32, 0.5])
 
 
+@pytest.mark.no_backend
 @settings(deadline=None)
 @given(st.lists(st.floats(1e-4, 1), min_size=1, max_size=30))
 def test_density_has_area_one_whatever_the_ratios(values) -> None:
@@ -114,6 +116,7 @@ def test_density_has_area_one_whatever_the_ratios(values) -> None:
     assert np.trapezoid(density * grid, np.log(grid)) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.no_backend
 def test_density_lies_where_the_ratios_are() -> None:
     grid = np.linspace(0, 1, 1001)[1:]
     # One alone: a Gaussian of the least width, 0.1 on the logarithm.
@@ -127,6 +130,7 @@ def test_density_lies_where_the_ratios_are() -> None:
     assert density[0] < 0.05 * density.max()
 
 
+@pytest.mark.no_backend
 def test_foreground_figure_tells_number_and_median() -> None:
     ratios = {
         "a$1$": np.array([0.1, 0.2, 0.6]),
@@ -146,6 +150,7 @@ def test_foreground_figure_tells_number_and_median() -> None:
 # Redundancy
 
 
+@pytest.mark.no_backend
 def test_redundancy_figures_tell_the_numbers() -> None:
     hadamard = np.array([[1, 1, 1], [-1, 1, -1], [1, -1, -1], [-1, -1, 1]])
     many = channel_redundancy([{"a": hadamard, "b": hadamard[:, :2]}])
@@ -165,6 +170,7 @@ def test_redundancy_figures_tell_the_numbers() -> None:
 # Activation maps
 
 
+@pytest.mark.no_backend
 def test_activation_map_by_hand() -> None:
     features = np.array([[[1.0, -1.0], [0.0, 4.0]], [[-3.0, 3.0], [0.0, 2.0]]])
     # Means of absolute values: 1, 2, 3, 1.
@@ -172,6 +178,7 @@ def test_activation_map_by_hand() -> None:
     np.testing.assert_allclose(activation_map(7 * features), activation_map(features))
 
 
+@pytest.mark.no_backend
 def test_activation_map_that_is_the_same_everywhere_is_nought() -> None:
     np.testing.assert_array_equal(activation_map(np.full((2, 3, 4), -5.0)), np.zeros((2, 3)))
 
@@ -216,6 +223,7 @@ def sides_of(figure: Figure) -> np.ndarray:
     return np.array([box.height / box.width for box in boxes])
 
 
+@pytest.mark.no_backend
 def test_panels_keep_the_proportions_and_show_the_outlines() -> None:
     cases = make_cases((300, 400), (400, 300), (128, 128))
     nothing = np.zeros_like(cases.segmentation_masks)
@@ -241,6 +249,7 @@ def test_panels_keep_the_proportions_and_show_the_outlines() -> None:
     assert pixels.std() > 20
 
 
+@pytest.mark.no_backend
 def test_a_truth_without_lesion_says_so() -> None:
     cases = make_cases((64, 64))
     empty = Examples(cases.ids, cases.images, np.zeros_like(cases.segmentation_masks))
@@ -248,6 +257,7 @@ def test_a_truth_without_lesion_says_so() -> None:
     assert "no lesion" in texts(figure)
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize(("stages", "panels"), [(1, 2), (4, 5), (9, 10), (11, 15)])
 def test_stage_maps_are_hot_where_the_map_is(stages: int, panels: int) -> None:
     cases = make_cases((300, 400), (300, 400))
@@ -269,6 +279,7 @@ def test_stage_maps_are_hot_where_the_map_is(stages: int, panels: int) -> None:
     assert {"least", "greatest", "first", "second"} <= set(texts(figure))
 
 
+@pytest.mark.no_backend
 def test_cases_are_best_median_and_worst() -> None:
     ious = np.array([0.5, 1.0, 0.1, 0.9, 0.3])
     everything = np.ones(5, bool)
@@ -283,6 +294,7 @@ def test_cases_are_best_median_and_worst() -> None:
     }
 
 
+@pytest.mark.no_backend
 def test_images_for_redundancy_are_spread_over_the_ids(monkeypatch) -> None:
     ids = [f"{number:03}" for number in range(100)]
     monkeypatch.setattr(figures, "REDUNDANCY_IMAGES", 4)
@@ -344,6 +356,7 @@ def test_figures_of_a_run(run: Path, tmp_path: Path) -> None:
     assert ious == sorted(ious, reverse=True)
 
 
+@pytest.mark.no_backend
 def test_two_runs_and_chosen_images(run: Path, tmp_path: Path) -> None:
     other = write_run(tmp_path / "run", seed=1, kernel_sizes=(3, 3))  # of the same name
     (other / "metrics.json").unlink()
@@ -370,6 +383,7 @@ def test_two_runs_and_chosen_images(run: Path, tmp_path: Path) -> None:
     assert "Best, median and worst" not in captions["panels"]
 
 
+@pytest.mark.no_backend
 def test_the_same_figures_twice_are_the_same(run: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         draw_figures(run, tmp_path / name, stages=["encoder5"])
@@ -404,6 +418,7 @@ def test_an_unseen_dataset_and_more_foregrounds(run: Path, tmp_path: Path, unsee
     }
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -422,6 +437,7 @@ def test_mistakes_leave_nothing_behind(options, message, run: Path, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.no_backend
 def test_a_run_that_held_out_no_image_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     write_json(run / "splits.json", {"train": IDS, "validation": []})
@@ -430,6 +446,7 @@ def test_a_run_that_held_out_no_image_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.no_backend
 def test_a_folder_in_use_is_not_written_to(run: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match=r"is in use"):
         draw_figures(run, run)
@@ -438,6 +455,7 @@ def test_a_folder_in_use_is_not_written_to(run: Path, tmp_path: Path) -> None:
         draw_figures(run, tmp_path / "file" / "below")
 
 
+@pytest.mark.no_backend
 def test_full_disk_leaves_nothing(run: Path, tmp_path: Path, monkeypatch) -> None:
     def failing(path: Path, rows) -> None:
         raise OSError(28, "No space left on device", str(path))

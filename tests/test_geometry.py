@@ -1,6 +1,7 @@
 """Geometry: there and back, against nibabel and scipy, and in millimetres."""
 
 import itertools
+from collections.abc import Iterator
 
 import nibabel
 import numpy as np
@@ -17,7 +18,9 @@ from keras_lgmsnet.geometry import (
     Interpolation,
     canonical_grid,
     from_canonical,
+    resample_slabs,
     to_canonical,
+    weights_from_canonical,
 )
 
 pytestmark = pytest.mark.no_backend
@@ -224,6 +227,44 @@ class TestResampling:
         moved = np.abs(back - where).reshape(-1, 3).max(axis=0)
         order = nibabel.io_orientation(grid.affine)[:, 0].astype(int)
         assert np.all(moved <= np.array(spacing)[order] / grid.spacing / 2 + 0.5 + 0.01)
+
+    @SOME
+    @given(resamplings(), st.lists(st.integers(1, 4), min_size=1))
+    def test_slabs_come_back_as_the_whole_does(self, resampling: tuple, rows: list[int]) -> None:
+        grid, spacing = resampling
+        sides = canonical_grid(grid, spacing).shape
+        array = np.random.default_rng(0).random((*sides, 2), "float32")
+        weights, region = weights_from_canonical(grid, spacing, (slice(None),) * 3)
+        slab = np.empty_like(array)  # one buffer, used over and over
+
+        def slabs() -> Iterator[np.ndarray]:
+            tops = [0, *itertools.takewhile(lambda top: top < sides[0], itertools.accumulate(rows))]
+            for top, end in itertools.pairwise([*tops, sides[0]]):
+                slab[: end - top] = array[top:end]
+                yield slab[: end - top]
+
+        pieces = [np.array(piece) for piece in resample_slabs(slabs(), weights)]
+        whole = np.zeros((*grid.oriented().shape, 2), "float32")
+        whole[region] = np.concatenate(pieces)
+        back = from_canonical(whole, grid, interpolation="nearest")
+        np.testing.assert_allclose(back, from_canonical(array, grid, spacing), atol=1e-6)
+
+    @SOME
+    @given(resamplings(), st.randoms(use_true_random=False))
+    def test_a_box_comes_back_to_what_lies_nearest(self, resampling: tuple, random) -> None:
+        grid, spacing = resampling
+        sides = canonical_grid(grid, spacing).shape
+        box = tuple(slice(*sorted(random.sample(range(side + 1), 2))) for side in sides)
+        inside = np.zeros(sides, "uint8")
+        inside[box] = 1
+        weights, region = weights_from_canonical(grid, spacing, box)
+        back = np.zeros(grid.oriented().shape, "uint8")
+        back[region] = np.concatenate(list(resample_slabs([inside[box][..., None]], weights)))[
+            ..., 0
+        ].round()
+        expected = from_canonical(inside, grid, spacing, interpolation="nearest")
+        back = from_canonical(back, grid, interpolation="nearest")
+        np.testing.assert_array_equal(back, expected)
 
     @MANY
     @given(resamplings(most=3), st.integers(0, 2**32 - 1))

@@ -13,7 +13,7 @@ from keras import ops
 import keras_lgmsnet as kl
 from keras_lgmsnet import _peer, layers
 from keras_lgmsnet.layers import convolution, gms, initializers, normalization, resampling
-from tests.gradients import gradients
+from tests.gradients import compiled, gradients
 from tests.reference import draw_state_dict
 
 # JAX compiles each shape anew, so a few examples on every backend go further than many on one.
@@ -59,7 +59,8 @@ def _assert_equals_peer(layer: keras.layers.Layer, peer: torch.nn.Module, x: np.
     peer.load_state_dict({n: torch.from_numpy(v) for n, v in state_dict.items()}, strict=False)
     images = _to_torch(x).requires_grad_()
     expected = peer.eval()(images)
-    _assert_close(layer(x, training=False), _from_torch(expected))
+    outputs = compiled(lambda images: layer(images, training=False))(x)
+    _assert_close(outputs, _from_torch(expected))
     expected.square().sum().backward()
     (gradient,) = gradients(lambda images: layer(images, training=False), x)
     _assert_close(gradient, _from_torch(images.grad))
@@ -263,7 +264,8 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.GMSBlock(4, dtype=policy),
         layers.FusionBlock(4, dtype=policy),
     ):
-        outputs = layer(x)
+        layer.build(x.shape)
+        outputs = compiled(layer)(x)
         assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
         assert np.isfinite(ops.convert_to_numpy(ops.cast(outputs, "float32"))).all()
 

@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_lgmsnet._litert import GPU_OPERATORS, inspect_tflite, to_tflite
 from keras_lgmsnet.export import PRECISIONS
 from keras_lgmsnet.scoring import sigmoid
+from tests import litert
 
 # Whatever the backend of the tests, the conversion runs on TensorFlow.
 pytestmark = pytest.mark.no_backend
@@ -22,6 +23,9 @@ pytestmark = pytest.mark.no_backend
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("litert")
+    if keras.backend.backend() == "tensorflow":
+        litert.main(folder)
+        return folder
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, "-m", "tests.litert", str(folder)]
     child = subprocess.run(
