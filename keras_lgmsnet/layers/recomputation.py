@@ -18,8 +18,8 @@ def recomputed(
     Args:
         function: From tensors to a tensor.
         rank: 2 for images, 3 for volumes.
-        *layers: Those that the function calls. One that changes weights of its own, as batch
-            normalization does, must not be called again, so that nothing is gained.
+        *layers: Those that the function calls. With one that changes weights of its own, as batch
+            normalization does, the function stays as it is: that must not happen twice.
 
     Example:
     ```python
