@@ -67,11 +67,14 @@ class GroupNormalization(SpatialLayer):
         """Normalize each image's groups of channels."""
         if training:
             outputs = self._standardize_in_training(inputs)
-        else:  # what is exported, without anything for gradients
-            mean, scale = self._statistics(inputs)
-            outputs = (ops.cast(inputs, "float32") - mean) * scale
+            if self.affine:
+                outputs = outputs * ops.cast(self.gamma, "float32")
+        else:  # what is exported, without anything for gradients, in as few steps as it takes
+            outputs, _, scale = self._moments(inputs)
+            if self.affine:
+                scale = scale * ops.cast(self.gamma, "float32")
+            outputs = outputs * scale
         if self.affine:
-            outputs = outputs * ops.cast(self.gamma, "float32")
             outputs = outputs + ops.cast(self.beta, "float32")
         return ops.cast(outputs, self.compute_dtype)
 
@@ -83,19 +86,19 @@ class GroupNormalization(SpatialLayer):
 
         @ops.custom_gradient
         def standardize(inputs: Any) -> tuple[Any, Callable[[Any], Any]]:
-            mean, scale = self._statistics(inputs)
-            outputs = (ops.cast(inputs, "float32") - mean) * scale
-            return outputs, lambda upstream: self._gradient(inputs, mean, scale, upstream)
+            centred, mean, scale = self._moments(inputs)
+            return centred * scale, lambda upstream: self._gradient(inputs, mean, scale, upstream)
 
         return standardize(inputs)
 
-    def _statistics(self, inputs: Any) -> tuple[Any, Any]:
-        """Return each group's mean and the inverse of its standard deviation, per channel."""
+    def _moments(self, inputs: Any) -> tuple[Any, Any, Any]:
+        """Return the images less their groups' means, those, and 1 / the standard deviations."""
         # Sums over 256² pixels overflow in float16.
         images = ops.cast(inputs, "float32")
         mean = self._mean_of_groups(images)
-        variance = self._mean_of_groups(ops.square(images - mean))
-        return mean, ops.rsqrt(variance + self.epsilon)
+        centred = images - mean
+        variance = self._mean_of_groups(ops.square(centred))
+        return centred, mean, ops.rsqrt(variance + self.epsilon)
 
     def _gradient(self, inputs: Any, mean: Any, scale: Any, upstream: Any) -> Any:
         """Return the gradient of the standardized y: scale · (g - mean(g) - y · mean(g · y)).
@@ -198,12 +201,11 @@ def _torch_standardization() -> Callable[[Any, GroupNormalization], Any]:
     class Standardization(torch.autograd.Function):
         @staticmethod
         def forward(context: Any, inputs: Any, layer: GroupNormalization) -> Any:
-            mean, scale = layer._statistics(inputs)
+            centred, mean, scale = layer._moments(inputs)
             context.save_for_backward(inputs, mean, scale)
             context.layer = layer
-            outputs = ops.cast(inputs, "float32") - mean
-            outputs *= scale
-            return outputs
+            centred *= scale
+            return centred
 
         @staticmethod
         def backward(context: Any, upstream: Any) -> tuple[Any, None]:
