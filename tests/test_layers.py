@@ -13,6 +13,7 @@ from keras import ops
 import keras_lgmsnet as kl
 from keras_lgmsnet import _peer, layers
 from keras_lgmsnet.layers import convolution, gms, initializers, normalization, resampling
+from keras_lgmsnet.layers.recomputation import recomputed
 from tests.gradients import compiled, gradients
 from tests.reference import draw_state_dict
 
@@ -62,8 +63,10 @@ def _assert_equals_peer(layer: keras.layers.Layer, peer: torch.nn.Module, x: np.
     outputs = compiled(lambda images: layer(images, training=False))(x)
     _assert_close(outputs, _from_torch(expected))
     expected.square().sum().backward()
-    (gradient,) = gradients(lambda images: layer(images, training=False), x)
-    _assert_close(gradient, _from_torch(images.grad))
+    # Without moving statistics, training computes the same, with gradients of its own.
+    for training in (False,) if layer.non_trainable_variables else (False, True):
+        (gradient,) = gradients(lambda images, is_=training: layer(images, training=is_), x)
+        _assert_close(gradient, _from_torch(images.grad))
 
 
 @few
@@ -233,6 +236,45 @@ def test_group_normalization(groups: int) -> None:
     expected = _from_torch(norm(_to_torch(x)))
     _assert_close(layers.GroupNormalization(groups)(x), expected)
     _assert_close(layers.GroupNormalization(groups, affine=False)(x), expected)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6, -1])
+def test_group_normalization_has_pytorchs_gradient(groups: int) -> None:
+    x = 5 + 3 * _inputs(2, 4, 6)
+    weights = 1 + np.random.default_rng(1).random((2, 6), "float32")
+    weight, bias = map(torch.tensor, weights)
+    images = _to_torch(x).requires_grad_()
+    normalized = torch.nn.functional.group_norm(images, groups % 7, weight, bias)  # -1: 6
+    normalized.square().sum().backward()
+    layer = layers.GroupNormalization(groups)
+    layer.build(x.shape)
+    layer.set_weights(list(weights))
+    _assert_close(layer(x, training=True), _from_torch(normalized))
+    (gradient,) = gradients(lambda images: layer(images, training=True), x)
+    _assert_close(gradient, _from_torch(images.grad))
+
+
+@pytest.mark.parametrize("kind", ["instance", "batch"])
+def test_what_is_recomputed_is_not_kept_for_the_gradient(kind: str) -> None:
+    """Of blocks on JAX, whose kept tensors can be seen; a block's weights count, too."""
+    if keras.backend.backend() != "jax":
+        assert recomputed(ops.gelu, 3) is ops.gelu
+        return
+    import jax
+
+    x = _inputs(3, 8, 4, batch=1)
+    layer = layers.ConvNormActivation(4, 1, normalization=kind)
+    layer.build(x.shape)
+    variables = [v.value for v in layer.trainable_variables]
+    others = [v.value for v in layer.non_trainable_variables]
+
+    def call(images: jax.Array) -> jax.Array:
+        return layer.stateless_call(variables, others, images, training=True)[0]
+
+    kept = sum(each.size for each in jax.tree.leaves(jax.vjp(call, x)[1]))
+    # The convolution keeps its input and its kernel, what follows it the convolution's output.
+    least = 2 * x.size
+    assert kept < least + 100 if kind == "instance" else kept > 2 * least
 
 
 @pytest.mark.parametrize("rank", [2, 3])

@@ -22,6 +22,7 @@ from keras_lgmsnet.layers.base import (
 )
 from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import normalization_layer
+from keras_lgmsnet.layers.recomputation import recomputed
 
 
 class _Convolution(SpatialLayer):
@@ -215,8 +216,11 @@ class ConvNormActivation(SpatialLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Convolve, normalize, activate."""
-        outputs = self.norm(self.convolution(inputs), training=training)
-        return self.activation(outputs)
+
+        def normalize(x: Any) -> Any:
+            return self.activation(self.norm(x, training=training))
+
+        return recomputed(normalize, self.rank, self.norm)(self.convolution(inputs))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the input's shape with `filters` channels."""
@@ -242,7 +246,7 @@ def _fastest_dense(rank: int, kernel_size: int, groups: int, dtype: str) -> Any:
     if kernel_size == 1 and (backend == "jax" or (backend == "torch" and groups == 1)):
         return _pointwise
     if rank == 3 and backend == "jax":
-        return _stacked
+        return recomputed(_stacked, rank)
     if rank == 3 and dtype == "bfloat16":
         return _native_where_deep
     return _native
@@ -263,7 +267,7 @@ def _fastest_depthwise(rank: int, kernel_size: int, channels: int) -> Any:
         return _blocked
     # The banded form takes one convolution a channel: with many channels and few taps, shifted
     # sums that XLA fuses into one loop win, and compile sooner.
-    return _shifted if kernel_size == 3 and channels > 8 else _banded
+    return recomputed(_shifted if kernel_size == 3 and channels > 8 else _banded, rank)
 
 
 # Every form takes the input (batch, *sides, channels) and the kernel (*kernel_size, channels_in /

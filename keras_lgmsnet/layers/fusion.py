@@ -7,6 +7,7 @@ import keras
 from keras_lgmsnet.layers.base import SpatialLayer, require_positive
 from keras_lgmsnet.layers.convolution import GroupedConv
 from keras_lgmsnet.layers.normalization import normalization_layer
+from keras_lgmsnet.layers.recomputation import recomputed
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -69,8 +70,11 @@ class FusionBlock(SpatialLayer):
         """Apply the block."""
         x = inputs
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = keras.activations.gelu(convolution(x), approximate=False)
-            x = norm(x, training=training)
+
+            def normalize(x: Any, norm: keras.layers.Layer = norm) -> Any:
+                return norm(keras.activations.gelu(x, approximate=False), training=training)
+
+            x = recomputed(normalize, self.rank, norm)(convolution(x))
         return x
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -9,6 +9,7 @@ from keras import ops
 from keras_lgmsnet.layers.base import SpatialLayer, get_activation, require_odd
 from keras_lgmsnet.layers.convolution import ConvNormActivation, DepthwiseConv
 from keras_lgmsnet.layers.normalization import GroupNormalization
+from keras_lgmsnet.layers.recomputation import recomputed
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -84,8 +85,12 @@ class LMSBlock(SpatialLayer):
         """Apply the block."""
         groups = ops.split(inputs, len(self.depthwise), axis=-1)
         scales = [layer(group) for layer, group in zip(self.depthwise, groups, strict=True)]
+
+        def normalize(x: Any) -> Any:
+            return self.activation(self.group_normalization(x, training=training))
+
         x = ops.concatenate(scales, axis=-1) + inputs
-        x = self.activation(self.group_normalization(x))
+        x = recomputed(normalize, self.rank, self.group_normalization)(x)
         x = self.expand(self.squeeze(x, training=training), training=training)
         return x + inputs
 

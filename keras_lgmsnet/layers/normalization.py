@@ -1,5 +1,7 @@
 """Batch, instance and group normalization with the published epsilon and momentum."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,7 +20,9 @@ class GroupNormalization(SpatialLayer):
     Each image's channels fall into `groups` runs of neighbours; each run is brought to mean 0 and
     variance 1 over its channels and pixels, then scaled and shifted by channel. Keras's layer of
     that name makes a tensor of one axis more, which phones' GPUs refuse; this one reduces over
-    the pixels first and over the few remaining channels afterwards.
+    the pixels first and over the few remaining channels afterwards. Its gradient is written out,
+    since one derived step by step keeps and makes several times as many tensors: a training step
+    of `LGMSNet3D` on PyTorch, 96³ on two cores, took 12 s with it and takes 6 s.
 
     Args:
         groups: Number of groups, a divisor of the channels; `-1` gives every channel a group of
@@ -59,18 +63,56 @@ class GroupNormalization(SpatialLayer):
             self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
             self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Normalize each image's groups of channels."""
+        if training:
+            outputs = self._standardize_in_training(inputs)
+            if self.affine:
+                outputs = outputs * ops.cast(self.gamma, "float32")
+        else:  # what is exported, without anything for gradients, in as few steps as it takes
+            outputs, _, scale = self._moments(inputs)
+            if self.affine:
+                scale = scale * ops.cast(self.gamma, "float32")
+            outputs = outputs * scale
+        if self.affine:
+            outputs = outputs + ops.cast(self.beta, "float32")
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _standardize_in_training(self, inputs: Any) -> Any:
+        """Bring each group to mean 0 and variance 1, with a gradient of few tensors."""
+        if keras.backend.backend() == "torch":
+            # Keras's form for PyTorch holds on to the tensors until the whole gradient is done.
+            return _torch_standardization()(inputs, self)
+
+        @ops.custom_gradient
+        def standardize(inputs: Any) -> tuple[Any, Callable[[Any], Any]]:
+            centred, mean, scale = self._moments(inputs)
+            return centred * scale, lambda upstream: self._gradient(inputs, mean, scale, upstream)
+
+        return standardize(inputs)
+
+    def _moments(self, inputs: Any) -> tuple[Any, Any, Any]:
+        """Return the images less their groups' means, those, and 1 / the standard deviations."""
         # Sums over 256² pixels overflow in float16.
         images = ops.cast(inputs, "float32")
-        centred = images - self._mean_of_groups(images)
-        scale = ops.rsqrt(self._mean_of_groups(ops.square(centred)) + self.epsilon)
-        if self.affine:
-            outputs = centred * (scale * ops.cast(self.gamma, "float32"))
-            outputs = outputs + ops.cast(self.beta, "float32")
-        else:
-            outputs = centred * scale
-        return ops.cast(outputs, self.compute_dtype)
+        mean = self._mean_of_groups(images)
+        centred = images - mean
+        variance = self._mean_of_groups(ops.square(centred))
+        return centred, mean, ops.rsqrt(variance + self.epsilon)
+
+    def _gradient(self, inputs: Any, mean: Any, scale: Any, upstream: Any) -> Any:
+        """Return the gradient of the standardized y: scale · (g - mean(g) - y · mean(g · y)).
+
+        It is that of batch normalization (Ioffe and Szegedy 2015, section 3) for any group.
+        """
+        # `*=` and the like write in place on PyTorch, which would make a volume each time.
+        gradient = ops.cast(inputs, "float32") - mean
+        gradient *= scale
+        gradient *= self._mean_of_groups(upstream * gradient)
+        gradient -= upstream
+        gradient += self._mean_of_groups(upstream)
+        gradient *= -scale
+        return ops.cast(gradient, inputs.dtype)
 
     def _mean_of_groups(self, images: Any) -> Any:
         """Mean over the pixels and the group's channels, broadcast back to every channel."""
@@ -150,6 +192,26 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
         return ops.cast(ops.reshape(outputs, shape), self.compute_dtype)
+
+
+@functools.cache
+def _torch_standardization() -> Callable[[Any, GroupNormalization], Any]:
+    import torch
+
+    class Standardization(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, inputs: Any, layer: GroupNormalization) -> Any:
+            centred, mean, scale = layer._moments(inputs)
+            context.save_for_backward(inputs, mean, scale)
+            context.layer = layer
+            centred *= scale
+            return centred
+
+        @staticmethod
+        def backward(context: Any, upstream: Any) -> tuple[Any, None]:
+            return context.layer._gradient(*context.saved_tensors, upstream), None
+
+    return Standardization.apply
 
 
 def normalization_layer(kind: str | None, rank: int, **kwargs: Any) -> keras.layers.Layer:
