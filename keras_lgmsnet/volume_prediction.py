@@ -40,7 +40,7 @@ class VolumePrediction:
     Args:
         path: The scan's file.
         name: Its outputs are `segmentations/NAME.nii.gz` and so on, see `predict_volumes`.
-        volumes: Millilitres by label; `None` if the file was not read.
+        volumes: Millilitres by label, to three decimals; `None` if the file was not read.
         flags: In what the scan differs from those trained on; `None` if the file was not read.
         error: Why the file was not read, in one sentence; `None` if it was.
     """
@@ -68,8 +68,8 @@ def predict_volumes(
     directory holds
 
     - `segmentations/NAME.nii.gz`: the label of every voxel, `uint8`;
-    - `segmentations/NAME.json`: the labels' names and volumes, the spacing, what is unlike the
-      volumes trained on, the run, the method, the versions;
+    - `segmentations/NAME.json`: the labels' names and volumes, the scan's spacing, what is unlike
+      the volumes trained on, the run, the method with the network's spacing, the versions;
     - `confidence/NAME.nii.gz`, if asked for: the probability of each voxel's label, `float32`;
     - `results.csv`: one row a scan: path, name, status (`predicted` or `failed`), the volume of
       each label in ml, flags and error; written after an interruption, too;
@@ -178,7 +178,7 @@ class _Predictor:
         self.description = describe(
             run_directory,
             {
-                "spacing_mm": fingerprint.spacing,
+                "network_spacing_mm": fingerprint.spacing,
                 "window_size": data.patch_size,
                 "overlap": data.overlap,
                 "weighting": "gaussian",
@@ -272,9 +272,9 @@ def _beside(
 
 
 def _measure(labels: np.ndarray, grid: Grid, names: Sequence[str]) -> dict[str, float]:
-    """Return the volume of each label in ml, without the background's."""
+    """Return the volume of each label in ml, to a microlitre, without the background's."""
     counts = sum(np.bincount(plane.ravel(), minlength=len(names)) for plane in labels)
-    volumes = (counts * grid.voxel_volume).tolist()
+    volumes = (counts * grid.voxel_volume).round(3).tolist()
     return dict(zip(names[1:], volumes[1:], strict=True))
 
 
