@@ -517,6 +517,8 @@ def predict(
         from keras_lgmsnet.prediction import predict as predict_all
 
     rows = predict_all(run_directory, images, output, **options)
+    for row in (row for row in rows if not row.error):
+        click.echo(f"{row.path}: {row.found}")
     failed = [row for row in rows if row.error]
     for row in failed:
         click.echo(f"Not predicted: {row.error}", err=True)

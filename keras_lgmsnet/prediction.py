@@ -48,6 +48,13 @@ class Prediction:
     flags: tuple[str, ...] | None = None
     error: str | None = None
 
+    @property
+    def found(self) -> str:
+        """The lesion's share in words, of a file that was read: `"lesion 12.5 % of the image"`."""
+        if not self.lesion_share:
+            return "no lesion found"
+        return f"lesion {100 * self.lesion_share:.3g} % of the image"
+
 
 def predict(
     run_directory: str | Path,

@@ -51,6 +51,11 @@ class VolumePrediction:
     flags: tuple[str, ...] | None = None
     error: str | None = None
 
+    @property
+    def found(self) -> str:
+        """The volumes in words, of a scan that was read: `"liver 1520.310 ml, cyst 0.000 ml"`."""
+        return ", ".join(f"{name} {volume:.3f} ml" for name, volume in self.volumes.items())
+
 
 def predict_volumes(
     run_directory: str | Path,

@@ -313,8 +313,8 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
     from keras_lgmsnet.prediction import Prediction
 
     rows = [
-        Prediction(path="a.png", name="a", lesion_share=0.5, flags=()),
-        Prediction(path="b.png", name="b", lesion_share=0.1, flags=("dark", "small")),
+        Prediction(path="a.png", name="a", lesion_share=0.12345, flags=()),
+        Prediction(path="b.png", name="b", lesion_share=0.0, flags=("dark", "small")),
         Prediction(path="c.png", name="c", error="c.png is empty."),
     ]
     seen = {}
@@ -332,7 +332,10 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
     assert result.stderr == (
         "Not predicted: c.png is empty.\nUnlike the training images: b.png: dark; small\n"
     )
-    assert result.stdout.endswith("2 of 3 images predicted, 1 of them flagged: out\n")
+    assert result.stdout.endswith(
+        "a.png: lesion 12.3 % of the image\nb.png: no lesion found\n"
+        "2 of 3 images predicted, 1 of them flagged: out\n"
+    )
     assert seen == {
         "arguments": (Path("run"), (Path("a.png"), Path("more")), Path("out")),
         "tiles": True,

@@ -378,9 +378,13 @@ class TestCommand:
 
     def test_one_scan(self, run: Path, tmp_path: Path) -> None:
         output = tmp_path / "seg.nii.gz"
-        result = self.call(run, save(tmp_path / "a.nii", SMALL), "-o", output)
+        scan = save(tmp_path / "a.nii", SMALL, np.diag([2, 2, 2, 1]))
+        result = self.call(run, scan, "-o", output)
         assert result.exit_code == 0, result.output
-        assert result.stdout.endswith(f"1 of 1 volumes predicted, 0 of them flagged: {output}\n")
+        assert result.stdout.endswith(
+            f"{scan}: organ 0.480 ml, tumour 0.000 ml\n"
+            f"1 of 1 volumes predicted, 0 of them flagged: {output}\n"
+        )
         assert (read(output) == 1).all()
 
     def test_an_unreadable_scan(self, run: Path, tmp_path: Path) -> None:
