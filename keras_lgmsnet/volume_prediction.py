@@ -9,7 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from keras_lgmsnet._prediction_files import MARKER, describe, list_files, sentence, table_row
+from keras_lgmsnet._prediction_files import (
+    MARKER,
+    describe,
+    list_files,
+    require_folder_name,
+    sentence,
+    table_row,
+)
 from keras_lgmsnet.geometry import Grid, canonical_grid
 from keras_lgmsnet.image_files import printable
 from keras_lgmsnet.recipe import VolumeData
@@ -101,8 +108,8 @@ def predict_volumes(
 
     Raises:
         ValueError: If a file of the run is damaged or of a run on images, the network does not fit
-            the recipe or returns numbers that are not finite, or several scans are to go to one
-            file.
+            the recipe or returns numbers that are not finite, several scans are to go to one file,
+            or `output` is named like an image, such as `seg.png`.
         OSError: If `run_directory` is no trained run, a scan or folder does not exist, a folder
             holds no scan, or `output` is in use or cannot be written to.
 
@@ -241,6 +248,7 @@ class _Predictor:
 def _inside(directory: Path, files: Mapping[Path, str], confidence: bool) -> dict[Path, _Outputs]:
     """Return where to write in a directory, which must be new, for each scan by its name."""
     require_unused(directory)
+    require_folder_name(directory)
     require_writable(directory)
     segmentations = directory / "segmentations"
     return {

@@ -306,6 +306,15 @@ class TestRefusals:
                 predict(run, image, output)
         assert written(tmp_path / "out") == ["notes.txt"]
 
+    @pytest.mark.parametrize("name", ["seg.PNG", "seg.nii.gz"])
+    def test_output_named_like_a_file(
+        self, name: str, run: Path, image: Path, tmp_path: Path
+    ) -> None:
+        message = rf"not a file in \..*: name one, such as .*/seg\. Received: .*/{name}$"
+        with pytest.raises(ValueError, match=message):
+            predict(run, image, tmp_path / name)
+        assert written(tmp_path) == ["a.png"]
+
     def test_output_that_cannot_be_written(self, run: Path, image: Path) -> None:
         with pytest.raises(OSError, match=r"cannot be written to"):
             predict(run, image, image / "out")

@@ -333,6 +333,11 @@ class TestRefusals:
         with pytest.raises(FileExistsError, match=r"is in use"):
             predict_volumes(run, scan, tmp_path)
 
+    def test_output_named_like_an_image(self, run: Path, scan: Path, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"not a file in \.png: name one, such as .*/seg\. "):
+            predict_volumes(run, scan, tmp_path / "seg.png")
+        assert written(tmp_path) == ["a.nii"]
+
     @pytest.mark.parametrize(
         ("name", "message"),
         [("none.nii", r"There is no scan .*none.nii"), ("empty", r"empty holds no scan: .* .nii")],
