@@ -216,7 +216,8 @@ def train(
     "output_directory",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="Folder to write; by default evaluation- and the dataset's name, in RUN.",
+    help="Folder to write; absent, empty, or an earlier evaluation of RUN on the same data, which "
+    "is replaced; by default evaluation- and the dataset's name, in RUN.",
 )
 @click.option(
     "--dataset",
