@@ -50,6 +50,7 @@ class VolumeTask(Task):
         data_dir: str | Path | None,
     ) -> None:
         self.recipe = recipe
+        self.manual_dir = manual_dir
         # The data tell channels and classes, but what cannot be built should not wait for them.
         _build_network(recipe, 1, 2, "float32")
         self.source = load_volumes(

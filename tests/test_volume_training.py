@@ -139,7 +139,7 @@ def test_metrics_are_of_every_case_and_region(uninterrupted) -> None:
     best = read_json(run, "state.json")["history"][metrics["best_epoch"] - 1]
     assert metrics["means"]["dice"] == pytest.approx(best["val_dice"], abs=1e-3)
     text = (run / "report.html").read_text(encoding="utf-8")
-    assert "LGMSNet on msd_folder" in text
+    assert "LGMSNet on msd_folder/Task</title>" in text
     assert "2 validation volumes" in text
 
 
