@@ -275,9 +275,12 @@ class TestFlags:
         ]
         like, bright, red, small = predict(fingerprinted, images, tmp_path / "out")
         assert like.flags == ()
-        assert [flag.split(" 0.")[0] for flag in bright.flags] == ["brightness"]
+        assert [flag.split(" is 0.")[0] for flag in bright.flags] == ["brightness"]
         assert [flag.split(" ")[0] for flag in red.flags] == ["colourfulness"]
-        assert [flag.split(" ")[0] for flag in small.flags] == ["shorter", "aspect"]
+        assert [flag.split(", in")[0] for flag in small.flags] == [
+            "the shorter side has 10 pixels",
+            "the longer side is 6.4 times the shorter",
+        ]
         assert [row["flags"] for row in table(tmp_path / "out")] == [
             "",
             bright.flags[0],

@@ -291,7 +291,7 @@ def test_scan_outside_the_training_range_is_flagged(run: Path, tmp_path: Path) -
         tmp_path / "out",
     )
     assert like.flags == ()
-    assert thick.flags[0].startswith("spacing along z in mm 8 above the training's 0.5 to 5")
+    assert thick.flags[0] == "voxels are 8 mm apart along z, in training 0.5 to 5"
 
 
 class TestRefusals:
