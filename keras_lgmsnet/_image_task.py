@@ -39,6 +39,7 @@ class ImageTask(Task):
         data_dir: str | Path | None,
     ) -> None:
         self.recipe = recipe
+        self.manual_dir = manual_dir
         # What cannot be built should not wait for the data to be read.
         augmentation = _build_augmentation(recipe)
         with scope():

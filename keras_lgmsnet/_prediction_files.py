@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 import keras_lgmsnet
+from keras_lgmsnet import image_files, volume_files
 from keras_lgmsnet.image_files import find_files, printable
 
 # Marks an output directory, so that its files are not taken for inputs when its parent is read.
@@ -65,6 +66,18 @@ def list_files(
     if not names:
         raise FileNotFoundError(f"There must be at least one {kind} to predict. Received: none")
     return names
+
+
+def require_folder_name(output: Path) -> None:
+    """Raise `ValueError` if a folder to write would be named as if it were an image or a scan."""
+    name = output.name.lower()
+    for suffix in (*volume_files.SUFFIXES, *image_files.SUFFIXES):
+        if name.endswith(suffix):
+            folder = output.with_name(output.name[: -len(suffix)] or "predicted")
+            raise ValueError(
+                f"The outputs need a folder, not a file in {suffix}: name one, such as "
+                f"{printable(folder)}. Received: {printable(output)}"
+            )
 
 
 def describe(run_directory: Path, method: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import keras
 
 from keras_lgmsnet.data.batches import Batches
+from keras_lgmsnet.data.sources import describe_source
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
 from keras_lgmsnet.distribution import DivisibleBatches
 from keras_lgmsnet.recipe import Recipe
@@ -24,6 +25,7 @@ class Task(ABC):
         kind: What the data are called, in the plural.
         best_by: The validation score of the history whose maximum tells the best epoch.
         recipe: What to train.
+        manual_dir: The folder that the data were read from, if it was named.
         dataset: Which copy of which dataset the data are of, as `recipe.json` keeps it.
         splits: The ids of every part: `"train"`, `"validation"` and, if any, `"test"`.
         model: The network to train, of the recipe's precision.
@@ -36,6 +38,7 @@ class Task(ABC):
     kind: ClassVar[str]
     best_by: ClassVar[str]
     recipe: Recipe
+    manual_dir: str | Path | None
     dataset: str
     splits: dict[str, list[str]]
     model: keras.Model
@@ -46,7 +49,7 @@ class Task(ABC):
     @property
     def title(self) -> str:
         """The heading of the report."""
-        return f"LGMSNet on {self.recipe.data.source}"
+        return f"LGMSNet on {describe_source(self.recipe.data.source, self.manual_dir)}"
 
     @abstractmethod
     def prepare(self, run_directory: Path) -> None:

@@ -50,6 +50,7 @@ class VolumeTask(Task):
         data_dir: str | Path | None,
     ) -> None:
         self.recipe = recipe
+        self.manual_dir = manual_dir
         # The data tell channels and classes, but what cannot be built should not wait for them.
         _build_network(recipe, 1, 2, "float32")
         self.source = load_volumes(
@@ -149,8 +150,7 @@ class VolumeTask(Task):
     ) -> None:
         """Score every held-out volume on its own grid and write the report."""
         subset = "test" if "test" in self.splits else "validation"
-        cases = self._score(subset)
-        summary = self._summarize(cases)
+        cases, summary = self._score(subset)
         metrics = {
             "subset": subset,
             "means": {name: of["mean"] for name, of in summary["mean"].items()},
@@ -162,7 +162,7 @@ class VolumeTask(Task):
             "summary": summary,
         }
         if subset == "test":
-            metrics["validation_summary"] = self._summarize(self._score("validation"))
+            _, metrics["validation_summary"] = self._score("validation")
         write_json(run_directory / "metrics.json", metrics)
         write_csv(
             run_directory / "per_case.csv",
@@ -199,19 +199,18 @@ class VolumeTask(Task):
         )
         return volume.segmentation_mask, prediction
 
-    def _score(self, subset: str) -> dict[str, dict[str, Scores]]:
-        """Return the scores of every case of a part, by its id."""
-        return score_volumes(
-            self.float32_network,
-            self.source,
-            self.splits[subset],
-            self.fingerprint,
-            self.recipe.data,
+    def _score(self, subset: str) -> tuple[dict[str, dict[str, Scores]], dict[str, Any]]:
+        """Return the scores of every case of a part, by its id, and their summary."""
+        ids = self.splits[subset]
+        print(f"Evaluating {len(ids)} {subset} volumes.", flush=True)  # which takes minutes
+        cases = score_volumes(
+            self.float32_network, self.source, ids, self.fingerprint, self.recipe.data
         )
-
-    def _summarize(self, cases: dict[str, dict[str, Scores]]) -> dict[str, Any]:
         group_of = dict(zip(self.source.ids, self.source.groups, strict=True))
-        return summarize(list(cases.values()), [group_of[id_] for id_ in cases])
+        summary = summarize(list(cases.values()), [group_of[id_] for id_ in ids])
+        dice = summary["mean"]["dice"]["mean"]
+        print(f"{subset.capitalize()} Dice {dice:.4f} on the volumes' own grids.", flush=True)
+        return cases, summary
 
     def _read_case(self, id_: str) -> SegmentedVolume:
         """Return a case as the report shows it, which segments it once more."""

@@ -216,7 +216,8 @@ def train(
     "output_directory",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="Folder to write; by default evaluation- and the dataset's name, in RUN.",
+    help="Folder to write; absent, empty, or an earlier evaluation of RUN on the same data, which "
+    "is replaced; by default evaluation- and the dataset's name, in RUN.",
 )
 @click.option(
     "--dataset",
@@ -517,6 +518,8 @@ def predict(
         from keras_lgmsnet.prediction import predict as predict_all
 
     rows = predict_all(run_directory, images, output, **options)
+    for row in (row for row in rows if not row.error):
+        click.echo(f"{row.path}: {row.found}")
     failed = [row for row in rows if row.error]
     for row in failed:
         click.echo(f"Not predicted: {row.error}", err=True)

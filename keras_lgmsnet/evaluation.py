@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,10 +71,10 @@ def evaluate(
 
     Args:
         run_directory: What `lgms-train` wrote, on any backend.
-        output_directory: Where to write; absent, empty, or an earlier evaluation, which is
-            replaced. By default, in the run directory, `evaluation-` and the dataset's name (of
-            a folder of your own, such as `evaluation-image_folder-` and the folder's name), or
-            `evaluation-test` or `evaluation-validation`.
+        output_directory: Where to write; absent, empty, or an earlier evaluation of the same run on
+            the same data, which is replaced. By default, in the run directory, `evaluation-` and
+            the dataset's name (of a folder of your own, such as `evaluation-image_folder-` and the
+            folder's name), or `evaluation-test` or `evaluation-validation`.
         dataset: Name of a dataset in `tfds_builders`, all of whose images or volumes are scored,
             such as one that the run never saw; by default the run's own test part, or its
             validation part where none was set aside for a test.
@@ -123,10 +123,17 @@ def evaluate(
     suffix = (name if dataset else first.subset).replace("/", "-")
     if against is not None:
         suffix += f"-against-{runs[1].directory.resolve().name}"
-    output_directory = Path(output_directory or run_directory / f"evaluation-{suffix}")
+    asked = {
+        "subset": "all" if dataset else first.subset,
+        "against": None if against is None else str(against),
+    }
+    by_default = run_directory / f"evaluation-{suffix}"
+    output_directory = Path(output_directory or by_default)
+    if output_directory != by_default:  # which is the run's own, wherever that is moved
+        asked["run"] = str(run_directory)
     _require_replaceable(output_directory)
     examples, ids = kind.read(runs, dataset, manual_dir, data_dir, allow_incomplete)
-    _require_same_data(output_directory, examples.dataset, against)
+    _require_same(output_directory, {"identity": examples.dataset, **asked})
     tables = [kind.score(run, examples, ids, tolerance) for run in runs]
 
     described = kind.describe(first, tables[0], tolerance)
@@ -136,7 +143,7 @@ def evaluate(
         "kind": first.kind,
         "dataset": name,
         "identity": examples.dataset,
-        "subset": "all" if dataset else first.subset,
+        "subset": asked["subset"],
         first.kind: len(ids),
         "tolerance": tolerance,
         "backend": keras.backend.backend(),
@@ -256,20 +263,16 @@ def _require_replaceable(output_directory: Path) -> None:
     require_writable(output_directory)
 
 
-def _require_same_data(output_directory: Path, identity: str, against: str | Path | None) -> None:
-    """Raise unless an earlier evaluation there is of the same data and against the same run."""
+def _require_same(output_directory: Path, asked: Mapping[str, str | None]) -> None:
+    """Raise unless an earlier evaluation there, if any, has the values that are asked for."""
     if not (output_directory / "evaluation.json").exists():
         return
     earlier = read_json(output_directory, "evaluation.json", "identity")
-    differences = {
-        "identity": (earlier["identity"], identity),
-        "against": (earlier.get("against"), None if against is None else str(against)),
-    }
-    for key, (was, is_) in differences.items():
-        if was != is_:
+    for key, value in asked.items():
+        if (was := earlier.get(key)) != value:
             raise FileExistsError(
                 f"{output_directory} holds another evaluation, whose {key} is {was}: name another "
-                f"output directory (-o). Received: {is_}"
+                f"output directory (-o). Received: {value}"
             )
 
 

@@ -21,11 +21,13 @@ class Statistic:
 
     Args:
         unit: What it is counted in.
+        phrase: What a sentence says before and after the number.
         factor: The range's low end is divided and its high end multiplied by it.
         margin: Then subtracted from the low end and added to the high end.
     """
 
     unit: str
+    phrase: tuple[str, str]
     factor: float = 1.0
     margin: float = 0.0
 
@@ -33,11 +35,17 @@ class Statistic:
 # Resizing forgives a factor of 2 of the side; the margins are small steps that the eye hardly sees,
 # for training images that are all alike.
 STATISTICS = {
-    "shorter side": Statistic("pixels", factor=2),
-    "aspect ratio": Statistic("longer to shorter side", factor=1.25),
-    "brightness": Statistic("mean grey value, 0 to 1", margin=0.1),
-    "contrast": Statistic("standard deviation of the grey values, 0 to 0.5", margin=0.05),
-    "colourfulness": Statistic("of Hasler and Süsstrunk, 0 to about 0.7", margin=0.04),
+    "shorter side": Statistic("pixels", ("the shorter side has", " pixels"), factor=2),
+    "aspect ratio": Statistic(
+        "longer to shorter side", ("the longer side is", " times the shorter"), factor=1.25
+    ),
+    "brightness": Statistic("mean grey value, 0 to 1", ("brightness is", ""), margin=0.1),
+    "contrast": Statistic(
+        "standard deviation of the grey values, 0 to 0.5", ("contrast is", ""), margin=0.05
+    ),
+    "colourfulness": Statistic(
+        "of Hasler and Süsstrunk, 0 to about 0.7", ("colourfulness is", ""), margin=0.04
+    ),
 }
 
 
@@ -140,19 +148,20 @@ def find_deviations(
 
     Example:
     ```python
-    statistics = {"brightness": Statistic("mean grey value", margin=0.1)}
+    statistics = {"brightness": Statistic("mean grey value", ("brightness is", ""), margin=0.1)}
     find_deviations({"brightness": 0.95}, {"brightness": (0.2, 0.8)}, statistics)
-    # ["brightness 0.95 above the training's 0.2 to 0.8"]
+    # ["brightness is 0.95, in training 0.2 to 0.8"]
     ```
     """
     found = []
     for name, (low, high) in ranges.items():
-        allowed, value = statistics[name], values[name]
-        trained = f"the training's {_number(low)} to {_number(high)}"
-        if value < low / allowed.factor - allowed.margin:
-            found.append(f"{name} {_number(value)} below {trained}")
-        if value > high * allowed.factor + allowed.margin:
-            found.append(f"{name} {_number(value)} above {trained}")
+        statistic, value = statistics[name], values[name]
+        lowest = low / statistic.factor - statistic.margin
+        highest = high * statistic.factor + statistic.margin
+        if not lowest <= value <= highest:
+            before, after = statistic.phrase
+            trained = " to ".join(dict.fromkeys(map(_number, (low, high))))  # once, if they agree
+            found.append(f"{before} {_number(value)}{after}, in training {trained}")
     return found
 
 

@@ -9,7 +9,14 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from keras_lgmsnet._prediction_files import MARKER, describe, list_files, sentence, table_row
+from keras_lgmsnet._prediction_files import (
+    MARKER,
+    describe,
+    list_files,
+    require_folder_name,
+    sentence,
+    table_row,
+)
 from keras_lgmsnet.data.images import preprocess, resize_image
 from keras_lgmsnet.fingerprint import Fingerprint, measure
 from keras_lgmsnet.image_files import SUFFIXES, printable, read_image
@@ -47,6 +54,13 @@ class Prediction:
     lesion_share: float | None = None
     flags: tuple[str, ...] | None = None
     error: str | None = None
+
+    @property
+    def found(self) -> str:
+        """The lesion's share in words, of a file that was read: `"lesion 12.5 % of the image"`."""
+        if not self.lesion_share:
+            return "no lesion found"
+        return f"lesion {100 * self.lesion_share:.3g} % of the image"
 
 
 def predict(
@@ -90,8 +104,9 @@ def predict(
         The rows of `results.csv`, in the order of the images.
 
     Raises:
-        ValueError: If a file of the run is damaged, or the network is none for 2D images of one
-            class or returns numbers that are not finite.
+        ValueError: If a file of the run is damaged, the network is none for 2D images of one class
+            or returns numbers that are not finite, or `output_directory` is named like an image or
+            a scan, such as `seg.png`.
         OSError: If `run_directory` is no trained run, an image or folder does not exist, a folder
             holds no image, or `output_directory` is in use or cannot be written to.
 
@@ -115,6 +130,7 @@ def predict(
     )
     files = list_files(images, "image", SUFFIXES, (".png",))
     require_unused(output_directory)
+    require_folder_name(output_directory)
     require_writable(output_directory)
     network = _Network(network_path, data, overlap if tiles else None)
 

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
 
 AXES = ("x", "y", "z")  # to the right, to the front and up
-PERCENTILES = (5, 50, 95)
+PERCENTILES = {5: "dark", 50: "middle", 95: "bright"}  # and what sentences call the values there
 LABELLED_PERCENTILES = (0.5, 99.5)
 ANISOTROPIC = 3  # times as coarse along one axis as along the others, and as few voxels
+_DEVIATIONS = "standard deviations from the mean"
 _SAMPLES = 10_000  # voxels of a volume that its intensities are measured on
 _SAMPLING = "v1"  # to be changed with what is sampled, so that no older file is taken for it
 
@@ -247,7 +248,7 @@ class VolumeFingerprint:
         Example:
         ```python
         for sentence in fingerprint.deviations(volume.image, volume.grid):
-            print(sentence)  # "spacing along z in mm 8 above the training's 2.5 to 5"
+            print(sentence)  # "voxels are 8 mm apart along z, in training 2.5 to 5"
         ```
         """
         self._require_channels(image)
@@ -293,17 +294,24 @@ class VolumeFingerprint:
     def _statistics(self) -> dict[str, Statistic]:
         """Return the numbers of a volume that ranges are kept of."""
         statistics = {}
-        for kind in ("spacing", "size"):
+        for name, before, after in (
+            ("spacing", "voxels are", "mm apart"),
+            ("size", "the scan covers", "mm"),
+        ):
             for axis in AXES:
-                statistics[f"{kind} along {axis} in mm"] = Statistic("mm", factor=1.5)
+                phrase = (before, f" {after} along {axis}")
+                statistics[f"{name} along {axis} in mm"] = Statistic("mm", phrase, factor=1.5)
         for number, name in enumerate(self._names()):
             if self.normalization == "window":
                 low, high = self.intensity_windows[number]
-                statistic = Statistic("the volumes' own, clipped", margin=0.15 * (high - low))
+                unit, after, margin = "the volumes' own, clipped", "", 0.15 * (high - low)
             else:
-                statistic = Statistic("standard deviations from the mean", margin=0.5)
-            for percentile in PERCENTILES:
-                statistics[f"{name} percentile {percentile}"] = statistic
+                unit, after, margin = _DEVIATIONS, f" {_DEVIATIONS}", 0.5
+            for percentile, values in PERCENTILES.items():
+                phrase = (f"{values} {name} values ({percentile}th percentile) are", after)
+                statistics[f"{name} percentile {percentile}"] = Statistic(
+                    unit, phrase, margin=margin
+                )
         return statistics
 
     def _measure(self, sample: np.ndarray, grid: Grid) -> dict[str, float]:
@@ -321,7 +329,7 @@ class VolumeFingerprint:
             else:
                 foreground = _foreground(channel)
                 foreground = (foreground - foreground.mean()) / (foreground.std() or 1)
-            values += list(np.percentile(foreground, PERCENTILES))
+            values += list(np.percentile(foreground, list(PERCENTILES)))
         return dict(zip(self._statistics(), map(float, values), strict=True))
 
 

@@ -9,7 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from keras_lgmsnet._prediction_files import MARKER, describe, list_files, sentence, table_row
+from keras_lgmsnet._prediction_files import (
+    MARKER,
+    describe,
+    list_files,
+    require_folder_name,
+    sentence,
+    table_row,
+)
 from keras_lgmsnet.geometry import Grid, canonical_grid
 from keras_lgmsnet.image_files import printable
 from keras_lgmsnet.recipe import VolumeData
@@ -40,7 +47,7 @@ class VolumePrediction:
     Args:
         path: The scan's file.
         name: Its outputs are `segmentations/NAME.nii.gz` and so on, see `predict_volumes`.
-        volumes: Millilitres by label; `None` if the file was not read.
+        volumes: Millilitres by label, to three decimals; `None` if the file was not read.
         flags: In what the scan differs from those trained on; `None` if the file was not read.
         error: Why the file was not read, in one sentence; `None` if it was.
     """
@@ -50,6 +57,11 @@ class VolumePrediction:
     volumes: dict[str, float] | None = None
     flags: tuple[str, ...] | None = None
     error: str | None = None
+
+    @property
+    def found(self) -> str:
+        """The volumes in words, of a scan that was read: `"liver 1520.310 ml, cyst 0.000 ml"`."""
+        return ", ".join(f"{name} {volume:.3f} ml" for name, volume in self.volumes.items())
 
 
 def predict_volumes(
@@ -68,8 +80,8 @@ def predict_volumes(
     directory holds
 
     - `segmentations/NAME.nii.gz`: the label of every voxel, `uint8`;
-    - `segmentations/NAME.json`: the labels' names and volumes, the spacing, what is unlike the
-      volumes trained on, the run, the method, the versions;
+    - `segmentations/NAME.json`: the labels' names and volumes, the scan's spacing, what is unlike
+      the volumes trained on, the run, the method with the network's spacing, the versions;
     - `confidence/NAME.nii.gz`, if asked for: the probability of each voxel's label, `float32`;
     - `results.csv`: one row a scan: path, name, status (`predicted` or `failed`), the volume of
       each label in ml, flags and error; written after an interruption, too;
@@ -96,8 +108,8 @@ def predict_volumes(
 
     Raises:
         ValueError: If a file of the run is damaged or of a run on images, the network does not fit
-            the recipe or returns numbers that are not finite, or several scans are to go to one
-            file.
+            the recipe or returns numbers that are not finite, several scans are to go to one file,
+            or `output` is named like an image, such as `seg.png`.
         OSError: If `run_directory` is no trained run, a scan or folder does not exist, a folder
             holds no scan, or `output` is in use or cannot be written to.
 
@@ -178,7 +190,7 @@ class _Predictor:
         self.description = describe(
             run_directory,
             {
-                "spacing_mm": fingerprint.spacing,
+                "network_spacing_mm": fingerprint.spacing,
                 "window_size": data.patch_size,
                 "overlap": data.overlap,
                 "weighting": "gaussian",
@@ -236,6 +248,7 @@ class _Predictor:
 def _inside(directory: Path, files: Mapping[Path, str], confidence: bool) -> dict[Path, _Outputs]:
     """Return where to write in a directory, which must be new, for each scan by its name."""
     require_unused(directory)
+    require_folder_name(directory)
     require_writable(directory)
     segmentations = directory / "segmentations"
     return {
@@ -272,9 +285,9 @@ def _beside(
 
 
 def _measure(labels: np.ndarray, grid: Grid, names: Sequence[str]) -> dict[str, float]:
-    """Return the volume of each label in ml, without the background's."""
+    """Return the volume of each label in ml, to a microlitre, without the background's."""
     counts = sum(np.bincount(plane.ravel(), minlength=len(names)) for plane in labels)
-    volumes = (counts * grid.voxel_volume).tolist()
+    volumes = (counts * grid.voxel_volume).round(3).tolist()
     return dict(zip(names[1:], volumes[1:], strict=True))
 
 

@@ -72,7 +72,7 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
     cv2.imwrite(tmp_path / "white.png", np.full((40, 50, 3), 255, "uint8"))
     result = run(cli.predict, output, tmp_path / "white.png", "-o", tmp_path / "predicted")
     assert result.exit_code == 0, result.output
-    assert "white.png: brightness 1 above the training's" in result.stderr
+    assert "white.png: brightness is 1, in training 0." in result.stderr
     mask = cv2.imread(tmp_path / "predicted" / "masks" / "white.png", cv2.IMREAD_UNCHANGED)
     assert mask.shape == (40, 50)
 
@@ -313,8 +313,8 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
     from keras_lgmsnet.prediction import Prediction
 
     rows = [
-        Prediction(path="a.png", name="a", lesion_share=0.5, flags=()),
-        Prediction(path="b.png", name="b", lesion_share=0.1, flags=("dark", "small")),
+        Prediction(path="a.png", name="a", lesion_share=0.12345, flags=()),
+        Prediction(path="b.png", name="b", lesion_share=0.0, flags=("dark", "small")),
         Prediction(path="c.png", name="c", error="c.png is empty."),
     ]
     seen = {}
@@ -332,7 +332,10 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
     assert result.stderr == (
         "Not predicted: c.png is empty.\nUnlike the training images: b.png: dark; small\n"
     )
-    assert result.stdout.endswith("2 of 3 images predicted, 1 of them flagged: out\n")
+    assert result.stdout.endswith(
+        "a.png: lesion 12.3 % of the image\nb.png: no lesion found\n"
+        "2 of 3 images predicted, 1 of them flagged: out\n"
+    )
     assert seen == {
         "arguments": (Path("run"), (Path("a.png"), Path("more")), Path("out")),
         "tiles": True,

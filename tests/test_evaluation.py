@@ -229,6 +229,21 @@ def test_against_another_run(run: Path, tmp_path: Path) -> None:
     evaluate(run, output, against=other)
 
 
+def test_an_evaluation_is_replaced_by_its_like_only(
+    run: Path, unseen: Examples, tmp_path: Path
+) -> None:
+    output, other = tmp_path / "output", write_run(tmp_path / "other")
+    evaluate(run, output)
+    with pytest.raises(FileExistsError, match=r"another evaluation, whose run is .*run: name anot"):
+        evaluate(other, output)
+    with pytest.raises(FileExistsError, match=r"another evaluation, whose identity is synthetic"):
+        evaluate(run, output, dataset="unseen")
+    assert evaluate(run, output, tolerance=3)["tolerance"] == 3
+    evaluate(run)
+    moved = run.rename(tmp_path / "moved")
+    assert evaluate(moved)["run"] == str(moved)
+
+
 def test_patients_are_drawn_whole(run: Path, unseen: Examples, tmp_path: Path) -> None:
     groups = ["one", "one", "one", "two", "two", "two"]
     object.__setattr__(unseen, "groups", groups)  # IoU 1, ½, 0 and 0, 1, 0

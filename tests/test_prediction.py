@@ -275,9 +275,12 @@ class TestFlags:
         ]
         like, bright, red, small = predict(fingerprinted, images, tmp_path / "out")
         assert like.flags == ()
-        assert [flag.split(" 0.")[0] for flag in bright.flags] == ["brightness"]
+        assert [flag.split(" is 0.")[0] for flag in bright.flags] == ["brightness"]
         assert [flag.split(" ")[0] for flag in red.flags] == ["colourfulness"]
-        assert [flag.split(" ")[0] for flag in small.flags] == ["shorter", "aspect"]
+        assert [flag.split(", in")[0] for flag in small.flags] == [
+            "the shorter side has 10 pixels",
+            "the longer side is 6.4 times the shorter",
+        ]
         assert [row["flags"] for row in table(tmp_path / "out")] == [
             "",
             bright.flags[0],
@@ -305,6 +308,15 @@ class TestRefusals:
             with pytest.raises(FileExistsError, match=r"is in use: choose another"):
                 predict(run, image, output)
         assert written(tmp_path / "out") == ["notes.txt"]
+
+    @pytest.mark.parametrize("name", ["seg.PNG", "seg.nii.gz"])
+    def test_output_named_like_a_file(
+        self, name: str, run: Path, image: Path, tmp_path: Path
+    ) -> None:
+        message = rf"not a file in \..*: name one, such as .*/seg\. Received: .*/{name}$"
+        with pytest.raises(ValueError, match=message):
+            predict(run, image, tmp_path / name)
+        assert written(tmp_path) == ["a.png"]
 
     def test_output_that_cannot_be_written(self, run: Path, image: Path) -> None:
         with pytest.raises(OSError, match=r"cannot be written to"):

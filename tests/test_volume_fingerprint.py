@@ -1,6 +1,7 @@
 """Fingerprints of volumes: proposals and ranges by hand, and what they are for."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -238,13 +239,16 @@ def test_a_scan_like_the_training_volumes_is_not_flagged() -> None:
     [
         (
             {"shape": (40, 40, 12), "spacing": (1, 1, 3.5)},
-            "spacing along z in mm 3.5 above the training's 1 to 2",
+            "voxels are 3.5 mm apart along z, in training 1 to 2",
         ),
-        ({"spacing": (0.6, 1, 1)}, "spacing along x in mm 0.6 below the training's 1 to 2"),
-        ({"shape": (40, 40, 100)}, "size along z in mm 100 above the training's 30 to 60"),
-        ({"shape": (40, 19, 40)}, "size along y in mm 19 below the training's 30 to 60"),
-        ({"values": (1, 25, 120)}, "CT percentile 5 1 above the training's -90 to -80"),
-        ({"values": (-85, 25, 50)}, "CT percentile 95 50 below the training's 100 to 150"),
+        ({"spacing": (0.6, 1, 1)}, "voxels are 0.6 mm apart along x, in training 1 to 2"),
+        ({"shape": (40, 40, 100)}, "the scan covers 100 mm along z, in training 30 to 60"),
+        ({"shape": (40, 19, 40)}, "the scan covers 19 mm along y, in training 30 to 60"),
+        ({"values": (1, 25, 120)}, "dark CT values (5th percentile) are 1, in training -90 to -80"),
+        (
+            {"values": (-85, 25, 50)},
+            "bright CT values (95th percentile) are 50, in training 100 to 150",
+        ),
     ],
 )
 def test_what_lies_outside_is_flagged(options, sentence) -> None:
@@ -252,10 +256,27 @@ def test_what_lies_outside_is_flagged(options, sentence) -> None:
     assert CT.deviations(image, grid) == [sentence]
 
 
+def test_z_scores_are_flagged_in_deviations_from_the_mean() -> None:
+    ranges = CT.ranges | {
+        f"{name} percentile {percentile}": (-3.0, 3.0)
+        for name in MR.channels
+        for percentile in (5, 50, 95)
+    }
+    del ranges["CT percentile 5"], ranges["CT percentile 50"], ranges["CT percentile 95"]
+    trained = dataclasses.replace(MR, ranges=ranges | {"T2 percentile 50": (2.0, 2.0)})
+    image, grid = scan()
+    (sentence,) = trained.deviations(image.repeat(2, axis=-1), grid)
+    assert re.fullmatch(
+        r"middle T2 values \(50th percentile\) are -?[\d.]+ standard deviations from the mean, "
+        "in training 2",
+        sentence,
+    )
+
+
 @pytest.mark.parametrize("scale", [lambda image: image + 1024, lambda image: image / 1000 + 1])
 def test_other_units_than_hounsfields_are_flagged(scale) -> None:
     image, grid = scan()
-    assert any("CT percentile 5" in sentence for sentence in CT.deviations(scale(image), grid))
+    assert any("CT values (5th" in sentence for sentence in CT.deviations(scale(image), grid))
 
 
 # In words, and as a file

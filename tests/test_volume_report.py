@@ -86,6 +86,9 @@ def test_page_needs_nothing_else_and_tells_everything() -> None:
         "5 validation volumes",
         "after epoch 2",
         "surfaces agree within 2 mm. Beware.",
+        "Each dot is a case, each line the mean of its region.",
+        "In brackets: 95 % bootstrap intervals of the means.",
+        "tinted is the ground truth, outlined the prediction",
         "the patient's right is left",
         "<b>cyst</b>",
         "Axial plane, 8 × 8 mm",
@@ -105,6 +108,12 @@ def test_regions_and_means() -> None:
     assert re.search(r"<b>cyst</b>\s*70\.00\s*70\.00", text)  # of one case: no interval
     assert re.search(r"Mean\s*59\.00 \[", text)
     assert re.search(r"Dice, %\s*59\.00\s*IoU, %\s*59\.00\s*HD95, mm\s*0\.59", text)
+
+
+def test_cells_of_regions_are_broken_before_brackets_only() -> None:
+    text = render(CASES).text
+    assert re.search(r"48\.00 \[\d+\.\d+,\u00a0\d+\.\d+\]", text)
+    assert "0\u00a0of\u00a05" in text
 
 
 def test_the_best_the_median_and_the_worst_case_are_shown() -> None:

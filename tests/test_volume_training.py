@@ -103,10 +103,15 @@ def test_skipped_validations_are_blank(uninterrupted) -> None:
     ]
     points = saved_scalars(run / "tensorboard")["validation", "dice"]
     assert points == [(epoch, np.float32(history[epoch - 1]["val_dice"])) for epoch in (2, 3)]
-    lines = ["skipped until epoch 2", *(f"Dice {row['val_dice']:.4f}" for row in history[1:])]
-    assert [line for line in printed.splitlines() if line.startswith("Validation")] == [
-        f"Validation {line}." for line in lines
+    evaluated = read_json(run, "metrics.json")["means"]["dice"]
+    told = [
+        "Validation skipped until epoch 2.",
+        *(f"Validation Dice {row['val_dice']:.4f}." for row in history[1:]),
+        "Evaluating 2 validation volumes.",
+        f"Validation Dice {evaluated:.4f} on the volumes' own grids.",
     ]
+    lines = printed.splitlines()
+    assert [line for line in lines if line.startswith(("Validation", "Evaluating"))] == told
 
 
 def test_rate_warms_up_and_falls_to_0(uninterrupted) -> None:
@@ -134,7 +139,7 @@ def test_metrics_are_of_every_case_and_region(uninterrupted) -> None:
     best = read_json(run, "state.json")["history"][metrics["best_epoch"] - 1]
     assert metrics["means"]["dice"] == pytest.approx(best["val_dice"], abs=1e-3)
     text = (run / "report.html").read_text(encoding="utf-8")
-    assert "LGMSNet on msd_folder" in text
+    assert "LGMSNet on msd_folder/Task</title>" in text
     assert "2 validation volumes" in text
 
 
