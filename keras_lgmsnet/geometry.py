@@ -244,8 +244,8 @@ def resample_slabs(
             stays as it is.
 
     Yields:
-        Consecutive parts of the resampled volume, `float32` of shape `(rows, *new_sides,
-        channels)`.
+        Consecutive parts of the resampled volume, of shape `(rows, *new_sides, channels)`,
+        `float32` if the slabs are.
 
     Example:
     ```python

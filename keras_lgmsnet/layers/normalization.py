@@ -21,8 +21,8 @@ class GroupNormalization(SpatialLayer):
     variance 1 over its channels and pixels, then scaled and shifted by channel. Keras's layer of
     that name makes a tensor of one axis more, which phones' GPUs refuse; this one reduces over
     the pixels first and over the few remaining channels afterwards. Its gradient is written out,
-    since one derived step by step keeps and makes several times as many tensors: a training step
-    of `LGMSNet3D` on PyTorch, 96³ on two cores, took 12 s with it and takes 6 s.
+    since one derived step by step keeps and makes several times as many tensors: with that, a
+    training step of `LGMSNet3D` on PyTorch, 96³ on two cores, takes 12 s, so 6 s.
 
     Args:
         groups: Number of groups, a divisor of the channels; `-1` gives every channel a group of
