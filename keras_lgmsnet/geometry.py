@@ -1,9 +1,10 @@
 """Where voxels lie: orientation and resampling of volumes, and the way back.
 
 A network is trained on volumes of one orientation and spacing. `to_canonical` brings a scan there,
-`from_canonical` brings what was found back onto the scan's own voxels. Axes are permuted and
-flipped exactly; what is oblique stays oblique, since a rotation would blur every voxel for the sake
-of a few degrees. Resampling goes axis by axis between grids with one centre.
+`from_canonical` brings what was found back onto the scan's own voxels, and `resample_slabs` what is
+found slab by slab, too much to be held at once. Axes are permuted and flipped exactly; what is
+oblique stays oblique, since a rotation would blur every voxel for the sake of a few degrees.
+Resampling goes axis by axis between grids with one centre.
 """
 
 import itertools

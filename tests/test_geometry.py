@@ -227,12 +227,11 @@ class TestResampling:
         inside = np.zeros(sides, "uint8")
         inside[box] = 1
         weights, region = weights_from_canonical(grid, spacing, box)
-        back = np.zeros(grid.oriented().shape, "uint8")
-        back[region] = np.concatenate(list(resample_slabs([inside[box][..., None]], weights)))[
-            ..., 0
-        ].round()
+        pieces = list(resample_slabs([inside[box][..., None]], weights))
+        whole = np.zeros(grid.oriented().shape, "uint8")
+        whole[region] = np.concatenate(pieces)[..., 0].round()
+        back = from_canonical(whole, grid, interpolation="nearest")
         expected = from_canonical(inside, grid, spacing, interpolation="nearest")
-        back = from_canonical(back, grid, interpolation="nearest")
         np.testing.assert_array_equal(back, expected)
 
     @MANY

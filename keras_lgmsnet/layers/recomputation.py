@@ -44,7 +44,8 @@ def recomputed(
         def backward(kept: Any, upstream: Any) -> tuple[tuple[Any, ...], list[Any]]:
             inputs, weights = kept
             # What does not depend on the gradient, XLA's CPU compiler computes again at once, for
-            # nothing; the barriers of `jax.checkpoint` are gone before it decides on the order.
+            # nothing; the barriers of `jax.checkpoint` are gone before it decides on the order. A
+            # zero that might be NaN is one that it cannot leave out.
             first = upstream.ravel()[0]
             zero = jax.numpy.where(first == first, 0, jax.numpy.nan)
             inputs = tuple(each + zero.astype(each.dtype) for each in inputs)
