@@ -1,6 +1,6 @@
 """NIfTI files: read with their space, and written into it.
 
-What is refused is tested in `test_bad_input.py`, by way of the builders.
+What is refused is tested in `test_bad_volumes.py`, by way of the builders.
 """
 
 import gzip
