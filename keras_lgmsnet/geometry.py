@@ -200,7 +200,7 @@ def weights_from_canonical(
     spacing: tuple[float, float, float] | None,
     box: tuple[slice, slice, slice],
 ) -> tuple[list[Weights | None], tuple[slice, slice, slice]]:
-    """Returns how `from_canonical` interpolates linearly, for use slab by slab.
+    """Returns how `from_canonical` interpolates by splines, for use slab by slab.
 
     Args:
         grid: Where to bring what lies on the canonical grid.
@@ -228,7 +228,7 @@ def weights_from_canonical(
             continue
         nearest = _nearest(positions, source.shape[axis])
         first, last = np.searchsorted(nearest, [start, stop])
-        weights.append(_weights(positions[first:last] - start, ratio, stop - start, "linear"))
+        weights.append(_weights(positions[first:last] - start, ratio, stop - start, "spline"))
         region.append(slice(int(first), int(last)))
     return weights, tuple(region)
 
@@ -250,7 +250,7 @@ def resample_slabs(
 
     Example:
     ```python
-    for slab in resample_slabs(np.split(logits, 4), weights):
+    for slab in resample_slabs(np.split(probabilities, 4), weights):
         labels.append(slab.argmax(axis=-1))
     ```
     """

@@ -28,8 +28,9 @@ def segment_volume(
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Segments a volume of any size by a network for windows of it.
 
-    Logits are averaged as by `sliding_window`, as the published program does; of their classes only
-    the largest is kept, slab by slab, so memory never holds all classes of the volume.
+    Logits are averaged as by `sliding_window`, as the published program does, and made
+    probabilities, of which only the largest is kept, slab by slab, so memory never holds all
+    classes of the volume.
 
     Args:
         network: From volumes of `window_size` to the logits of two classes or more.
@@ -39,7 +40,7 @@ def segment_volume(
         batch_size: Windows predicted at once.
         mirror: Whether to average each window's logits over its mirror images along all axes
             (test-time augmentation), which takes 8 times as long.
-        resampling: How to resample the averaged logits before the largest is chosen, one for each
+        resampling: How to resample the probabilities before the largest is chosen, one for each
             side, as `geometry.resample_slabs` takes it; by default they stay as they are.
         confidence: Whether to return the probability of each label, too.
         progress: What to call the progress bar, shown on terminals only; by default there is none.
@@ -50,8 +51,9 @@ def segment_volume(
         `float32` of the same shape.
 
     Raises:
-        ValueError: If an argument is out of range, the network has fewer than 2 classes or more
-            than 256, or it returns numbers that are not finite.
+        ValueError: If an argument is out of range, the resampling does not fit the volume, the
+            network has fewer than 2 classes or more than 256, or it returns numbers that are not
+            finite.
 
     Example:
     ```python
@@ -66,6 +68,8 @@ def segment_volume(
             "A volume is segmented by a network of 2 to 256 classes, background included. "
             f"Received: one of {num_classes}"
         )
+    if resampling is not None:
+        _require_fit(resampling, volume)
     slabs = _averaged_slabs(
         mirrored(network.predict_on_batch) if mirror else network.predict_on_batch,
         volume,
@@ -74,7 +78,7 @@ def segment_volume(
         batch_size=batch_size,
         progress=progress,
     )
-    rows = len(volume)
+    slabs, rows = map(_softmax, slabs), len(volume)
     if resampling is not None:
         slabs = resample_slabs(slabs, resampling)
         rows = rows if resampling[0] is None else resampling[0].shape[0]
@@ -177,18 +181,26 @@ def mirrored(predict: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarra
     return predict_mirrored
 
 
-def _labels(logits: np.ndarray) -> np.ndarray:
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, which are overwritten."""
     if not np.isfinite(logits).all():
         raise ValueError("The network returns numbers that are not finite: train it again.")
-    return logits.argmax(axis=-1).astype("uint8")
+    logits -= logits.max(axis=-1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=-1, keepdims=True)
+    return logits
 
 
-def _with_confidence(logits: np.ndarray) -> np.ndarray:
-    """Return the label of each voxel and its softmax, as one array of records."""
-    labels = _labels(logits)
-    logits -= np.take_along_axis(logits, labels[..., None], axis=-1)
-    kept = np.empty(labels.shape, [("label", "uint8"), ("probability", "float32")])
-    kept["label"], kept["probability"] = labels, 1 / np.exp(logits, out=logits).sum(axis=-1)
+def _labels(probabilities: np.ndarray) -> np.ndarray:
+    return probabilities.argmax(axis=-1).astype("uint8")
+
+
+def _with_confidence(probabilities: np.ndarray) -> np.ndarray:
+    """Return the label of each voxel and its probability, as one array of records."""
+    kept = np.empty(probabilities.shape[:-1], [("label", "uint8"), ("probability", "float32")])
+    kept["label"] = _labels(probabilities)
+    # Splines overshoot.
+    kept["probability"] = np.minimum(probabilities.max(axis=-1), 1)
     return kept
 
 
@@ -301,6 +313,20 @@ def _check(
         raise ValueError(f"The overlap must lie in [0, 1). Received: {overlap=}")
     if batch_size < 1:
         raise ValueError(f"The batch size must be at least 1. Received: {batch_size=}")
+
+
+def _require_fit(resampling: Sequence[Weights | None], volume: np.ndarray) -> None:
+    sides = volume.shape[:-1]
+    expected = [
+        side if each is None else each.shape[1]
+        for side, each in zip(sides, resampling, strict=False)
+    ]
+    if len(resampling) != len(sides) or expected != list(sides):
+        shapes = [None if each is None else each.shape for each in resampling]
+        raise ValueError(
+            "The resampling needs weights of shape (new_side, side), or None, for each side of the "
+            f"volume. Received: shapes {shapes}, volume.shape={volume.shape}"
+        )
 
 
 def _starts(side: int, window: int, overlap: float) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from scipy import special
+from scipy.sparse import csr_array
 
 from keras_lgmsnet import inference
 from keras_lgmsnet.inference import mirrored, segment_volume, sliding_window
@@ -197,6 +198,15 @@ def _per_voxel_network(num_classes: int) -> SimpleNamespace:
         output_shape=(None, None, None, None, num_classes),
         predict_on_batch=lambda windows: windows * factors,
     )
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("shapes", [[(9, 8), None], [(9, 8), None, (4, 7)]])
+def test_resampling_must_fit(shapes: list) -> None:
+    resampling = [shape if shape is None else csr_array(shape) for shape in shapes]
+    volume = np.zeros((8, 8, 8, 1), "float32")
+    with pytest.raises(ValueError, match=r"Received: shapes .*\(9, 8\).*=\(8, 8, 8, 1\)"):
+        segment_volume(_per_voxel_network(2), volume, (8, 8, 8), resampling=resampling)
 
 
 @pytest.mark.no_backend
