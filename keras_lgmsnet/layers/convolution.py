@@ -280,8 +280,14 @@ def _native(inputs: Any, kernel: Any) -> Any:
 
 
 def _pointwise(inputs: Any, kernel: Any) -> Any:
-    """A dense kernel of one tap is a matrix product, up to twice as fast but on TensorFlow."""
-    return ops.matmul(inputs, ops.reshape(kernel, kernel.shape[-2:]))
+    """A dense kernel of one tap is a matrix product, up to twice as fast but on TensorFlow.
+
+    A product of two matrices has a kernel's gradient that XLA takes a third of the time for.
+    """
+    shape = ops.shape(inputs)
+    pixels = ops.reshape(inputs, (-1, shape[-1]))
+    outputs = ops.matmul(pixels, ops.reshape(kernel, kernel.shape[-2:]))
+    return ops.reshape(outputs, (*shape[:-1], kernel.shape[-1]))
 
 
 def _stacked(inputs: Any, kernel: Any) -> Any:

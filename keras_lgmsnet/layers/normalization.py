@@ -116,10 +116,12 @@ class GroupNormalization(SpatialLayer):
 
     def _mean_of_groups(self, images: Any) -> Any:
         """Mean over the pixels and the group's channels, broadcast back to every channel."""
-        means = images
-        # One axis after the other: LiteRT adds 256² numbers up less exactly than twice 256.
-        for axis in range(self.rank, 0, -1):
-            means = ops.mean(means, axis=axis, keepdims=True)
+        means, axes = images, tuple(range(self.rank, 0, -1))
+        # One axis after the other: TensorFlow and LiteRT add 256² numbers up less exactly than
+        # twice 256. XLA adds them up well, but takes 50 times as long for products, and 8 times
+        # their memory, when asked axis by axis.
+        for reduced in [axes] if keras.backend.backend() == "jax" else axes:
+            means = ops.mean(means, axis=reduced, keepdims=True)
         channels = images.shape[-1]
         if self.groups in (-1, channels):
             return means
