@@ -1,6 +1,7 @@
 """Every layer against plain PyTorch, on tiny widths."""
 
 import itertools
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -255,6 +256,18 @@ def test_group_normalization_has_pytorchs_gradient(groups: int) -> None:
     _assert_close(gradient, _from_torch(images.grad))
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # PyTorch's
+def test_pytorch_compiles_group_normalization_whole() -> None:
+    if keras.backend.backend() != "torch":
+        return
+    x = _inputs(3, 4, 8)
+    layer = layers.GroupNormalization(4)
+    layer.build(x.shape)
+    step = torch.compile(lambda x: layer(x, training=True), fullgraph=True, backend="aot_eager")
+    expected = gradients(lambda images: layer(images, training=True), x)
+    _assert_close(gradients(step, x)[0], expected[0])
+
+
 @pytest.mark.parametrize("kind", ["instance", "batch"])
 def test_what_is_recomputed_is_not_kept_for_the_gradient(kind: str) -> None:
     """Of blocks on JAX, whose kept tensors can be seen; a block's weights count, too."""
@@ -276,6 +289,28 @@ def test_what_is_recomputed_is_not_kept_for_the_gradient(kind: str) -> None:
     # The convolution keeps its input and its kernel, what follows it the convolution's output.
     least = 2 * x.size
     assert kept < least + 100 if kind == "instance" else kept > 2 * least
+
+
+def test_xla_recomputes_no_sooner_than_the_gradient_needs_it() -> None:
+    """The buffers of a chain of activations, which XLA's CPU compiler likes to make early."""
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    def buffers(activation: Callable) -> int:
+        def chain(x: jax.Array, kernels: list[jax.Array]) -> jax.Array:
+            for kernel in kernels:
+                x = activation(x @ kernel)
+            return x.sum()
+
+        x, kernels = np.ones((2**14, 8), "float32"), [np.ones((8, 8), "float32")] * 8
+        compiled = jax.jit(jax.grad(chain, argnums=1)).lower(x, kernels).compile()
+        return compiled.memory_analysis().temp_size_in_bytes / x.nbytes
+
+    def activation(x: jax.Array) -> jax.Array:
+        return ops.tanh(ops.gelu(x, approximate=False))
+
+    assert buffers(recomputed(activation, 3)) < 0.7 * buffers(activation)
 
 
 @pytest.mark.parametrize("rank", [2, 3])

@@ -62,6 +62,8 @@ class GroupNormalization(SpatialLayer):
         if self.affine:
             self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
             self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
+        if keras.backend.backend() == "torch":
+            self._standardize = _torch_standardization()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Normalize each image's groups of channels."""
@@ -82,7 +84,7 @@ class GroupNormalization(SpatialLayer):
         """Bring each group to mean 0 and variance 1, with a gradient of few tensors."""
         if keras.backend.backend() == "torch":
             # Keras's form for PyTorch holds on to the tensors until the whole gradient is done.
-            return _torch_standardization()(inputs, self)
+            return self._standardize(inputs, self)
 
         @ops.custom_gradient
         def standardize(inputs: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -210,6 +212,7 @@ def _torch_standardization() -> Callable[[Any, GroupNormalization], Any]:
             return centred
 
         @staticmethod
+        @torch.autograd.function.once_differentiable
         def backward(context: Any, upstream: Any) -> tuple[Any, None]:
             return context.layer._gradient(*context.saved_tensors, upstream), None
 
