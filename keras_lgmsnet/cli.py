@@ -532,9 +532,10 @@ def predict(
     flagged = [row for row in rows if row.flags]
     for row in flagged:
         click.echo(f"Unlike the training {kind}: {row.path}: {'; '.join(row.flags)}", err=True)
+    where = f": {output}" if Path(output).exists() else ""
     click.echo(
         f"{len(rows) - len(failed)} of {len(rows)} {kind} predicted, {len(flagged)} of them "
-        f"flagged: {output}"
+        f"flagged{where}"
     )
     if failed:
         raise SystemExit(1)

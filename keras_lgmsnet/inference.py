@@ -199,8 +199,7 @@ def _with_confidence(probabilities: np.ndarray) -> np.ndarray:
     """Return the label of each voxel and its probability, as one array of records."""
     kept = np.empty(probabilities.shape[:-1], [("label", "uint8"), ("probability", "float32")])
     kept["label"] = _labels(probabilities)
-    # Splines overshoot.
-    kept["probability"] = np.minimum(probabilities.max(axis=-1), 1)
+    kept["probability"] = np.minimum(probabilities.max(axis=-1), 1)  # but for rounding
     return kept
 
 

@@ -207,8 +207,14 @@ def test_labels_without_affine_are_read(tmp_path: Path) -> None:
     [
         ("absent.nii", r"absent\.nii cannot be read: .*No such file"),
         ("folder.nii", r"folder\.nii is not a file"),
-        ("text.nii", r"text\.nii is not a readable NIfTI file: it begins otherwise; .* dcm2niix"),
-        ("slice.dcm", r"slice\.dcm is not a readable NIfTI file: it begins otherwise; .* dcm2niix"),
+        (
+            "text.nii",
+            r"text\.nii is not a readable NIfTI file: it has no NIfTI-1 header; .* dcm2niix",
+        ),
+        (
+            "slice.dcm",
+            r"slice\.dcm is not a readable NIfTI file: it has no NIfTI-1 header; .* dcm2niix",
+        ),
     ],
 )
 def test_what_is_no_volume(name: str, message: str, tmp_path: Path) -> None:
