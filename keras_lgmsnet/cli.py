@@ -532,7 +532,7 @@ def predict(
     flagged = [row for row in rows if row.flags]
     for row in flagged:
         click.echo(f"Unlike the training {kind}: {row.path}: {'; '.join(row.flags)}", err=True)
-    where = f": {output}" if Path(output).exists() else ""
+    where = f": {output}" if len(failed) < len(rows) else ""
     click.echo(
         f"{len(rows) - len(failed)} of {len(rows)} {kind} predicted, {len(flagged)} of them "
         f"flagged{where}"

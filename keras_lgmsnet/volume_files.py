@@ -183,8 +183,8 @@ def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
             start = stream.read(HEADER_BYTES)
             if start[344:347] != b"n+1":
                 raise ValueError(
-                    "it has no NIfTI-1 header; volumes are read from .nii and .nii.gz files, to which "
-                    "dcm2niix converts DICOM"
+                    "it has no NIfTI-1 header; volumes are read from .nii and .nii.gz files, to "
+                    "which dcm2niix converts DICOM"
                 )
             header = nibabel.Nifti1Header(start)
             shape, dtype = header.get_data_shape(), header.get_data_dtype()
