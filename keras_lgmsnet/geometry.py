@@ -135,13 +135,12 @@ def to_canonical(
         array: Shape `(x, y, z)` or `(x, y, z, channels)`, on `grid`.
         grid: The volume's own grid.
         spacing: As `canonical_grid` takes it.
-        interpolation: How to resample. `"nearest"` is for labels. `"linear"` and `"spline"` are for
-            images. The latter is the cubic of Catmull and Rom, which passes through the voxels; it
-            is kept from leaving the range of the four that it weighs. Where the new voxels are
-            larger, these two average over as much as a new voxel is wider, as a scanner does that
-            takes thicker slices: otherwise noise would stay as strong as it was, and structures
-            finer than a voxel come and go. Beyond the outermost voxels, the volume goes on with
-            their values.
+        interpolation: How to resample. `"nearest"` is for labels. `"linear"` and `"spline"` (the
+            cubic of Catmull and Rom, which passes through the voxels) are for images. Where the
+            new voxels are larger, these two average over as much as a new voxel is wider, as a
+            scanner does that takes thicker slices: otherwise noise would stay as strong as it was,
+            and structures finer than a voxel come and go. Beyond the outermost voxels, the volume
+            goes on with their values.
 
     Returns:
         The volume on `canonical_grid(grid, spacing)`, in the array's dtype for `"nearest"`,
@@ -201,7 +200,7 @@ def weights_from_canonical(
     spacing: tuple[float, float, float] | None,
     box: tuple[slice, slice, slice],
 ) -> tuple[list[Weights | None], tuple[slice, slice, slice]]:
-    """Returns how `from_canonical` interpolates by splines, for use slab by slab.
+    """Returns how `from_canonical` interpolates linearly, for use slab by slab.
 
     Args:
         grid: Where to bring what lies on the canonical grid.
@@ -229,7 +228,7 @@ def weights_from_canonical(
             continue
         nearest = _nearest(positions, source.shape[axis])
         first, last = np.searchsorted(nearest, [start, stop])
-        weights.append(_weights(positions[first:last] - start, ratio, stop - start, "spline"))
+        weights.append(_weights(positions[first:last] - start, ratio, stop - start, "linear"))
         region.append(slice(int(first), int(last)))
     return weights, tuple(region)
 
@@ -326,22 +325,9 @@ def _apply(weights: Sequence[Weights | None], array: np.ndarray, first: int = 0)
     # The axis that loses most comes first, to spare the others the work.
     for axis, each in sorted(changed.items(), key=lambda item: np.divide(*item[1].shape)):
         lines = np.moveaxis(array, axis, 0)
-        resampled = _weighted(each, lines.reshape(len(lines), -1))
+        resampled = each @ lines.reshape(len(lines), -1)
         array = np.moveaxis(resampled.reshape(len(resampled), *lines.shape[1:]), 0, axis)
     return array
-
-
-def _weighted(weights: Weights, voxels: np.ndarray) -> np.ndarray:
-    """Returns weighted sums of voxels, each within the range of those it weighs.
-
-    Splines would overshoot: next to its border, an organ would be more probable than inside.
-    """
-    sums = weights @ voxels
-    if len(sums) and weights.data.min() < 0:
-        own, starts = voxels[weights.indices], weights.indptr[:-1]
-        least, most = np.minimum.reduceat(own, starts), np.maximum.reduceat(own, starts)
-        np.clip(sums, least, most, out=sums)
-    return sums
 
 
 def _weights(

@@ -47,8 +47,8 @@ def segment_volume(
 
     Returns:
         The label of every voxel, `uint8` of shape `(*sides,)`, those after `resampling`; with
-        `confidence`, a pair of them and their probabilities, the softmax of the averaged logits,
-        `float32` of the same shape.
+        `confidence`, a pair of them and their probabilities, the softmax of the averaged logits
+        after `resampling`, `float32` of the same shape.
 
     Raises:
         ValueError: If an argument is out of range, the resampling does not fit the volume, the

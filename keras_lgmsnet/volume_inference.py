@@ -27,11 +27,11 @@ def segment_scan(
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Segments a scan on its own grid.
 
-    It is oriented, resampled, normalised and cropped as the network was trained, and segmented in
-    windows. The probabilities are interpolated back onto the scan's voxels by splines before the
-    largest is chosen, so that an outline is as fine as the scan. Logits would not do: where the
-    network is sure of the background, theirs are so large that borders move. What was cropped away
-    is background.
+    It is oriented, resampled, normalised and, but for a margin of a voxel, cropped as the network
+    was trained, and segmented in windows. The probabilities are interpolated linearly back onto the
+    scan's voxels before the largest is chosen, so that an outline is as fine as the scan. Logits
+    would not do: where the network is sure of the background, theirs are so large that borders
+    move. What was cropped away is background.
 
     Args:
         network: From windows to logits.
@@ -59,8 +59,8 @@ def segment_scan(
     """
     spacing = fingerprint.spacing
     canonical = fingerprint.normalize(to_canonical(image, grid, spacing))
-    # The margin is what splines at the border of the foreground reach for.
-    box = foreground_box(canonical, margin=2) if data.crop_foreground else (slice(None),) * 3
+    # What is interpolated at the border of the foreground must see the background beyond it.
+    box = foreground_box(canonical, margin=1) if data.crop_foreground else (slice(None),) * 3
     resampling, region = weights_from_canonical(grid, spacing, box)
     found = segment_volume(
         network,

@@ -13,6 +13,7 @@ from scipy import special
 from scipy.sparse import csr_array
 
 from keras_lgmsnet import inference
+from keras_lgmsnet.geometry import Grid, weights_from_canonical
 from keras_lgmsnet.inference import mirrored, segment_volume, sliding_window
 
 
@@ -210,19 +211,25 @@ def test_resampling_must_fit(shapes: list) -> None:
 
 
 @pytest.mark.no_backend
-def test_memory_grows_with_labels_and_a_slab_not_with_classes() -> None:
+@pytest.mark.parametrize("finer", [1, 2])
+def test_memory_grows_with_labels_and_a_slab_not_with_classes(finer: int) -> None:
     num_classes, peaks = 50, []
     for side in (24, 48):
         volume = np.ones((side, side, side, 1), "float32")
+        scan = Grid((finer * side,) * 3, np.eye(4))
+        resampling, _ = weights_from_canonical(scan, (finer,) * 3, (slice(None),) * 3)
         tracemalloc.start()
-        segment_volume(_per_voxel_network(num_classes), volume, (8, 8, 8), overlap=0.5)
+        segment_volume(
+            _per_voxel_network(num_classes), volume, (8, 8, 8), overlap=0.5, resampling=resampling
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         slab = 8 * side**2 * (num_classes + 1) * 4
-        assert peaks[-1] < 1.75 * slab + 2 * side**3
+        planes = 0 if finer == 1 else 6 * (finer * side) ** 2 * num_classes * 4
+        assert peaks[-1] < 1.75 * slab + planes + 2 * (finer * side) ** 3
     # Eight times the voxels: the slab, four times as large, is nearly all there is.
     assert peaks[1] < 4.5 * peaks[0]
-    assert peaks[1] < 48**3 * num_classes * 4 / 3
+    assert peaks[1] < (finer * 48) ** 3 * num_classes * 4 / 3
 
 
 @pytest.mark.no_backend

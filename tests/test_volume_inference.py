@@ -30,7 +30,7 @@ GRID = Grid((20, 30, 40), [[-2, 0, 0, 9], [0, 0, -1, 8], [0, 1.5, 0, 7], [0, 0, 
 
 
 class Shares:
-    """A network that takes a voxel's place in the window for its probability."""
+    """A network that takes a voxel's normalised intensity for its probability."""
 
     output_shape = (None, 32, 32, 32, 2)
 
@@ -73,12 +73,12 @@ def test_confidence_is_that_of_the_label() -> None:
 @settings(max_examples=200, deadline=None)
 @given(resamplings(most=3), st.integers(0, 2**32 - 1))
 def test_an_outline_is_as_fine_as_the_scan(resampling: tuple, seed: int) -> None:
-    """Of what reaches 3 voxels of the network's to each side, by a network that tells shares.
+    """Of what reaches 4 voxels of the network's to each side, by a network that tells shares.
 
-    Labels of the network's voxels, brought back one by one, have a Dice of 0.91 in the mean there.
+    Labels of the network's voxels, brought back one by one, have a Dice of 0.93 in the mean there.
     """
     grid, spacing = resampling
-    mask, grid = ellipsoid(grid, spacing, radii=np.array([3, 3.6, 4.2]), seed=seed)
+    mask, grid = ellipsoid(grid, spacing, radii=np.array([4, 4.5, 5]), seed=seed)
     fingerprint = dataclasses.replace(FINGERPRINT, spacing=spacing, intensity_windows=((0, 1),))
     image = mask[..., None].astype("float32")
     labels, probabilities = segment_scan(Shares(), image, grid, fingerprint, DATA, confidence=True)

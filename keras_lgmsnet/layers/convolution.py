@@ -282,7 +282,7 @@ def _native(inputs: Any, kernel: Any) -> Any:
 def _pointwise(inputs: Any, kernel: Any) -> Any:
     """A dense kernel of one tap is a matrix product, up to twice as fast but on TensorFlow.
 
-    A product of two matrices has a kernel's gradient that XLA takes a third of the time for.
+    Of a product of two matrices, XLA computes the kernel's gradient in a third of the time.
     """
     shape = ops.shape(inputs)
     pixels = ops.reshape(inputs, (-1, shape[-1]))

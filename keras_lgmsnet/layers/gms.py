@@ -247,8 +247,8 @@ def _attention_in_jax(query: Any, key: Any, value: Any) -> Any:
 
     A sequence's weights stay in the cache. All of them together, half a gigabyte for eight images
     of 256 × 256, take eight times as long forwards and twice as long backwards. They are divided by
-    their sum after they have met the values: of a softmax, XLA takes twice as long for the
-    gradient, whose sums over products it writes out.
+    their sum after they have met the values: XLA takes twice as long for a softmax's gradient,
+    because it materializes products of weights before it adds them up.
     """
     import jax
     import jax.numpy as jnp

@@ -212,7 +212,6 @@ def _torch_standardization() -> Callable[[Any, GroupNormalization], Any]:
             return centred
 
         @staticmethod
-        @torch.autograd.function.once_differentiable
         def backward(context: Any, upstream: Any) -> tuple[Any, None]:
             return context.layer._gradient(*context.saved_tensors, upstream), None
 
