@@ -205,7 +205,8 @@ def weights_from_canonical(
     Args:
         grid: Where to bring what lies on the canonical grid.
         spacing: As it was given to `to_canonical`.
-        box: The part of the canonical grid that there is. It goes on with its outermost values.
+        box: The part of the canonical grid that there is. Around it there are zeros; beyond the
+            canonical grid, its outermost values go on.
 
     Returns:
         For each axis the weights that `resample_slabs` takes, `None` where spacing and voxels are
@@ -228,7 +229,8 @@ def weights_from_canonical(
             continue
         nearest = _nearest(positions, source.shape[axis])
         first, last = np.searchsorted(nearest, [start, stop])
-        weights.append(_weights(positions[first:last] - start, ratio, stop - start, "linear"))
+        of_all = _weights(positions[first:last], ratio, source.shape[axis], "linear")
+        weights.append(of_all[:, start:stop])
         region.append(slice(int(first), int(last)))
     return weights, tuple(region)
 

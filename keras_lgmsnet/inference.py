@@ -41,7 +41,8 @@ def segment_volume(
         mirror: Whether to average each window's logits over its mirror images along all axes
             (test-time augmentation), which takes 8 times as long.
         resampling: How to resample the probabilities before the largest is chosen, one for each
-            side, as `geometry.resample_slabs` takes it; by default they stay as they are.
+            side, as `geometry.resample_slabs` takes it; by default they stay as they are. Where
+            weights lack to 1, there is background: class 0.
         confidence: Whether to return the probability of each label, too.
         progress: What to call the progress bar, shown on terminals only; by default there is none.
 
@@ -80,7 +81,7 @@ def segment_volume(
     )
     slabs, rows = map(_softmax, slabs), len(volume)
     if resampling is not None:
-        slabs = resample_slabs(slabs, resampling)
+        slabs = map(_with_background, resample_slabs(slabs, resampling))
         rows = rows if resampling[0] is None else resampling[0].shape[0]
     found = _gather(map(_with_confidence if confidence else _labels, slabs), rows)
     return (found["label"], found["probability"]) if confidence else found
@@ -189,6 +190,12 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=-1, keepdims=True)
     return logits
+
+
+def _with_background(probabilities: np.ndarray) -> np.ndarray:
+    """Return probabilities to which class 0 has what they lack to 1."""
+    probabilities[..., 0] += 1 - probabilities.sum(axis=-1)
+    return probabilities
 
 
 def _labels(probabilities: np.ndarray) -> np.ndarray:

@@ -27,11 +27,11 @@ def segment_scan(
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Segments a scan on its own grid.
 
-    It is oriented, resampled, normalised and, but for a margin of a voxel, cropped as the network
-    was trained, and segmented in windows. The probabilities are interpolated linearly back onto the
-    scan's voxels before the largest is chosen, so that an outline is as fine as the scan. Logits
-    would not do: where the network is sure of the background, theirs are so large that borders
-    move. What was cropped away is background.
+    It is oriented, resampled, normalised and cropped as the network was trained, and segmented in
+    windows; what is cropped away is background. The probabilities are interpolated linearly back
+    onto the scan's voxels before the largest is chosen, so that an outline is as fine as the scan.
+    Logits would not do: where the network is sure of the background, theirs are so large that
+    borders move.
 
     Args:
         network: From windows to logits.
@@ -59,8 +59,7 @@ def segment_scan(
     """
     spacing = fingerprint.spacing
     canonical = fingerprint.normalize(to_canonical(image, grid, spacing))
-    # What is interpolated at the border of the foreground must see the background beyond it.
-    box = foreground_box(canonical, margin=1) if data.crop_foreground else (slice(None),) * 3
+    box = foreground_box(canonical) if data.crop_foreground else (slice(None),) * 3
     resampling, region = weights_from_canonical(grid, spacing, box)
     found = segment_volume(
         network,

@@ -198,7 +198,6 @@ def test_foreground_is_brighter_than_the_darkest_in_any_channel() -> None:
     image[1, 2, 3, 0] = 0.1
     image[3, 2, 5, 1] = -2
     assert foreground_box(image) == (slice(1, 4), slice(2, 3), slice(3, 6))
-    assert image[foreground_box(image, margin=2)].shape == (5, 5, 6, 2)
 
 
 def test_an_image_of_one_value_is_not_cropped() -> None:

@@ -299,7 +299,7 @@ def prepare_volumes(
     return PreparedVolumes(ids, map_volume, unkept)
 
 
-def foreground_box(image: np.ndarray, margin: int = 0) -> tuple[slice, slice, slice]:
+def foreground_box(image: np.ndarray) -> tuple[slice, slice, slice]:
     """Returns the smallest box that holds the foreground: voxels brighter than the darkest.
 
     Of CT, whose window's low end is 0, these are the voxels above 0, as in the published program.
@@ -307,19 +307,16 @@ def foreground_box(image: np.ndarray, margin: int = 0) -> tuple[slice, slice, sl
     Args:
         image: Normalised, shape `(x, y, z, channels)`; a voxel counts that is brighter than the
             darkest in any channel.
-        margin: Voxels to keep around the box, where the image has them.
 
     Returns:
         A slice for each axis; the whole image where all voxels are alike.
     """
     foreground = np.any(image > image.min(axis=(0, 1, 2)), axis=-1)
-    if not foreground.any():
-        return (slice(None),) * 3
     box = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
         (planes,) = np.nonzero(foreground.any(axis=others))
-        box.append(slice(max(0, planes[0] - margin), planes[-1] + 1 + margin))
+        box.append(slice(planes[0], planes[-1] + 1) if len(planes) else slice(None))
     return tuple(box)
 
 
