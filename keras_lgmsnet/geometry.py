@@ -210,7 +210,7 @@ def weights_from_canonical(
 
     Returns:
         For each axis the weights that `resample_slabs` takes, `None` where spacing and voxels are
-        `grid`'s own; and the part of `grid.oriented()` that lies nearest to the box.
+        `grid`'s own; and the part of `grid.oriented()` whose voxels depend on the box.
 
     Example:
     ```python
@@ -227,11 +227,11 @@ def weights_from_canonical(
             weights.append(None)
             region.append(slice(start, stop))
             continue
-        nearest = _nearest(positions, source.shape[axis])
-        first, last = np.searchsorted(nearest, [start, stop])
-        of_all = _weights(positions[first:last], ratio, source.shape[axis], "linear")
-        weights.append(of_all[:, start:stop])
-        region.append(slice(int(first), int(last)))
+        of_box = _weights(positions, ratio, source.shape[axis], "linear")[:, start:stop]
+        concerned = np.flatnonzero(of_box.sum(axis=1))
+        first, last = int(concerned[0]), int(concerned[-1]) + 1
+        weights.append(of_box[first:last])
+        region.append(slice(first, last))
     return weights, tuple(region)
 
 
