@@ -288,7 +288,8 @@ def _resample(
     if interpolation == "nearest":
         for axis, (positions, ratio) in enumerate(_positions(source, target)):
             if ratio != 1:
-                array = array.take(_nearest(positions, source.shape[axis]), axis)
+                nearest = np.floor(positions + 0.5).astype(int)
+                array = array.take(nearest, axis, mode="clip")
         return array
     if interpolation not in KERNELS:
         raise ValueError(
@@ -315,10 +316,6 @@ def _positions(source: Grid, target: Grid) -> list[tuple[np.ndarray, float]]:
         from_centre = np.arange(sides[1]) - (sides[1] - 1) / 2
         positions.append(((sides[0] - 1) / 2 + ratio * from_centre, ratio))
     return positions
-
-
-def _nearest(positions: np.ndarray, side: int) -> np.ndarray:
-    return np.floor(positions + 0.5).astype(int).clip(0, side - 1)
 
 
 def _apply(weights: Sequence[Weights | None], array: np.ndarray, first: int = 0) -> np.ndarray:

@@ -183,7 +183,7 @@ def mirrored(predict: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarra
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits, which are overwritten."""
+    """Return the probabilities of logits, overwriting them: of a slab, SciPy's copies are large."""
     if not np.isfinite(logits).all():
         raise ValueError("The network returns numbers that are not finite: train it again.")
     logits -= logits.max(axis=-1, keepdims=True)
@@ -206,7 +206,7 @@ def _with_confidence(probabilities: np.ndarray) -> np.ndarray:
     """Return the label of each voxel and its probability, as one array of records."""
     kept = np.empty(probabilities.shape[:-1], [("label", "uint8"), ("probability", "float32")])
     kept["label"] = _labels(probabilities)
-    kept["probability"] = np.minimum(probabilities.max(axis=-1), 1)  # but for rounding
+    kept["probability"] = np.minimum(probabilities.max(axis=-1), 1)  # what rounding adds is cut
     return kept
 
 

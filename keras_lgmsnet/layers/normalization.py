@@ -62,8 +62,10 @@ class GroupNormalization(SpatialLayer):
         if self.affine:
             self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
             self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
-        if keras.backend.backend() == "torch":
-            self._standardize = _torch_standardization()
+        if (
+            keras.backend.backend() == "torch"
+        ):  # here, since `torch.compile` traces no class's making
+            self._torch_standardize = _torch_standardization()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Normalize each image's groups of channels."""
@@ -84,7 +86,7 @@ class GroupNormalization(SpatialLayer):
         """Bring each group to mean 0 and variance 1, with a gradient of few tensors."""
         if keras.backend.backend() == "torch":
             # Keras's form for PyTorch holds on to the tensors until the whole gradient is done.
-            return self._standardize(inputs, self)
+            return self._torch_standardize(inputs, self)
 
         @ops.custom_gradient
         def standardize(inputs: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -119,11 +121,13 @@ class GroupNormalization(SpatialLayer):
     def _mean_of_groups(self, images: Any) -> Any:
         """Mean over the pixels and the group's channels, broadcast back to every channel."""
         means, axes = images, tuple(range(self.rank, 0, -1))
-        # One axis after the other: TensorFlow and LiteRT add 256² numbers up less exactly than
-        # twice 256. XLA adds them up well, but takes 50 times as long for products, and 8 times
-        # their memory, when asked axis by axis.
-        for reduced in [axes] if keras.backend.backend() == "jax" else axes:
-            means = ops.mean(means, axis=reduced, keepdims=True)
+        if keras.backend.backend() == "jax":
+            # Axis by axis, XLA takes 50 times as long for means of products, and writes out copies.
+            means = ops.mean(means, axis=axes, keepdims=True)
+        else:
+            # TensorFlow and LiteRT add 256² numbers up less exactly than twice 256.
+            for axis in axes:
+                means = ops.mean(means, axis=axis, keepdims=True)
         channels = images.shape[-1]
         if self.groups in (-1, channels):
             return means
