@@ -25,8 +25,9 @@ from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
-from keras_lgmsnet.recipe import Recipe
-from keras_lgmsnet.run_directory import atomic_directory, read_json, require_unused
+from keras_lgmsnet.files.writing import atomic_directory, require_unused
+from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.run_directory import read_json
 
 __all__ = ["read_litertjs", "serve", "write_demo"]
 
@@ -149,7 +150,7 @@ def require_showable(recipe: Recipe) -> None:
     Args:
         recipe: The run's.
     """
-    if recipe.rank != 2:
+    if recipe.kind.rank != 2:
         raise ValueError("The demo shows 2D images. Received: a run on volumes")
     _require_linear(recipe.data.interpolation)
 

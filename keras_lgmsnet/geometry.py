@@ -74,7 +74,7 @@ class Grid:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def oriented(self) -> Self:
-        """Returns the grid of the same voxels with its axes permuted and flipped to RAS."""
+        """Return the grid of the same voxels with its axes permuted and flipped to RAS."""
         orientation = nibabel.io_orientation(self.affine)
         shape = np.empty(3, int)
         shape[orientation[:, 0].astype(int)] = self.shape
@@ -82,7 +82,7 @@ class Grid:
 
 
 def canonical_grid(grid: Grid, spacing: tuple[float, float, float] | None = None) -> Grid:
-    """Returns the grid that a network sees a scan on.
+    """Return the grid that a network sees a scan on.
 
     Its axes run along the scan's, in the order and direction of RAS. It has the scan's centre, and
     as many voxels along an axis as it takes to cover the scan.
@@ -200,7 +200,7 @@ def weights_from_canonical(
     spacing: tuple[float, float, float] | None,
     box: tuple[slice, slice, slice],
 ) -> tuple[list[Weights | None], tuple[slice, slice, slice]]:
-    """Returns how `from_canonical` interpolates linearly, for use slab by slab.
+    """Return how `from_canonical` interpolates linearly, for use slab by slab.
 
     Args:
         grid: Where to bring what lies on the canonical grid.
@@ -277,7 +277,7 @@ def resample_slabs(
 
 
 def is_invertible(affine: np.ndarray) -> bool:
-    """Returns whether an affine is finite and maps no two points to one."""
+    """Return whether an affine is finite and maps no two points to one."""
     return bool(np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3)
 
 
@@ -303,7 +303,7 @@ def _resample(
 
 
 def _positions(source: Grid, target: Grid) -> list[tuple[np.ndarray, float]]:
-    """Returns where the target's voxels lie in the source's along each axis, and their ratio.
+    """Return where the target's voxels lie in the source's along each axis, and their ratio.
 
     The ratio is that of the target's size to the source's, exactly 1 where the two are alike.
     """
@@ -332,7 +332,7 @@ def _apply(weights: Sequence[Weights | None], array: np.ndarray, first: int = 0)
 def _weights(
     positions: np.ndarray, ratio: float, side: int, interpolation: str
 ) -> scipy.sparse.csr_array:
-    """Returns what each voxel of a line weighs in each new voxel, shape `(new_side, side)`.
+    """Return what each voxel of a line weighs in each new voxel, shape `(new_side, side)`.
 
     A new voxel is the interpolated line at its centre or, where it is the larger one, the mean of
     several points, evenly around its centre.
@@ -379,3 +379,24 @@ def _catmull_rom(distance: np.ndarray) -> np.ndarray:
 
 # How many voxels to each side count, and what a voxel weighs by its distance, which is up to that.
 KERNELS = {"linear": (1, _linear), "spline": (2, _catmull_rom)}
+
+
+def foreground_box(image: np.ndarray) -> tuple[slice, slice, slice]:
+    """Return the smallest box that holds the foreground: voxels brighter than the darkest.
+
+    Of CT, whose window's low end is 0, these are the voxels above 0, as in the published program.
+
+    Args:
+        image: Normalised, shape `(x, y, z, channels)`; a voxel counts that is brighter than the
+            darkest in any channel.
+
+    Returns:
+        A slice for each axis; the whole image where all voxels are alike.
+    """
+    foreground = np.any(image > image.min(axis=(0, 1, 2)), axis=-1)
+    box = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        (planes,) = np.nonzero(foreground.any(axis=others))
+        box.append(slice(planes[0], planes[-1] + 1) if len(planes) else slice(None))
+    return tuple(box)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lgmsnet._labels import one_hot_labels, require_same_shape
+from keras_lgmsnet.labels import one_hot_labels, require_same_shape
 
 
 class _SmoothDiceLoss(keras.losses.Loss):

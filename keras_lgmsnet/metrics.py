@@ -11,7 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet._labels import one_hot_labels, require_same_shape
+from keras_lgmsnet.labels import one_hot_labels, require_same_shape
+
+# The probability above which a pixel is predicted as lesion, unless another is asked for.
+THRESHOLD = 0.5
 
 
 class ImageScore(keras.metrics.Mean):
@@ -42,7 +45,7 @@ class ImageScore(keras.metrics.Mean):
     default_name: ClassVar[str]
 
     def __init__(
-        self, threshold: float = 0.5, name: str | None = None, dtype: str | None = "float32"
+        self, threshold: float = THRESHOLD, name: str | None = None, dtype: str | None = "float32"
     ):
         _require_probability(threshold)
         super().__init__(name=name or self.default_name, dtype=dtype)
@@ -162,7 +165,7 @@ class ImageAccuracy(ImageScore):
 
 
 def image_scores(
-    segmentation_mask: Any, logits: Any, threshold: float = 0.5
+    segmentation_mask: Any, logits: Any, threshold: float = THRESHOLD
 ) -> dict[str, np.ndarray]:
     """Return the scores that the metrics above average, image by image.
 

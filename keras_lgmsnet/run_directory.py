@@ -14,15 +14,11 @@
 - `history.csv`, `tensorboard/`: the curves; blank where an epoch was not validated.
 - `metrics.json`, `per_image.csv` (of volumes, `per_case.csv`), `report.html`: the outcome, scored
   on the test images, or on the validation images where none were set aside for a test.
-- `evaluation-NAME/`: what `keras_lgmsnet.evaluation` found.
+- `evaluation-NAME/`: what `keras_lgmsnet.evaluation.runs` found.
 - `.lock`: held by the process that trains.
 """
 
-import csv
-import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,14 +27,13 @@ from typing import Any
 
 import filelock
 
-from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.files.writing import UNFINISHED, require_unused
+from keras_lgmsnet.recipe.schema import AnyRecipe, Recipe
 
-# Begins the names of what is being written; what bears it later was left by a killed process.
-UNFINISHED = ".unfinished-"
 _LOCK = ".lock"
 
 
-def read_recipe(run_directory: Path) -> Recipe:
+def read_recipe(run_directory: Path) -> AnyRecipe:
     """Return the recipe that a run directory was trained with.
 
     Raises:
@@ -91,41 +86,14 @@ def require_network(run_directory: Path) -> Path:
     return path
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows of the same keys, which become the header, as CSV, atomically."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+def require_no_run(run_directory: Path) -> None:
+    """Raise `FileExistsError` unless a run can begin in a directory: it is absent or empty.
 
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write an object as indented JSON, atomically."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to, which becomes `path` when all went well.
-
-    Whatever happens, `path` is either what it was or complete.
+    What a run leaves that was killed in its first write does not count.
     """
-    temporary = path.with_name(f"{UNFINISHED}{path.name}")  # the suffix tells Keras the format
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # a power cut must not leave the new name on an empty file
-        os.replace(temporary, path)
-        _sync_names(path.parent)  # nor may what follows outlive the new name
-    finally:
-        temporary.unlink(missing_ok=True)
+    begun = (run_directory / "recipe.json").exists()
+    mend = ", or continue the run in it with --resume (resume=True)" if begun else ""
+    require_unused(run_directory, ignore=(_LOCK, f"{UNFINISHED}*"), mend=mend)
 
 
 @contextmanager
@@ -143,62 +111,3 @@ def lock(run_directory: Path) -> Iterator[None]:
             f"Another process is training in {run_directory}: wait for it, or choose another run "
             "directory."
         ) from error
-
-
-@contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a folder to write to, which becomes `path`, absent or empty, when all went well.
-
-    Whatever happens, `path` is either what it was or complete.
-    """
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # On the same file system, so that one rename publishes everything.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as temporary:
-        unfinished = Path(temporary) / path.name
-        unfinished.mkdir()
-        yield unfinished
-        if path.exists():
-            path.rmdir()
-        unfinished.rename(path)
-
-
-def require_unused(directory: Path, *, may_resume: bool = False) -> None:
-    """Raise `FileExistsError` unless the directory is absent or empty.
-
-    Args:
-        directory: Where a command is to write.
-        may_resume: Whether the command could continue what is there; if so, what it leaves when it
-            is killed in its first write does not count.
-    """
-    if not directory.exists():
-        return
-    if not directory.is_dir() or any(
-        not (may_resume and (path.name == _LOCK or path.name.startswith(UNFINISHED)))
-        for path in directory.iterdir()
-    ):
-        mend = "choose another directory, absent or empty"
-        if may_resume and (directory / "recipe.json").exists():
-            mend += ", or continue the run in it with --resume (resume=True)"
-        raise FileExistsError(f"{directory} is in use: {mend}.")
-
-
-def require_writable(directory: Path) -> None:
-    """Raise `OSError` unless files can be created in the directory, which need not exist yet."""
-    directory = directory.absolute()
-    existing = next(folder for folder in (directory, *directory.parents) if folder.exists())
-    try:
-        with tempfile.TemporaryDirectory(dir=existing, prefix=UNFINISHED):
-            pass
-    except OSError as error:
-        raise OSError(f"{directory} cannot be written to: {error.strerror}.") from error
-
-
-def _sync_names(directory: Path) -> None:
-    """Bring the directory's list of names to the disk, where the system lets it be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

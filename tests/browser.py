@@ -23,7 +23,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from keras_lgmsnet import demo
-from tests.demos import contrast_model, write_export
+from tests.helpers.demos import contrast_model, write_export
 
 SIZE = (48, 64)  # of what the network takes, height and width
 PICTURE_SIZE = (150, 100)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keras_lgmsnet.models import LGMSNet2D
-from keras_lgmsnet.recipe import load_recipe, override
+from keras_lgmsnet.recipe.loading import load_recipe, override
 
 TEXT = ast.get_docstring(
     ast.parse((Path(__file__).parents[1] / "recipes" / "busi_ablations.py").read_text())

@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.refusals import cut, refused
+from tests.helpers.refusals import cut, refused
 from tfds_builders import _testing as testing
 from tfds_builders.msd_folder import msd_folder_dataset_builder as msd_folder
 

@@ -11,8 +11,9 @@ import keras
 import pytest
 from tqdm import tqdm
 
-from keras_lgmsnet import benchmark
-from keras_lgmsnet.benchmark import PEER, Case, PipelineRow, Row
+from keras_lgmsnet.benchmark import networks as benchmark
+from keras_lgmsnet.benchmark.networks import PEER, Case, Row
+from keras_lgmsnet.benchmark.pipeline import PipelineRow
 
 SMALL = (4, 4, 4, 8, 8)
 ROW = Row(

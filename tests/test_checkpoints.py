@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 import keras_lgmsnet as kl
-from keras_lgmsnet import _peer
+from keras_lgmsnet.benchmark import peer as plain_pytorch
 
 DIMS = (4, 4, 8, 8, 8)
 
@@ -16,7 +16,7 @@ DIMS = (4, 4, 8, 8, 8)
 @pytest.fixture(scope="module")
 def peer() -> torch.nn.Module:
     torch.manual_seed(0)
-    return _peer.LGMSNet(2, 3, 1, dims=DIMS).eval()
+    return plain_pytorch.LGMSNet(2, 3, 1, dims=DIMS).eval()
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def test_files_are_read(model: keras.Model, peer: torch.nn.Module, tmp_path, suf
         torch.save({"epoch": 3, "state_dict": prefixed}, path)
     kl.checkpoints.load_torch_checkpoint(model, path)
     kernel = keras.ops.convert_to_numpy(model.get_layer("logits").kernel)
-    np.testing.assert_array_equal(kernel[0, 0].T, peer.Conv_1x1.weight.detach().numpy()[:, :, 0, 0])
+    np.testing.assert_array_equal(
+        kernel[0, 0].T, plain_pytorch.Conv_1x1.weight.detach().numpy()[:, :, 0, 0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import cli
-from keras_lgmsnet.recipe import load_recipe
-from keras_lgmsnet.run_directory import read_json, read_recipe, write_json
+from keras_lgmsnet.cli import common as cli
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.recipe.loading import load_recipe
+from keras_lgmsnet.run_directory import read_json, read_recipe
 from tfds_builders.isic2018_task1 import isic2018_task1_dataset_builder_test as isic
 
 TINY = [
@@ -95,7 +96,7 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
     [("isic", "test", None), ("isic", "validation", "Optimistic."), ("kits23", "test", None)],
 )
 def test_train_prints_what_was_scored(recipe, subset, caution, tmp_path, monkeypatch) -> None:
-    from keras_lgmsnet import training
+    from keras_lgmsnet.training import loop as training
 
     def write(recipe, run_directory, *arguments, **options) -> None:
         means = {"iou": 0.5, "f1": 0.625, "dice": 0.75}
@@ -119,7 +120,7 @@ def test_train_prints_what_was_scored(recipe, subset, caution, tmp_path, monkeyp
 
 
 def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
-    from keras_lgmsnet import training
+    from keras_lgmsnet.training import loop as training
 
     seen = {}
 
@@ -194,7 +195,7 @@ def test_damaged_data_in_train(damage, words, tmp_path: Path, monkeypatch) -> No
 
 
 def test_evaluate_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
-    from keras_lgmsnet import evaluation
+    from keras_lgmsnet.evaluation import runs as evaluation
 
     seen = []
 
@@ -256,7 +257,7 @@ def test_mistakes_in_evaluate(tmp_path: Path) -> None:
 
 
 def test_figures_passes_everything_on(monkeypatch) -> None:
-    from keras_lgmsnet import figures
+    from keras_lgmsnet.figures import paper as figures
 
     seen = []
 
@@ -309,8 +310,8 @@ def test_mistakes_in_figures(tmp_path: Path) -> None:
 
 def test_predict(tmp_path: Path, monkeypatch) -> None:
     """One good file, one flagged, one unreadable: each is told, and the exit code says so."""
-    from keras_lgmsnet import prediction
-    from keras_lgmsnet.prediction import Prediction
+    from keras_lgmsnet.inference import images as prediction
+    from keras_lgmsnet.inference.images import Prediction
 
     rows = [
         Prediction(path="a.png", name="a", lesion_share=0.12345, flags=()),
@@ -384,7 +385,7 @@ def test_mistakes_in_export(tmp_path: Path) -> None:
 
 
 def test_export_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
-    from keras_lgmsnet import export
+    from keras_lgmsnet.export import parent as export
 
     agreement = {
         "max_probability_difference": 2.5e-7,
@@ -420,7 +421,7 @@ def test_export_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
 
 @pytest.mark.no_backend
 def test_benchmark_passes_everything_on(monkeypatch) -> None:
-    from keras_lgmsnet import benchmark
+    from keras_lgmsnet.benchmark import networks as benchmark
 
     seen = []
 
@@ -445,7 +446,7 @@ def test_benchmark_passes_everything_on(monkeypatch) -> None:
 
 @pytest.mark.no_backend
 def test_benchmark_of_exports_passes_everything_on(monkeypatch) -> None:
-    from keras_lgmsnet import export_benchmark
+    from keras_lgmsnet.benchmark import exports as export_benchmark
 
     seen = []
 
@@ -484,7 +485,7 @@ def test_mistakes_in_benchmark() -> None:
 
 
 def test_programming_errors_keep_their_traceback(tmp_path: Path, monkeypatch) -> None:
-    from keras_lgmsnet import training
+    from keras_lgmsnet.training import loop as training
 
     def numpy_error(*arguments, **options) -> None:
         np.concatenate([])
@@ -499,7 +500,7 @@ def test_programming_errors_keep_their_traceback(tmp_path: Path, monkeypatch) ->
 
 def test_keras_errors_keep_their_traceback(monkeypatch) -> None:
     """Errors of Keras that pass through a layer of this project are not the user's."""
-    from keras_lgmsnet import training
+    from keras_lgmsnet.training import loop as training
 
     def keras_error(*arguments, **options) -> None:
         keras.ops.reshape(np.zeros(3), (2, 2))
@@ -518,7 +519,7 @@ def test_keras_errors_keep_their_traceback(monkeypatch) -> None:
 
 @pytest.mark.no_backend
 def test_missing_package_is_named(monkeypatch) -> None:
-    from keras_lgmsnet import training
+    from keras_lgmsnet.training import loop as training
 
     def fail(*arguments, **options) -> None:
         import no_such_package  # noqa: F401

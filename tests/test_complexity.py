@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from keras_lgmsnet import LGMSNet2D, LGMSNet3D, layers
-from keras_lgmsnet.complexity import count
+from keras_lgmsnet.models.complexity import count
 
 
 def built(layer, *input_shape):

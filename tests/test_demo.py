@@ -16,10 +16,11 @@ from pathlib import Path
 import click.testing
 import pytest
 
-from keras_lgmsnet import NOTICE, cli, demo
-from keras_lgmsnet.recipe import Data, Recipe
-from keras_lgmsnet.run_directory import write_json
-from tests.demos import write_export
+from keras_lgmsnet import NOTICE, demo
+from keras_lgmsnet.cli import common as cli
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.recipe.schema import Data, Recipe
+from tests.helpers.demos import write_export
 
 pytestmark = pytest.mark.no_backend
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lgmsnet import LGMSNet2D, LGMSNet3D, deployment, export
-from keras_lgmsnet.deployment import deploy
-from tests.runs import scatter
+from keras_lgmsnet import LGMSNet2D, LGMSNet3D
+from keras_lgmsnet.export import deployment
+from keras_lgmsnet.export import parent as export
+from keras_lgmsnet.export.deployment import deploy
+from tests.helpers.runs import scatter
 
 WIDE = {"dims": (8, 12, 16, 16, 24)}
 NETWORKS = {

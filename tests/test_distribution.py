@@ -10,7 +10,7 @@ import pytest
 
 from keras_lgmsnet.data.batches import Batches
 from keras_lgmsnet.data.images import Examples, ImageBatches
-from keras_lgmsnet.distribution import DivisibleBatches, data_parallel
+from keras_lgmsnet.training.distribution import DivisibleBatches, data_parallel
 
 
 def batches(num_images: int, *, batch_size: int = 4, shuffle: bool = False) -> ImageBatches:
@@ -28,7 +28,7 @@ def test_two_devices_train_as_one(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"--backend jax or tensorflow. .*num_devices=2"):
             data_parallel(2)
         return
-    command = [sys.executable, "-m", "tests.two_devices", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.helpers.two_devices", str(tmp_path)]
     child = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert child.returncode == 0, child.stderr
 

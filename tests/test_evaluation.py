@@ -12,14 +12,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import image_evaluation
 from keras_lgmsnet import run_directory as run_directory_module
 from keras_lgmsnet.data import sources, synthetic
-from keras_lgmsnet.data.images import Examples, load_examples
-from keras_lgmsnet.evaluation import compare, evaluate, format_table
-from keras_lgmsnet.recipe import Data, Recipe, Training
-from keras_lgmsnet.run_directory import read_json, write_json
-from keras_lgmsnet.significance import mean_interval
+from keras_lgmsnet.data.decoded import load_examples
+from keras_lgmsnet.data.images import Examples
+from keras_lgmsnet.evaluation import images as image_evaluation
+from keras_lgmsnet.evaluation.runs import compare, evaluate, format_table
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.recipe.schema import Data, Recipe, Training
+from keras_lgmsnet.run_directory import read_json
+from keras_lgmsnet.scoring.significance import mean_interval
 
 SIZE = (32, 32)
 RECIPE = Recipe(

@@ -21,21 +21,25 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import tfds_builders
-from keras_lgmsnet import LGMSNet2D, _export_examples, _export_on_tensorflow, export
-from keras_lgmsnet._agreement import compare, summarize
-from keras_lgmsnet._export_formats import _gelu_by_erf, with_preprocessing
-from keras_lgmsnet._model_card import (
+from keras_lgmsnet import LGMSNet2D
+from keras_lgmsnet.data import synthetic
+from keras_lgmsnet.data.images import preprocess
+from keras_lgmsnet.export import child as export_on_tensorflow
+from keras_lgmsnet.export import examples as export_examples
+from keras_lgmsnet.export import parent as export
+from keras_lgmsnet.export.agreement import compare, summarize
+from keras_lgmsnet.export.model_card import (
     describe_input,
     describe_training_data,
     read_classes,
     render_card,
 )
-from keras_lgmsnet.data import synthetic
-from keras_lgmsnet.data.images import preprocess
-from keras_lgmsnet.recipe import Data, Model, Recipe
-from keras_lgmsnet.run_directory import write_json
-from keras_lgmsnet.scoring import Run, sigmoid
-from tests.runs import scatter
+from keras_lgmsnet.export.writers import _gelu_by_erf, with_preprocessing
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.inference.windows import sigmoid
+from keras_lgmsnet.recipe.schema import Data, Model, Recipe
+from keras_lgmsnet.run import Run
+from tests.helpers.runs import scatter
 
 SIDES = (32, 64)
 NETWORK = {"dims": (4, 4, 4, 4, 4), "kernel_sizes": (3,)}
@@ -429,10 +433,10 @@ def test_resize_rule_is_the_recipes() -> None:
 @pytest.mark.no_backend
 def test_samples_are_drawn_once_and_for_all() -> None:
     ids = [str(number) for number in range(50)]
-    assert _export_examples.sample(ids, 50) == ids
-    sample = _export_examples.sample(ids, 20)
+    assert export_examples.sample(ids, 50) == ids
+    sample = export_examples.sample(ids, 20)
     assert len(set(sample)) == 20
-    assert sample == sorted(sample, key=int) == _export_examples.sample(ids, 20)
+    assert sample == sorted(sample, key=int) == export_examples.sample(ids, 20)
 
 
 def test_absent_images_are_asked_for(run_directory, tmp_path) -> None:
@@ -441,7 +445,7 @@ def test_absent_images_are_asked_for(run_directory, tmp_path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"--manual-dir .*--data-dir .* busi is neither prepared"
     ):
-        _export_on_tensorflow.write_exports(
+        export_on_tensorflow.write_exports(
             tmp_path / "run", tmp_path / "new", [], "none", None, str(tmp_path / "data")
         )
     assert not (tmp_path / "new").exists()
@@ -453,7 +457,7 @@ def test_networks_for_other_images_are_refused(sides, run_directory, tmp_path) -
     write_run(run)
     LGMSNet2D(input_shape=(*sides, 3), **NETWORK).save(run / "model.keras")
     with pytest.raises(ValueError, match=r"for images of shape \(32, 64, 3\).* Received: "):
-        _export_examples.read_export_examples(Run.read(run), None, None, calibrate=False)
+        export_examples.read_export_examples(Run.read(run), None, None, calibrate=False)
 
 
 @pytest.mark.no_backend
@@ -471,7 +475,7 @@ def test_a_failing_child_is_told_in_one_sentence(tmp_path) -> None:
 
 @pytest.mark.no_backend
 def test_errors_become_one_sentence() -> None:
-    sentence = _export_on_tensorflow._sentence
+    sentence = export_on_tensorflow._sentence
     assert sentence(OSError(28, "No space left on device")) == "No space left on device"
     assert sentence(OSError(28, "No space", "a/b")) == "No space: a/b"
     assert sentence(ValueError("one\ntwo")) == "one two"

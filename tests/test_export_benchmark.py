@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import export_benchmark
-from keras_lgmsnet.export_benchmark import CONTESTANTS, REFERENCE, ExportRow, benchmark_exports
+from keras_lgmsnet.benchmark import exports as export_benchmark
+from keras_lgmsnet.benchmark.exports import CONTESTANTS, REFERENCE, ExportRow, benchmark_exports
 
 pytestmark = pytest.mark.no_backend
 SHAPE = (32, 32, 3)

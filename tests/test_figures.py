@@ -15,25 +15,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from keras_lgmsnet import LGMSNet2D, figures
+from keras_lgmsnet import LGMSNet2D
 from keras_lgmsnet.data import sources, synthetic
 from keras_lgmsnet.data.images import Examples, preprocess
-from keras_lgmsnet.figures import (
+from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, TRUTH_COLOR
+from keras_lgmsnet.figures import paper as figures
+from keras_lgmsnet.figures.features import (
     activation_map,
-    draw_figures,
-    draw_foreground_ratios,
-    draw_panels,
     draw_redundancy,
     draw_spectra,
     draw_stage_maps,
-    foreground_ratios,
     stage_features,
 )
-from keras_lgmsnet.recipe import Data, Model, Recipe, Training
-from keras_lgmsnet.redundancy import channel_redundancy
-from keras_lgmsnet.report import PREDICTION_COLOR, TRUTH_COLOR
-from keras_lgmsnet.run_directory import read_json, write_json
-from keras_lgmsnet.scoring import Run
+from keras_lgmsnet.figures.foreground import draw_foreground_ratios, foreground_ratios
+from keras_lgmsnet.figures.panels import draw_panels
+from keras_lgmsnet.figures.paper import draw_figures
+from keras_lgmsnet.figures.redundancy import channel_redundancy
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training
+from keras_lgmsnet.run import Run
+from keras_lgmsnet.run_directory import read_json
 
 SIZE = (32, 32)
 IDS = synthetic.generate(6, SIZE).ids

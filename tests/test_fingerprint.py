@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_lgmsnet.fingerprint import STATISTICS, Fingerprint, measure
-from keras_lgmsnet.run_directory import read_json, write_json
+from keras_lgmsnet.data.image_fingerprint import STATISTICS, Fingerprint, measure
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.run_directory import read_json
 
 pytestmark = pytest.mark.no_backend
 

@@ -21,7 +21,7 @@ from keras_lgmsnet.geometry import (
     to_canonical,
     weights_from_canonical,
 )
-from tests.grids import dice, ellipsoid, grids, resamplings
+from tests.helpers.grids import dice, ellipsoid, grids, resamplings
 
 pytestmark = pytest.mark.no_backend
 

@@ -13,8 +13,9 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from keras_lgmsnet import image_files
-from keras_lgmsnet.image_files import SUFFIXES, find_files, printable, read_image
+from keras_lgmsnet.files import images as image_files
+from keras_lgmsnet.files.images import SUFFIXES, read_image
+from keras_lgmsnet.files.paths import find_files, printable
 
 pytestmark = pytest.mark.no_backend
 

@@ -15,12 +15,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_lgmsnet.data.augmentation import KVASIR, Augmentation
+from keras_lgmsnet.data.decoded import load_examples
 from keras_lgmsnet.data.images import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Examples,
     ImageBatches,
-    load_examples,
     preprocess,
     resize_image,
 )

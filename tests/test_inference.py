@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy import special
 from scipy.sparse import csr_array
 
-from keras_lgmsnet import inference
 from keras_lgmsnet.geometry import Grid, weights_from_canonical
-from keras_lgmsnet.inference import mirrored, segment_volume, sliding_window
+from keras_lgmsnet.inference import windows as inference
+from keras_lgmsnet.inference.windows import mirrored, segment_volume, sliding_window
 
 
 @st.composite

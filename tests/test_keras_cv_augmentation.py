@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from keras_lgmsnet.data.keras_cv_augmentation import LAYERS, KerasCVAugmentation
-from keras_lgmsnet.recipe import load_recipe
+from keras_lgmsnet.recipe.loading import load_recipe
 
 ARGUMENTS = {
     "RandomFlip": {"mode": "horizontal_and_vertical"},

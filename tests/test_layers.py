@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from keras import ops
 
 import keras_lgmsnet as kl
-from keras_lgmsnet import _peer, layers
+from keras_lgmsnet import layers
+from keras_lgmsnet.benchmark import peer as plain_pytorch
 from keras_lgmsnet.layers import convolution, gms, initializers, normalization, resampling
 from keras_lgmsnet.layers.recomputation import recomputed
-from tests.gradients import compiled, gradients
-from tests.reference import draw_state_dict
+from tests.helpers.gradients import compiled, gradients
+from tests.helpers.reference import draw_state_dict
 
 # JAX compiles each shape anew, so a few examples on every backend go further than many on one.
 few = settings(
@@ -76,7 +77,7 @@ def test_lms_block_equals_plain_pytorch(rank: int, kernel_sizes: tuple, width: i
     channels = width * len(kernel_sizes)
     _assert_equals_peer(
         layers.LMSBlock(kernel_sizes, activation="silu"),
-        _peer.LMSBlock(rank, channels, kernel_sizes, "silu"),
+        plain_pytorch.LMSBlock(rank, channels, kernel_sizes, "silu"),
         _inputs(rank, 5, channels),
     )
 
@@ -89,7 +90,7 @@ def test_gms_block_equals_plain_pytorch(
 ) -> None:
     _assert_equals_peer(
         layers.GMSBlock(filters, ratio),
-        _peer.GMSBlock(rank, channels, filters, ratio),
+        plain_pytorch.GMSBlock(rank, channels, filters, ratio),
         _inputs(rank, 4, channels),
     )
 
@@ -99,7 +100,7 @@ def test_gms_block_equals_plain_pytorch(
 def test_fusion_block_equals_plain_pytorch(rank: int, half: int, filters: int) -> None:
     _assert_equals_peer(
         layers.FusionBlock(filters),
-        _peer.FusionBlock(rank, 2 * half, filters),
+        plain_pytorch.FusionBlock(rank, 2 * half, filters),
         _inputs(rank, 3, 2 * half),
     )
 
@@ -128,7 +129,7 @@ def test_depthwise_conv(rank: int, kernel_size: int, channels: int, side: int) -
     layer = layers.DepthwiseConv(kernel_size)
     layer.build(x.shape)
     layer.bias.assign(np.arange(channels, dtype="float32"))
-    peer = _peer.conv(rank, channels, channels, kernel_size, groups=channels)
+    peer = plain_pytorch.conv(rank, channels, channels, kernel_size, groups=channels)
     kernel = np.moveaxis(ops.convert_to_numpy(layer.kernel), (-1, -2), (0, 1)).copy()
     peer.load_state_dict({"weight": torch.from_numpy(kernel), "bias": torch.arange(channels) * 1.0})
     _assert_close(layer(x), _from_torch(peer(_to_torch(x))))
@@ -140,7 +141,7 @@ def test_grouped_conv(rank: int, groups: int, inside: int, outside: int, kernel_
     x = _inputs(rank, 4, groups * inside)
     layer = layers.GroupedConv(groups * outside, kernel_size, groups=groups, use_bias=False)
     outputs = layer(x)
-    peer = _peer.conv(
+    peer = plain_pytorch.conv(
         rank, groups * inside, groups * outside, kernel_size, groups=groups, bias=False
     )
     kernel = np.moveaxis(ops.convert_to_numpy(layer.kernel), (-1, -2), (0, 1)).copy()
@@ -216,7 +217,7 @@ def test_unfold_gathers_positions_and_fold_puts_them_back(
 ) -> None:
     x = _inputs(rank, 2 * half, channels, batch)
     sequences = layers.PatchUnfold()(x)
-    expected = _peer.unfold_patches(_to_torch(x)).numpy()  # batch, position, token, channel
+    expected = plain_pytorch.unfold_patches(_to_torch(x)).numpy()  # batch, position, token, channel
     expected = np.moveaxis(expected, 1, 0).reshape(-1, *expected.shape[2:])
     np.testing.assert_array_equal(ops.convert_to_numpy(sequences), expected)
     np.testing.assert_array_equal(ops.convert_to_numpy(layers.PatchFold()(sequences, x)), x)

@@ -11,10 +11,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_lgmsnet._litert import GPU_OPERATORS, inspect_tflite, to_tflite
-from keras_lgmsnet.export import PRECISIONS
-from keras_lgmsnet.scoring import sigmoid
-from tests import litert
+from keras_lgmsnet.export.litert import GPU_OPERATORS, inspect_tflite, to_tflite
+from keras_lgmsnet.export.promises import PRECISIONS
+from keras_lgmsnet.inference.windows import sigmoid
+from tests.helpers import litert
 
 # Whatever the backend of the tests, the conversion runs on TensorFlow.
 pytestmark = pytest.mark.no_backend
@@ -27,7 +27,7 @@ def folder(tmp_path_factory) -> Path:
         litert.main(folder)
         return folder
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, "-m", "tests.litert", str(folder)]
+    command = [sys.executable, "-m", "tests.helpers.litert", str(folder)]
     child = subprocess.run(
         command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True
     )

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from keras import ops
 
 import keras_lgmsnet as kl
-from keras_lgmsnet import _peer
-from tests import reference
+from keras_lgmsnet.benchmark import peer as plain_pytorch
 from tests.fixtures import generate
+from tests.helpers import reference
 
 SMALL = {"dims": (4, 4, 8, 8, 8), "kernel_sizes": (3, 5)}
 NETWORKS = {2: kl.LGMSNet2D, 3: kl.LGMSNet3D}
@@ -125,7 +125,7 @@ def _configurations(draw) -> dict:
 def test_any_configuration_equals_plain_pytorch(configuration: dict) -> None:
     rank, sides = configuration.pop("rank"), configuration.pop("sides")
     channels, num_classes = configuration.pop("channels"), configuration.pop("num_classes")
-    peer = _peer.LGMSNet(rank, channels, num_classes, **configuration).eval()
+    peer = plain_pytorch.LGMSNet(rank, channels, num_classes, **configuration).eval()
     weights = reference.draw_state_dict(generate.shapes(peer))
     peer.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=False)
     model = NETWORKS[rank]((*sides, channels), num_classes, **configuration)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from keras_lgmsnet import _peer
-from tests import reference
+from keras_lgmsnet.benchmark import peer
 from tests.fixtures import generate
+from tests.helpers import reference
 
 pytestmark = pytest.mark.no_backend
 
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.no_backend
     ],
 )
 def test_parameter_count(rank, in_channels, num_classes, dims, count):
-    model = _peer.LGMSNet(rank, in_channels, num_classes, dims)
+    model = peer.LGMSNet(rank, in_channels, num_classes, dims)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
 @pytest.mark.parametrize("rank", [2, 3])
 def test_parameters_carry_the_published_names(rank):
-    model = _peer.LGMSNet(rank, reference.IMAGE_SHAPES[rank][-1], reference.NUM_CLASSES[rank])
+    model = peer.LGMSNet(rank, reference.IMAGE_SHAPES[rank][-1], reference.NUM_CLASSES[rank])
     assert generate.shapes(model) == reference.load()[f"{rank}d"]["parameters"]
 
 
@@ -53,12 +53,12 @@ def test_training_reproduces_the_frozen_numbers():
 
 
 def test_bce_dice_loss_of_undecided_logits():
-    loss = _peer.bce_dice_loss(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
+    loss = peer.bce_dice_loss(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
     assert loss.item() == pytest.approx(0.5 * math.log(2) + 1 - 2 / 3, abs=1e-6)
 
 
 def test_dice_ce_loss_of_undecided_logits():
-    loss = _peer.dice_ce_loss(torch.zeros(1, 2, 4, 4, 4), torch.zeros(1, 4, 4, 4, dtype=torch.long))
+    loss = peer.dice_ce_loss(torch.zeros(1, 2, 4, 4, 4), torch.zeros(1, 4, 4, 4, dtype=torch.long))
     dice = (2 * 0.5 / (0.25 + 1), 0)  # of the class that fills the volume and of the absent one
     assert loss.item() == pytest.approx(math.log(2) + 1 - sum(dice) / 2, abs=1e-6)
 
@@ -66,17 +66,17 @@ def test_dice_ce_loss_of_undecided_logits():
 def test_patches_of_a_4_by_4_image():
     image = torch.arange(16.0).reshape(1, 1, 4, 4)
     expected = [[0, 2, 8, 10], [1, 3, 9, 11], [4, 6, 12, 14], [5, 7, 13, 15]]
-    assert _peer.unfold_patches(image)[0, :, :, 0].tolist() == expected
+    assert peer.unfold_patches(image)[0, :, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("sides", [(4, 6), (2, 4, 6)])
 def test_fold_patches_inverts_unfold_patches(sides):
     x = torch.randn(2, 3, *sides)
-    assert torch.equal(_peer.fold_patches(_peer.unfold_patches(x), sides), x)
+    assert torch.equal(peer.fold_patches(peer.unfold_patches(x), sides), x)
 
 
 def test_attention_equals_scaled_dot_product_attention():
-    attention = _peer.Attention(channels=5)
+    attention = peer.Attention(channels=5)
     tokens = torch.randn(2, 4, 6, 5)
     query, key, value = attention.to_qkv(attention.norm(tokens)).reshape(2, 4, 6, 3, 4, 8).unbind(3)
     expected = functional.scaled_dot_product_attention(
@@ -92,14 +92,14 @@ def test_attention_equals_scaled_dot_product_attention():
 )
 @pytest.mark.parametrize("rank", [2, 3])
 def test_gms_block_has_the_branches_its_ratio_asks_for(rank, transformer_ratio, branches):
-    block = _peer.GMSBlock(rank, in_channels=5, filters=6, transformer_ratio=transformer_ratio)
+    block = peer.GMSBlock(rank, in_channels=5, filters=6, transformer_ratio=transformer_ratio)
     assert branches == {"conv_spilt", "transformer"} & {k.split(".")[0] for k in block.state_dict()}
     assert block(torch.randn(2, 5, *[4] * rank)).shape == (2, 6, *[4] * rank)
 
 
 @pytest.mark.parametrize("rank", [2, 3])
 def test_lms_block_with_another_number_of_kernel_sizes(rank):
-    block = _peer.LMSBlock(rank, channels=6, kernel_sizes=(3, 5, 11), activation="silu")
+    block = peer.LMSBlock(rank, channels=6, kernel_sizes=(3, 5, 11), activation="silu")
     kernels = [tuple(block.get_parameter(f"dwc_{i}.weight").shape) for i in range(3)]
     assert kernels == [(2, 1, *[kernel_size] * rank) for kernel_size in (3, 5, 11)]
     assert block(torch.randn(2, 6, *[4] * rank)).shape == (2, 6, *[4] * rank)

@@ -12,12 +12,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from keras_lgmsnet import prediction
-from keras_lgmsnet.fingerprint import Fingerprint
-from keras_lgmsnet.prediction import predict
-from keras_lgmsnet.recipe import Data, Recipe, VolumeData
-from keras_lgmsnet.report import PREDICTION_COLOR
-from keras_lgmsnet.run_directory import write_json
+from keras_lgmsnet.data.image_fingerprint import Fingerprint
+from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.inference import images as prediction
+from keras_lgmsnet.inference.images import predict_images
+from keras_lgmsnet.recipe.schema import Data, Recipe, VolumeData
 
 SIDE = 32
 RECIPE = Recipe(data=Data(source="synthetic", num_images=2, image_size=(SIDE, SIDE)))
@@ -70,7 +70,9 @@ def written(folder: Path) -> list[str]:
 
 def test_outputs_have_the_size_of_the_image(run: Path, tmp_path: Path) -> None:
     pixels = square(80, 120, top=20, left=60, side=40)
-    (row,) = predict(run, save(tmp_path / "a.png", pixels), tmp_path / "out", probabilities=True)
+    (row,) = predict_images(
+        run, save(tmp_path / "a.png", pixels), tmp_path / "out", probabilities=True
+    )
     assert written(tmp_path / "out") == [
         "lgms-predict.json",
         "masks/a.png",
@@ -121,7 +123,7 @@ def test_outputs_have_the_size_of_the_image(run: Path, tmp_path: Path) -> None:
 
 def test_probabilities_are_resized_back_linearly(run: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype="uint8")
-    predict(run, save(tmp_path / "a.png", pixels), tmp_path / "out", probabilities=True)
+    predict_images(run, save(tmp_path / "a.png", pixels), tmp_path / "out", probabilities=True)
     small = cv2.resize(pixels, (SIDE, SIDE)).astype("float32") / 255
     normalized = (small - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     expected = cv2.resize(1 / (1 + np.exp(-4 * normalized.sum(axis=-1))), (70, 50))
@@ -133,7 +135,7 @@ def test_probabilities_are_resized_back_linearly(run: Path, tmp_path: Path) -> N
 def test_tiles_see_the_image_as_it_is(size, run: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).choice(np.uint8([0, 255]), (*size, 1)).repeat(3, axis=-1)
     path = save(tmp_path / "a.png", pixels)
-    predict(run, path, tmp_path / "out", tiles=True, overlap=0.25)
+    predict_images(run, path, tmp_path / "out", tiles=True, overlap=0.25)
     np.testing.assert_array_equal(read(tmp_path / "out/masks/a.png"), pixels[..., 0])
     described = json.loads((tmp_path / "out/lgms-predict.json").read_text())
     assert described["method"] == {
@@ -149,7 +151,7 @@ def test_the_recipe_chooses_the_preprocessing(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", pixels)
     data = dataclasses.replace(RECIPE.data, preprocessing="published")
     write_json(run / "recipe.json", {"recipe": dataclasses.replace(RECIPE, data=data).to_dict()})
-    predict(run, path, tmp_path / "out", probabilities=True)
+    predict_images(run, path, tmp_path / "out", probabilities=True)
     bgr = pixels[..., ::-1] / 255
     normalized = (bgr - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225] / 255
     expected = 1 / (1 + np.exp(-4 * normalized.sum(axis=-1)))
@@ -161,7 +163,7 @@ def test_photograph_is_segmented_upright(run: Path, tmp_path: Path) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise
     pixels = square(40, 60, top=0, left=0, side=20)
-    predict(run, save(tmp_path / "a.jpg", pixels, exif=exif), tmp_path / "out")
+    predict_images(run, save(tmp_path / "a.jpg", pixels, exif=exif), tmp_path / "out")
     mask = read(tmp_path / "out/masks/a.png")
     assert mask.shape == (60, 40)
     assert mask[5:15, 25:35].min() == 255  # top right
@@ -175,7 +177,7 @@ class TestFolders:
             save(tmp_path / "in" / name, pixels)
         (tmp_path / "in/notes.txt").write_text("no image")
         (tmp_path / "in/a/loop").symlink_to("..", target_is_directory=True)
-        rows = predict(run, [tmp_path / "in"], tmp_path / "out")
+        rows = predict_images(run, [tmp_path / "in"], tmp_path / "out")
         assert [row.name for row in rows] == ["2", "a/1", "a/ü b", "b/1"]
         assert all(row.lesion_share == 1 for row in rows)
         for row in rows:
@@ -185,7 +187,7 @@ class TestFolders:
         black = np.zeros((8, 8, 3), "uint8")
         save(tmp_path / "in/scan.jpg", black)
         save(tmp_path / "in/scan.png/x.png", black)
-        rows = predict(run, tmp_path / "in", tmp_path / "out")
+        rows = predict_images(run, tmp_path / "in", tmp_path / "out")
         assert [row.name for row in rows] == ["scan", "scan.png_/x"]
         assert (tmp_path / "out/masks/scan.png").is_file()
         assert (tmp_path / "out/masks/scan.png_/x.png").is_file()
@@ -199,7 +201,7 @@ class TestFolders:
             save(tmp_path / "c/scan.bmp", white),
             tmp_path / "a/scan.png",  # again
         ]
-        rows = predict(run, images, tmp_path / "out")
+        rows = predict_images(run, images, tmp_path / "out")
         assert [row.name for row in rows] == ["scan", "SCAN-2", "scan-2-2", "scan-3"]
         masks = [read(tmp_path / "out/masks" / f"{row.name}.png").max() for row in rows]
         assert masks == [255, 0, 0, 255]
@@ -207,7 +209,7 @@ class TestFolders:
     def test_outputs_inside_the_input_are_not_read(self, run: Path, tmp_path: Path) -> None:
         save(tmp_path / "1.png", square(8, 8, 0, 0, 8))
         for name in ("first", "second"):
-            rows = predict(run, tmp_path, tmp_path / "predicted" / name, probabilities=True)
+            rows = predict_images(run, tmp_path, tmp_path / "predicted" / name, probabilities=True)
             assert [row.name for row in rows] == ["1"]
 
     def test_names_that_are_no_text(self, run: Path, tmp_path: Path) -> None:
@@ -215,13 +217,13 @@ class TestFolders:
         folder.mkdir()
         for name in (b"a\xff.png", b"a\xfe.png"):
             save(folder / "x.png", square(8, 8, 0, 0, 8)).rename(folder / os.fsdecode(name))
-        rows = predict(run, folder, tmp_path / "out")
+        rows = predict_images(run, folder, tmp_path / "out")
         assert [row.name for row in rows] == ["a\ufffd", "a\ufffd-2"]
         assert [row["path"] for row in table(tmp_path / "out")] == [f"{folder}/a\ufffd.png"] * 2
 
     def test_longest_names(self, run: Path, tmp_path: Path) -> None:
         images = [save(tmp_path / f"{'é' * 124}{n}.png", square(8, 8, 0, 0, 8)) for n in (1, 2)]
-        rows = predict(run, images, tmp_path / "out")
+        rows = predict_images(run, images, tmp_path / "out")
         assert [row.name for row in rows] == ["é" * 100, "é" * 100 + "-2"]
 
 
@@ -253,7 +255,7 @@ def test_unreadable_files_do_not_stop_the_rest(run: Path, tmp_path: Path) -> Non
 
 
 def table_after(run: Path, tmp_path: Path) -> list[dict[str, str]]:
-    predict(run, tmp_path / "in", tmp_path / "out")
+    predict_images(run, tmp_path / "in", tmp_path / "out")
     return table(tmp_path / "out")
 
 
@@ -273,7 +275,7 @@ class TestFlags:
             save(tmp_path / "red.png", np.full((64, 64, 3), [200, 90, 90], "uint8")),
             save(tmp_path / "small.png", np.full((10, 64, 3), 120, "uint8")),
         ]
-        like, bright, red, small = predict(fingerprinted, images, tmp_path / "out")
+        like, bright, red, small = predict_images(fingerprinted, images, tmp_path / "out")
         assert like.flags == ()
         assert [flag.split(" is 0.")[0] for flag in bright.flags] == ["brightness"]
         assert [flag.split(" ")[0] for flag in red.flags] == ["colourfulness"]
@@ -291,7 +293,9 @@ class TestFlags:
     def test_damaged_fingerprint(self, fingerprinted: Path, tmp_path: Path) -> None:
         (fingerprinted / "fingerprint.json").write_text("{}")
         with pytest.raises(ValueError, match=r"fingerprint.json is damaged"):
-            predict(fingerprinted, save(tmp_path / "a.png", np.zeros((8, 8), "uint8")), "out")
+            predict_images(
+                fingerprinted, save(tmp_path / "a.png", np.zeros((8, 8), "uint8")), "out"
+            )
 
 
 class TestRefusals:
@@ -306,7 +310,7 @@ class TestRefusals:
         (tmp_path / "out/notes.txt").touch()
         for output in (tmp_path / "out", image):
             with pytest.raises(FileExistsError, match=r"is in use: choose another"):
-                predict(run, image, output)
+                predict_images(run, image, output)
         assert written(tmp_path / "out") == ["notes.txt"]
 
     @pytest.mark.parametrize("name", ["seg.PNG", "seg.nii.gz"])
@@ -315,12 +319,12 @@ class TestRefusals:
     ) -> None:
         message = rf"not a file in \..*: name one, such as .*/seg\. Received: .*/{name}$"
         with pytest.raises(ValueError, match=message):
-            predict(run, image, tmp_path / name)
+            predict_images(run, image, tmp_path / name)
         assert written(tmp_path) == ["a.png"]
 
     def test_output_that_cannot_be_written(self, run: Path, image: Path) -> None:
         with pytest.raises(OSError, match=r"cannot be written to"):
-            predict(run, image, image / "out")
+            predict_images(run, image, image / "out")
 
     @pytest.mark.parametrize(
         ("images", "message"),
@@ -333,22 +337,22 @@ class TestRefusals:
     def test_absent_images(self, images, message, run: Path, image: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         with pytest.raises(FileNotFoundError, match=message):
-            predict(run, [tmp_path / name for name in images], tmp_path / "out")
+            predict_images(run, [tmp_path / name for name in images], tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     def test_no_run(self, image: Path, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"is not a run directory"):
-            predict(tmp_path, image, tmp_path / "out")
+            predict_images(tmp_path, image, tmp_path / "out")
         write_json(tmp_path / "recipe.json", {"recipe": RECIPE.to_dict()})
         with pytest.raises(FileNotFoundError, match=r"has no trained network yet"):
-            predict(tmp_path, image, tmp_path / "out")
+            predict_images(tmp_path, image, tmp_path / "out")
 
     def test_run_on_volumes(self, image: Path, tmp_path: Path) -> None:
         write_json(
             tmp_path / "recipe.json", {"recipe": Recipe(data=VolumeData(source="btcv")).to_dict()}
         )
         with pytest.raises(ValueError, match=r"which is on volumes: see .*predict_volumes"):
-            predict(tmp_path, image, tmp_path / "out")
+            predict_images(tmp_path, image, tmp_path / "out")
 
     def test_damaged_network(self, run: Path, image: Path, tmp_path: Path) -> None:
         damaged = tmp_path / "run"
@@ -358,7 +362,7 @@ class TestRefusals:
         for wrong in (b"", content[: len(content) // 2], content.replace(b"class_name", b"x" * 10)):
             (damaged / "model.keras").write_bytes(wrong)
             with pytest.raises(ValueError, match=r"model.keras is damaged"):
-                predict(damaged, image, tmp_path / "out")
+                predict_images(damaged, image, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize("arguments", [{"num_classes": 2}, {"channels": 1}])
@@ -367,12 +371,12 @@ class TestRefusals:
         with pytest.raises(
             ValueError, match=r"from images of shape \(32, 32, 3\), .* to one class"
         ):
-            predict(run, image, tmp_path / "out")
+            predict_images(run, image, tmp_path / "out")
 
     def test_network_of_nan(self, image: Path, tmp_path: Path) -> None:
         run = write_run(tmp_path / "run", fill=float("nan"))
         with pytest.raises(ValueError, match=r"returns numbers that are not finite"):
-            predict(run, image, tmp_path / "out")
+            predict_images(run, image, tmp_path / "out")
 
 
 def test_interruption_keeps_what_was_done(run: Path, tmp_path: Path, monkeypatch) -> None:
@@ -387,7 +391,7 @@ def test_interruption_keeps_what_was_done(run: Path, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(prediction, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        predict(run, tmp_path / "in", tmp_path / "out")
+        predict_images(run, tmp_path / "in", tmp_path / "out")
     assert [row["name"] for row in table(tmp_path / "out")] == ["1"]
     assert written(tmp_path / "out/masks") == ["1.png"]
 
@@ -405,6 +409,6 @@ def test_full_disk_stops(run: Path, tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match=r"No space left"):
-        predict(run, tmp_path / "in", tmp_path / "out")
+        predict_images(run, tmp_path / "in", tmp_path / "out")
     assert written(tmp_path / "out/masks") == ["1.png"]
     assert [row["name"] for row in table(tmp_path / "out")] == ["1"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_lgmsnet.data.prepared import compute_once, prepare_dataset
+from keras_lgmsnet.data.builders import prepare_dataset
+from keras_lgmsnet.data.cache import compute_once
 
 pytestmark = pytest.mark.no_backend
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.demos import contrast_model
+from tests.helpers.demos import contrast_model
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -10,16 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_lgmsnet.recipe import (
-    Data,
-    Model,
-    Recipe,
-    Training,
-    VolumeData,
-    VolumeTraining,
-    load_recipe,
-    override,
-)
+from keras_lgmsnet.recipe.loading import load_recipe, override
+from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training, VolumeData, VolumeTraining
 
 pytestmark = pytest.mark.no_backend
 
@@ -101,7 +93,7 @@ def test_defaults_of_volumes_are_the_published_settings() -> None:
 
 
 def test_data_decide_the_rank() -> None:
-    assert (RECIPE.rank, VOLUMES.rank) == (2, 3)
+    assert (RECIPE.kind.rank, VOLUMES.kind.rank) == (2, 3)
     assert (RECIPE.training, VOLUMES.training) == (Training(), VolumeTraining())
     assert (RECIPE.model.num_classes, VOLUMES.model.num_classes) == (1, None)
 
@@ -475,7 +467,7 @@ def test_btcv_recipe_is_the_published_one() -> None:
 
 
 def test_recipes_of_volumes_are_of_rank_3() -> None:
-    assert [load_recipe(name).rank for name in ("btcv", "kits23", "msd_folder")] == [3, 3, 3]
+    assert [load_recipe(name).kind.rank for name in ("btcv", "kits23", "msd_folder")] == [3, 3, 3]
 
 
 @pytest.mark.parametrize(

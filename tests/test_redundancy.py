@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_lgmsnet import redundancy as module
-from keras_lgmsnet.redundancy import Redundancy, channel_redundancy
+from keras_lgmsnet.figures import redundancy as module
+from keras_lgmsnet.figures.redundancy import Redundancy, channel_redundancy
 
 pytestmark = pytest.mark.no_backend
 

@@ -8,8 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_lgmsnet import NOTICE, report
-from keras_lgmsnet.report import outlined, picture_uri, render_report
+from keras_lgmsnet import NOTICE
+from keras_lgmsnet.drawing.outlines import outlined
+from keras_lgmsnet.reports import page as report
+from keras_lgmsnet.reports.images import render_report
+from keras_lgmsnet.reports.page import picture_uri
 
 pytestmark = pytest.mark.no_backend
 

@@ -7,20 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from keras_lgmsnet.recipe import Data, Recipe
-from keras_lgmsnet.run_directory import (
+from keras_lgmsnet.files.writing import (
     atomic_directory,
     atomic_write,
-    lock,
-    read_json,
-    read_recipe,
-    require_network,
     require_unused,
     require_writable,
     write_csv,
     write_json,
     write_text,
 )
+from keras_lgmsnet.recipe.schema import Data, Recipe
+from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_network
 
 pytestmark = pytest.mark.no_backend
 

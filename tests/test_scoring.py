@@ -10,8 +10,9 @@ import pytest
 from keras_lgmsnet import LGMSNet2D
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import ImageBatches, preprocess
-from keras_lgmsnet.metrics import image_scores
-from keras_lgmsnet.scoring import THRESHOLD, describe_convention, load_network, score_images
+from keras_lgmsnet.evaluation.images import describe_convention, score_images
+from keras_lgmsnet.metrics import THRESHOLD, image_scores
+from keras_lgmsnet.run import load_network
 
 
 @pytest.fixture

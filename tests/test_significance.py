@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from keras_lgmsnet.significance import (
+from keras_lgmsnet.scoring.significance import (
     PairedComparison,
     describe_comparison,
     mean_interval,

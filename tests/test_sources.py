@@ -9,7 +9,7 @@ import pytest
 from keras_lgmsnet.data import sources, synthetic
 from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.data.sources import describe_source, read_examples
-from keras_lgmsnet.recipe import Data, Model, Recipe
+from keras_lgmsnet.recipe.schema import Data, Model, Recipe
 
 pytestmark = pytest.mark.no_backend
 

@@ -8,7 +8,7 @@ import hypothesis.extra.numpy
 import numpy as np
 import pytest
 
-from keras_lgmsnet.surface import SurfaceDistances, surface_distances
+from keras_lgmsnet.scoring.surface import SurfaceDistances, surface_distances
 
 pytestmark = pytest.mark.no_backend
 

@@ -12,15 +12,17 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import _image_task, training
 from keras_lgmsnet import run_directory as run_directory_module
 from keras_lgmsnet.data import synthetic
+from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.data.splits import split_ids
-from keras_lgmsnet.fingerprint import Fingerprint
-from keras_lgmsnet.recipe import Data, Model, Recipe, Training, VolumeData
-from keras_lgmsnet.run_directory import read_json, read_recipe, write_json
-from keras_lgmsnet.training import train
-from tests.runs import assert_same_run, saved_scalars, small_network
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training, VolumeData
+from keras_lgmsnet.run_directory import read_json, read_recipe
+from keras_lgmsnet.training import images as image_task
+from keras_lgmsnet.training import loop as training
+from keras_lgmsnet.training.loop import train
+from tests.helpers.runs import assert_same_run, saved_scalars, small_network
 
 RECIPE = Recipe(
     data=Data(source="synthetic", num_images=10, image_size=(32, 32)),
@@ -31,7 +33,7 @@ RECIPE = Recipe(
 @pytest.fixture(autouse=True)
 def _small_network(monkeypatch) -> None:
     """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
-    monkeypatch.setattr(_image_task, "LGMSNet2D", small_network)
+    monkeypatch.setattr(image_task, "LGMSNet2D", small_network)
 
 
 def changed(section: str, **fields) -> Recipe:
@@ -446,7 +448,7 @@ def test_infinite_loss_stops_and_keeps_the_last_epoch(tmp_path: Path, monkeypatc
     def not_a_number(y_true, y_pred):
         return keras.ops.mean(y_pred) * float("nan")
 
-    monkeypatch.setattr(_image_task, "BCEDiceLoss", lambda: not_a_number)
+    monkeypatch.setattr(image_task, "BCEDiceLoss", lambda: not_a_number)
     with pytest.raises(ValueError, match=r"not finite in step 1 of epoch 2; .*after epoch 1"):
         train(RECIPE, run, resume=True)
     # Resuming rewrote model.keras, a zip archive, which holds the time of writing.
@@ -467,13 +469,13 @@ def test_recipe_reaches_network_batches_and_optimizer(tmp_path: Path, monkeypatc
     seen = {}
 
     def record(name: str) -> None:
-        original = getattr(_image_task, name)
+        original = getattr(image_task, name)
 
         def recording(*arguments, **options):
             seen.setdefault(name, (arguments, options))
             return original(*arguments, **options)
 
-        monkeypatch.setattr(_image_task, name, recording)
+        monkeypatch.setattr(image_task, name, recording)
 
     for name in ("LGMSNet2D", "ImageBatches", "SGD"):
         record(name)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import keras_lgmsnet as kl
-from keras_lgmsnet import training
+from keras_lgmsnet.run import Run
 from keras_lgmsnet.run_directory import read_recipe
-from keras_lgmsnet.scoring import Run
+from keras_lgmsnet.training import loop as training
 
 # Written by version 0.1 on the PyTorch backend, every weight and statistic moved from its start:
 # `layers.keras` holds every layer, SGD with its schedule, and the metrics of images; `run` is a run
@@ -43,7 +43,7 @@ def test_a_network_of_every_layer_loads_with_its_optimizer() -> None:
 )
 def test_a_run_reads(name: str, run: str, input_shape: tuple[int, ...]) -> None:
     read = Run.read(FOLDER / run)
-    assert read.kind == name
+    assert read.kind.name == name
     assert read.recipe.model.dims == (4, 4, 4, 4, 4)
     _assert_same_outputs(read.network, name, input_shape)
 

@@ -9,15 +9,17 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import volume_evaluation
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import VolumeSource
-from keras_lgmsnet.evaluation import compare, evaluate, format_table
-from keras_lgmsnet.recipe import Data, Recipe, VolumeData
-from keras_lgmsnet.run_directory import read_json, write_json
-from keras_lgmsnet.scoring import Run, read_images
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.volume_scoring import SCORES
-from tests.volumes import make_source
+from keras_lgmsnet.evaluation import volumes as volume_evaluation
+from keras_lgmsnet.evaluation.runs import compare, evaluate, format_table
+from keras_lgmsnet.evaluation.selection import read_images
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.recipe.schema import Data, Recipe, VolumeData
+from keras_lgmsnet.run import Run
+from keras_lgmsnet.run_directory import read_json
+from keras_lgmsnet.scoring.regions import SCORES
+from tests.helpers.volumes import make_source
 
 SHAPE = (10, 12, 8)
 # Voxels of 3, 1 and 2 mm whose axes point to the head, the left and the back.

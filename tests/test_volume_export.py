@@ -12,14 +12,17 @@ import scipy.special
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_lgmsnet import LGMSNet3D, _export_examples, demo, export
-from keras_lgmsnet.data.volumes import PreparedVolume, cut_patch, load_volumes, prepare_volumes
-from keras_lgmsnet.recipe import Model, Recipe, VolumeData
-from keras_lgmsnet.run_directory import write_json
-from keras_lgmsnet.scoring import Run
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from tests.runs import scatter
-from tests.volumes import write_msd_folder
+from keras_lgmsnet import LGMSNet3D, demo
+from keras_lgmsnet.data.patches import PreparedVolume, cut_patch, prepare_volumes
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.data.volumes import load_volumes
+from keras_lgmsnet.export import examples as export_examples
+from keras_lgmsnet.export import parent as export
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.recipe.schema import Model, Recipe, VolumeData
+from keras_lgmsnet.run import Run
+from tests.helpers.runs import scatter
+from tests.helpers.volumes import write_msd_folder
 
 # Once: the backend that trains is none of what differs.
 pytestmark = pytest.mark.no_backend
@@ -151,7 +154,7 @@ def test_export_tells_how_it_was_made_and_tried(output_directory, folders) -> No
 
 
 def test_masks_are_of_the_outputs_channels(run_directory, folders, patches) -> None:
-    examples = _export_examples.read_export_examples(
+    examples = export_examples.read_export_examples(
         Run.read(run_directory), *map(str, folders.values()), calibrate=False
     )
     np.testing.assert_array_equal(examples.inputs, patches)
@@ -164,9 +167,9 @@ def test_patches_lie_in_the_middle_of_what_is_labelled() -> None:
     labels = np.zeros((100, 40, 40), "uint8")
     labels[80:90, 0:10, 20] = 1
     volume = PreparedVolume(labels[..., None], labels, np.flatnonzero(labels))
-    assert _export_examples._middle(volume) == (84, 4, 20)
+    assert export_examples._middle(volume) == (84, 4, 20)
     unlabelled = dataclasses.replace(volume, labelled=np.flatnonzero(np.zeros_like(labels)))
-    assert _export_examples._middle(unlabelled) == (50, 20, 20)
+    assert export_examples._middle(unlabelled) == (50, 20, 20)
 
 
 @pytest.mark.parametrize(
@@ -191,11 +194,11 @@ def test_other_networks_and_other_data_are_refused(run_directory, folders, tmp_p
     run = Run.read(run_directory)
     other = dataclasses.replace(run, network=LGMSNet3D((*PATCH_SIZE, 2), 3, **NETWORK))
     with pytest.raises(ValueError, match=r"for volumes of shape \(32, 32, 32, 1\).* Received: "):
-        _export_examples.read_export_examples(other, None, None, calibrate=False)
+        export_examples.read_export_examples(other, None, None, calibrate=False)
     with pytest.raises(FileNotFoundError, match=r"held-out volumes are needed .*--manual-dir"):
-        _export_examples.read_export_examples(
+        export_examples.read_export_examples(
             run, str(tmp_path / "none"), str(tmp_path), calibrate=False
         )
     data = write_msd_folder(tmp_path / "Task", 3)
     with pytest.raises(ValueError, match=r"volumes of msd_folder.* are not those that"):
-        _export_examples.read_export_examples(run, str(data), str(tmp_path), calibrate=False)
+        export_examples.read_export_examples(run, str(data), str(tmp_path), calibrate=False)

@@ -11,13 +11,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from keras_lgmsnet.volume_files import (
-    Volume,
-    read_label_map,
-    read_volume,
-    write_label_map,
-    write_map,
-)
+from keras_lgmsnet.files.nifti import read_label_map, read_volume, write_label_map, write_map
+from keras_lgmsnet.files.volume import Volume
 
 pytestmark = pytest.mark.no_backend
 

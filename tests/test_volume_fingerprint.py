@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_lgmsnet import volume_fingerprint
+from keras_lgmsnet.data import volume_fingerprint
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.geometry import Grid
-from keras_lgmsnet.recipe import VolumeData
-from keras_lgmsnet.run_directory import read_json, write_json
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from tests.volumes import make_source
+from keras_lgmsnet.recipe.schema import VolumeData
+from keras_lgmsnet.run_directory import read_json
+from tests.helpers.volumes import make_source
 
 pytestmark = pytest.mark.no_backend
 

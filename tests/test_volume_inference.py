@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.geometry import Grid
-from keras_lgmsnet.recipe import VolumeData
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.volume_inference import segment_scan
-from tests.grids import dice, ellipsoid, resamplings
+from keras_lgmsnet.inference.scans import segment_scan
+from keras_lgmsnet.recipe.schema import VolumeData
+from tests.helpers.grids import dice, ellipsoid, resamplings
 
 pytestmark = pytest.mark.no_backend
 

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from keras_lgmsnet import volume_pictures
 from keras_lgmsnet.data.volumes import VolumeExample
-from keras_lgmsnet.geometry import Grid
-from keras_lgmsnet.volume_pictures import (
+from keras_lgmsnet.drawing import volumes as volume_pictures
+from keras_lgmsnet.drawing.volumes import (
     SegmentedVolume,
     draw_montage,
     draw_planes,
     draw_surface,
     label_color,
 )
+from keras_lgmsnet.geometry import Grid
 
 pytestmark = pytest.mark.no_backend
 

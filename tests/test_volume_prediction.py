@@ -14,11 +14,11 @@ import pytest
 import scipy.ndimage
 from scipy.spatial.transform import Rotation
 
-from keras_lgmsnet import cli
-from keras_lgmsnet.recipe import Data, Recipe, VolumeData
-from keras_lgmsnet.run_directory import write_json
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.volume_prediction import predict_volumes
+from keras_lgmsnet.cli import common as cli
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.inference.volumes import predict_volumes
+from keras_lgmsnet.recipe.schema import Data, Recipe, VolumeData
 
 SIDE = 32
 RECIPE = Recipe(data=VolumeData(source="btcv", patch_size=(SIDE,) * 3, overlap=0.25))

@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from keras_lgmsnet import NOTICE, volume_pictures
-from keras_lgmsnet.volume_pictures import SegmentedVolume, label_color
-from keras_lgmsnet.volume_report import render_volume_report
-from keras_lgmsnet.volume_scoring import SCORES, describe_convention, summarize
+from keras_lgmsnet import NOTICE
+from keras_lgmsnet.drawing import volumes as volume_pictures
+from keras_lgmsnet.drawing.volumes import SegmentedVolume, label_color
+from keras_lgmsnet.reports.volumes import render_volume_report
+from keras_lgmsnet.scoring.regions import SCORES, describe_convention, summarize
 from tests.test_report import Page
 
 pytestmark = pytest.mark.no_backend

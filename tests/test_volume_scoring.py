@@ -8,8 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from keras_lgmsnet.geometry import Grid
-from keras_lgmsnet.significance import mean_interval
-from keras_lgmsnet.volume_scoring import (
+from keras_lgmsnet.scoring.regions import (
     MEAN_SCORES,
     SCORES,
     describe_convention,
@@ -19,6 +18,7 @@ from keras_lgmsnet.volume_scoring import (
     score_case,
     summarize,
 )
+from keras_lgmsnet.scoring.significance import mean_interval
 
 pytestmark = pytest.mark.no_backend
 

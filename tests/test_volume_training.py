@@ -10,16 +10,19 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import _volume_task, training, volume_report
-from keras_lgmsnet.data.volumes import load_volumes, prepare_volumes
-from keras_lgmsnet.inference import segment_volume
-from keras_lgmsnet.recipe import Model, Recipe, VolumeData, VolumeTraining
+from keras_lgmsnet.data.patches import prepare_volumes
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.data.volumes import load_volumes
+from keras_lgmsnet.inference.windows import segment_volume
+from keras_lgmsnet.recipe.schema import Model, Recipe, VolumeData, VolumeTraining
+from keras_lgmsnet.reports import volumes as volume_report
 from keras_lgmsnet.run_directory import read_json, read_recipe
-from keras_lgmsnet.training import train
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.volume_scoring import mean_dice
-from tests.runs import assert_same_run, saved_scalars, small_network
-from tests.volumes import write_msd_folder
+from keras_lgmsnet.scoring.regions import mean_dice
+from keras_lgmsnet.training import loop as training
+from keras_lgmsnet.training import volumes as volume_task
+from keras_lgmsnet.training.loop import train
+from tests.helpers.runs import assert_same_run, saved_scalars, small_network
+from tests.helpers.volumes import write_msd_folder
 
 RECIPE = Recipe(
     data=VolumeData(
@@ -35,7 +38,7 @@ RECIPE = Recipe(
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch) -> None:
     """Train a network that compiles in a moment, and draw no surface: both have their own tests."""
-    monkeypatch.setattr(_volume_task, "LGMSNet3D", small_network)
+    monkeypatch.setattr(volume_task, "LGMSNet3D", small_network)
     blank = np.zeros((8, 8, 3), "uint8")
     monkeypatch.setattr(volume_report, "draw_surface", lambda labels, spacing: blank)
 
@@ -202,7 +205,7 @@ def test_weights_destroyed_by_the_last_step_are_not_kept(
     def destructive(y_true, y_pred):
         return keras.ops.sum(keras.ops.sqrt(0 * keras.ops.abs(y_pred)))  # its gradient is NaN
 
-    monkeypatch.setattr(_volume_task, "DiceCELoss", lambda: destructive)
+    monkeypatch.setattr(volume_task, "DiceCELoss", lambda: destructive)
     recipe = changed("training", batch_size=3)  # one step
     with pytest.raises(ValueError, match=r"not finite at the end of epoch 1; .*after epoch 0"):
         train(recipe, tmp_path / "run", **folders)
@@ -219,7 +222,7 @@ def test_recipe_reaches_network_batches_and_optimizer(folders, tmp_path: Path, m
     seen = {}
 
     def record(name: str, stop: bool = False) -> None:
-        original = getattr(_volume_task, name)
+        original = getattr(volume_task, name)
 
         def recording(*arguments, **options):
             seen[name] = arguments, options
@@ -227,7 +230,7 @@ def test_recipe_reaches_network_batches_and_optimizer(folders, tmp_path: Path, m
                 raise KeyboardInterrupt
             return original(*arguments, **options)
 
-        monkeypatch.setattr(_volume_task, name, recording)
+        monkeypatch.setattr(volume_task, name, recording)
 
     for name in ("LGMSNet3D", "prepare_volumes", "PatchBatches"):
         record(name)

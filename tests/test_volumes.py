@@ -6,20 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_lgmsnet.data import prepared
+from keras_lgmsnet.data import builders as prepared
 from keras_lgmsnet.data.augmentation import VolumeAugmentation
-from keras_lgmsnet.data.volumes import (
-    PatchBatches,
-    PreparedVolume,
-    VolumeSource,
-    foreground_box,
-    load_volumes,
-    prepare_volumes,
-)
-from keras_lgmsnet.geometry import canonical_grid
-from keras_lgmsnet.recipe import VolumeData
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from tests.volumes import make_source
+from keras_lgmsnet.data.patches import PatchBatches, PreparedVolume, prepare_volumes
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.data.volumes import VolumeSource, load_volumes
+from keras_lgmsnet.geometry import canonical_grid, foreground_box
+from keras_lgmsnet.recipe.schema import VolumeData
+from tests.helpers.volumes import make_source
 from tfds_builders._testing import AFFINE, SPACING, label_map, voxels
 from tfds_builders.msd_folder import msd_folder_dataset_builder_test as msd
 
@@ -298,7 +292,7 @@ def test_a_small_volume_is_centred_and_continued() -> None:
 
 
 def test_padding_is_that_of_sliding_windows() -> None:
-    from keras_lgmsnet.inference import sliding_window
+    from keras_lgmsnet.inference.windows import sliding_window
 
     volume = make_volume((3, 6, 2))
     seen = []

@@ -6,7 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lgmsnet._workers import import_packages, peak_memory, require_threads, start_worker
+from keras_lgmsnet.benchmark.workers import (
+    import_packages,
+    peak_memory,
+    require_threads,
+    start_worker,
+)
 
 pytestmark = pytest.mark.no_backend
 

@@ -41,7 +41,7 @@ class ArchiveTests:
 
     @classmethod
     def write_archive(cls, folder: Path) -> None:
-        """Writes the archive into a folder that does not exist yet."""
+        """Write the archive into a folder that does not exist yet."""
         for number in range(len(cls.ids)):
             for file in (cls.file(folder, cls.image, number), cls.file(folder, cls.mask, number)):
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ class ArchiveTests:
 
     @classmethod
     def options(cls, archive: Path) -> dict[str, Any]:
-        """Returns the builder's arguments besides `data_dir`."""
+        """Return the builder's arguments besides `data_dir`."""
         return {}
 
     @classmethod
@@ -89,7 +89,7 @@ class ArchiveTests:
         return {example["id"].decode(): example for example in source}
 
     def refuse(self, archive: Path, message: str) -> None:
-        """Checks that the archive is refused with a message, and nothing left prepared."""
+        """Check that the archive is refused with a message, and nothing left prepared."""
         with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
             self.prepare(archive)
         assert raised.traceback[-1].path.name.startswith(
@@ -140,7 +140,7 @@ class PairTests(ArchiveTests):
 
     @classmethod
     def missing_name(cls, number: int) -> str:
-        """Returns the name of a case within its part, in messages."""
+        """Return the name of a case within its part, in messages."""
         return cls.ids[number]
 
     @pytest.mark.parametrize("template", ["image", "mask"])
@@ -369,7 +369,7 @@ class ZipTests(ArchiveTests):
     zips: ClassVar[Mapping[str, str]]  # the folder in each zip file, by the file's name
 
     def zip(self, archive: Path) -> Path:
-        """Replaces the folders by zip files; returns that of the images."""
+        """Replace the folders by zip files; returns that of the images."""
         for name, root in self.zips.items():
             with zipfile.ZipFile(archive / name, "w") as file:
                 paths = sorted((archive / root).rglob("*"))
@@ -444,7 +444,7 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
 
 
 def write_image(path: Path, number: int) -> None:
-    """Writes an image of a size of its own with a square lesion."""
+    """Write an image of a size of its own with a square lesion."""
     shade = np.random.default_rng(number).integers(100, 255, 3)
     image = np.full((8 + number, 12, 3), shade, dtype=np.uint8)
     image[2:6, 3:7] = (20, 40, 60)  # blue, green, red
@@ -452,25 +452,25 @@ def write_image(path: Path, number: int) -> None:
 
 
 def write_mask(path: Path, number: int) -> None:
-    """Writes the mask of that image."""
+    """Write the mask of that image."""
     mask = np.zeros((8 + number, 12), dtype=np.uint8)
     mask[2:6, 3:7] = 255
     path.write_bytes(cv2.imencode(path.suffix, mask)[1].tobytes())
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Writes a PNG, whatever the suffix: readers go by the content."""
+    """Write a PNG, whatever the suffix: readers go by the content."""
     path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
 
 def voxels(number: int) -> np.ndarray:
-    """Returns a volume of a size of its own, in Hounsfield units."""
+    """Return a volume of a size of its own, in Hounsfield units."""
     rng = np.random.default_rng(number)
     return rng.integers(-1000, 1000, (4 + number, 5, 6), dtype=np.int16)
 
 
 def label_map(number: int) -> np.ndarray:
-    """Returns the labels of that volume: a box of 1 and, in it, 2."""
+    """Return the labels of that volume: a box of 1 and, in it, 2."""
     labels = np.zeros((4 + number, 5, 6), dtype=np.uint8)
     labels[1:3, 1:4, 1:4] = 1
     labels[2, 2, 2] = 2
@@ -486,7 +486,7 @@ def write_volume(
     slope: float = 1,
     intercept: float = 0,
 ) -> None:
-    """Writes a NIfTI file, field by field, as nibabel would mend some; codes of 0: no affine."""
+    """Write a NIfTI file, field by field, as nibabel would mend some; codes of 0: no affine."""
     content = bytearray(nibabel.Nifti1Image(volume, np.eye(4)).to_bytes())
     struct.pack_into("<2f", content, 112, slope, intercept)
     struct.pack_into("<2h", content, 252, 0, codes)  # the quaternion's and the matrix's code

@@ -2,7 +2,7 @@
 
 It needs no run: the weights are random, and the same for every contestant, the peer in plain
 PyTorch included. What is compared is the network alone, from one image in float32 on the CPU to
-its logits, without the preprocessing that `keras_lgmsnet.export` puts before it.
+its logits, without the preprocessing that `keras_lgmsnet.export.parent` puts before it.
 
 Every contestant has a process of its own, limited to the cores that it may use. All of them take
 turns, some calls each, so that whatever else slows the machine meets all alike.
@@ -25,9 +25,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from keras_lgmsnet._workers import import_packages, peak_memory, require_threads, start_worker
-from keras_lgmsnet.benchmark import megabytes, milliseconds
-from keras_lgmsnet.export import PRECISIONS, require_installed
+from keras_lgmsnet.benchmark.machine import megabytes, milliseconds
+from keras_lgmsnet.benchmark.workers import (
+    import_packages,
+    peak_memory,
+    require_threads,
+    start_worker,
+)
+from keras_lgmsnet.export.parent import require_installed
+from keras_lgmsnet.export.promises import PRECISIONS
 from keras_lgmsnet.tables import markdown_table
 
 # Timed calls of a contestant in a turn, after one to settle.
@@ -303,9 +309,11 @@ def _write_ours(
     import keras
     import tensorflow as tf
 
-    from keras_lgmsnet import LGMSNet2D, LGMSNet3D, _export_formats, _litert
+    from keras_lgmsnet import LGMSNet2D, LGMSNet3D
     from keras_lgmsnet.checkpoints import torch_state_dict
-    from keras_lgmsnet.deployment import deploy
+    from keras_lgmsnet.export import litert
+    from keras_lgmsnet.export import writers as export_formats
+    from keras_lgmsnet.export.deployment import deploy
 
     keras.utils.set_random_seed(0)
     network_class = LGMSNet2D if len(input_shape) == 3 else LGMSNet3D
@@ -316,10 +324,10 @@ def _write_ours(
     def write_export(format_: str, precision: str = "float32") -> None:
         metadata = {"output": {"name": "logits"}}
         images = noise if precision == "int8" else None
-        _export_formats.write(deployed, Path(folder), format_, precision, metadata, images)
+        export_formats.write(deployed, Path(folder), format_, precision, metadata, images)
 
     def write_plain(precision: str) -> None:
-        function, variables = _litert.trace(network)
+        function, variables = litert.trace(network)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
         if precision == "int8":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -340,7 +348,7 @@ def _write_ours(
     for file in writers.keys() & set(files):
         writers[file]()
     shares = {
-        path.name: _litert.inspect_tflite(path.read_bytes()).delegated_share
+        path.name: litert.inspect_tflite(path.read_bytes()).delegated_share
         for path in Path(folder).glob("*.tflite")
     }
     return torch_state_dict(network), shares
@@ -357,10 +365,10 @@ def _write_peer(
     """Write the peer with these weights."""
     import torch
 
-    from keras_lgmsnet import _peer
+    from keras_lgmsnet.benchmark import peer
 
     configuration = len(input_shape) - 1, input_shape[-1], num_classes, dims
-    network = _peer.LGMSNet(*configuration).eval()
+    network = peer.LGMSNet(*configuration).eval()
     tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
     network.load_state_dict(tensors, strict=False)  # without the batches that each norm has seen
     torch.save(
@@ -443,11 +451,11 @@ def _open_keras(path: str, threads: int) -> Predict:
 def _open_torch(path: str, threads: int, compiled: bool = False) -> Predict:
     import torch
 
-    from keras_lgmsnet import _peer
+    from keras_lgmsnet.benchmark import peer
 
     torch.set_num_threads(threads)
     saved = torch.load(path)
-    network = _peer.LGMSNet(*saved["configuration"]).eval()
+    network = peer.LGMSNet(*saved["configuration"]).eval()
     network.load_state_dict(saved["weights"])
     if compiled:
         # What was compiled before would be found in a folder that outlives the process.
@@ -488,7 +496,7 @@ class _Runtime:
     imports: tuple[str, ...]
 
 
-_PEER = "keras_lgmsnet._peer"
+_PEER = "keras_lgmsnet.benchmark.peer"
 _RUNTIMES = {
     "litert": _Runtime(_open_litert, ("ai_edge_litert",), ("ai_edge_litert.interpreter",)),
     "onnxruntime": _Runtime(_open_onnxruntime, ("onnxruntime",), ("onnxruntime",)),

@@ -1,4 +1,4 @@
-"""Times the networks beside plain PyTorch: `lgms-benchmark`, `python -m keras_lgmsnet.benchmark`.
+"""Times the networks beside plain PyTorch: `lgms-benchmark`.
 
 Keras takes one backend a process, so every backend has a process of its own, and so has the
 peer, the plain-PyTorch network. One backend after the other takes turns with its reference, one
@@ -12,30 +12,31 @@ Where 2D networks trained, the pipeline that feeds them is timed too, alone: it 
 what the fastest of them takes.
 """
 
-import contextlib
 import functools
 import importlib.metadata
 import importlib.util
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from keras_lgmsnet._workers import import_packages, peak_memory, require_threads, start_worker
+from keras_lgmsnet.benchmark.machine import BACKENDS, device, megabytes, milliseconds
+from keras_lgmsnet.benchmark.workers import (
+    import_packages,
+    peak_memory,
+    require_threads,
+    start_worker,
+)
 from keras_lgmsnet.tables import markdown_table
 
 if TYPE_CHECKING:
     import keras
 
-BACKENDS = ("tensorflow", "jax", "torch")
 PEER = "peer"
 
 
@@ -114,27 +115,6 @@ class Row:
         return self.memory / self.reference_memory
 
 
-@dataclass(frozen=True)
-class PipelineRow:
-    """How fast the input pipeline makes the batches of a training case."""
-
-    case: str
-    augmentation: str
-    cores: int
-    images_per_second: float
-    trained_per_second: float
-
-    @property
-    def ratio(self) -> float:
-        """Images made by images trained on by the fastest backend: at 2, none has to wait."""
-        return self.images_per_second / self.trained_per_second
-
-    @property
-    def images_per_second_and_core(self) -> float:
-        """Images a second, by the cores that make them."""
-        return self.images_per_second / self.cores
-
-
 def benchmark(
     backends: Sequence[str] = BACKENDS,
     cases: Mapping[str, Case] = DEFAULT_CASES,
@@ -181,75 +161,6 @@ def benchmark(
     return rows
 
 
-def benchmark_pipeline(
-    rows: Sequence[Row],
-    cases: Mapping[str, Case] = DEFAULT_CASES,
-    repeats: int = 5,
-    threads: int | None = None,
-) -> list[PipelineRow]:
-    """Time the input pipeline for those cases that train a 2D network on RGB images.
-
-    Nothing trains meanwhile: the pipeline has all the cores, as it has beside a GPU.
-
-    Args:
-        rows: What `benchmark` returned; the fastest backend of each case is what is to be fed.
-        cases: What `benchmark` timed.
-        repeats: Timed passes over eight batches, of which the median counts.
-        threads: Processor cores to use (Linux), by default all.
-
-    Returns:
-        A row for each case and augmentation.
-
-    Example:
-    ```python
-    rows = benchmark(["jax"])
-    print(format_pipeline_table(benchmark_pipeline(rows)))
-    ```
-    """
-    pipeline_rows = []
-    for name, case in cases.items():
-        trained = [row for row in rows if row.case == name]
-        if not trained or not case.training or case.input_shape[2:] != (3,) or case.depthwise:
-            continue
-        with start_worker(trained[0].backend, threads) as worker:
-            for augmentation in ("rotate_flip", "kvasir"):
-                seconds = worker.submit(_time_pipeline, case, augmentation, repeats).result()
-                pipeline_rows.append(
-                    PipelineRow(
-                        case=name,
-                        augmentation=augmentation,
-                        cores=threads or os.cpu_count(),
-                        images_per_second=1 / seconds,
-                        trained_per_second=max(row.images_per_second for row in trained),
-                    )
-                )
-    return pipeline_rows
-
-
-def format_pipeline_table(rows: Sequence[PipelineRow]) -> str:
-    """Return the pipeline's rows as a Markdown table.
-
-    The last column says how many such cores feed a GPU that trains on 16 images in 30 ms.
-    """
-    header = (
-        *("case", "augmentation", "pipeline images/s", "training images/s", "ratio"),
-        *("images/s a core", "cores for 16 images in 30 ms"),
-    )
-    lines = [
-        (
-            row.case,
-            row.augmentation,
-            f"{row.images_per_second:,.0f}",
-            f"{row.trained_per_second:.3g}",
-            f"{row.ratio:,.1f}",
-            f"{row.images_per_second_and_core:,.0f}",
-            f"{16 / 0.03 / row.images_per_second_and_core:.1f}",
-        )
-        for row in rows
-    ]
-    return markdown_table(header, lines)
-
-
 def format_table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
     header = (
@@ -277,30 +188,6 @@ def format_table(rows: Sequence[Row]) -> str:
     return markdown_table(header, lines)
 
 
-def describe_machine(
-    threads: int | None = None, packages: Sequence[str] = ("keras", *BACKENDS)
-) -> str:
-    """Return the processor, the cores in use, and the versions that the times belong to.
-
-    Args:
-        threads: Cores in use; `None` for all.
-        packages: Distributions, of which those installed are named.
-    """
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    processor = next(iter(models), platform.processor() or platform.machine())
-    versions = []
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-    return (
-        f"{processor}, {threads or os.cpu_count()} of {os.cpu_count()} cores, "
-        f"{platform.system()}; "
-        f"Python {platform.python_version()}, {', '.join(versions)}"
-    )
-
-
 def _time_case(
     name: str,
     case: Case,
@@ -313,7 +200,7 @@ def _time_case(
     """Let a backend and its reference take turns."""
     if case.depthwise is None:
         subjects, its_name = ("network", PEER), "PyTorch peer"
-        packages = {"network": "keras_lgmsnet.models", PEER: "keras_lgmsnet._peer"}
+        packages = {"network": "keras_lgmsnet.models", PEER: "keras_lgmsnet.benchmark.peer"}
     else:
         subjects, its_name = ("layer", "native"), f"Conv3D(groups={case.input_shape[-1]})"
         packages = dict.fromkeys(subjects, "keras_lgmsnet.layers")
@@ -344,7 +231,7 @@ def _time_case(
     return Row(
         case=name,
         backend=backend,
-        device=ours.submit(_device, backend).result(),
+        device=ours.submit(device, backend).result(),
         parameters=parameters,
         multiply_adds=multiply_adds,
         batch_size=case.batch_size,
@@ -368,16 +255,6 @@ def _require_backends(backends: Sequence[str]) -> None:
                 f"The benchmark needs {package}: pip install 'keras-lgmsnet[{package}]'. "
                 f"Received: backends={tuple(backends)}"
             )
-
-
-def milliseconds(seconds: float) -> str:
-    """Return a time for a table, in milliseconds."""
-    return f"{1000 * seconds:.0f}" if seconds >= 0.1 else f"{1000 * seconds:.1f}"
-
-
-def megabytes(number: int | None) -> str:
-    """Return a number of bytes for a table, in MB."""
-    return "–" if number is None else f"{number / 1e6:,.0f}"
 
 
 # What follows runs in the workers. They import Keras only once their backend is chosen, and keep
@@ -435,7 +312,7 @@ def _keras_model(case: Case, subject: str) -> "keras.Model":
 
 
 def _complexity(case: Case) -> tuple[int, int]:
-    from keras_lgmsnet.complexity import count
+    from keras_lgmsnet.models.complexity import count
 
     if case.depthwise is None:
         counted = count(_keras_model(case, "network"))
@@ -447,11 +324,11 @@ def _complexity(case: Case) -> tuple[int, int]:
 def _peer_step(case: Case) -> Callable[[], Any]:
     import torch
 
-    from keras_lgmsnet import _peer
+    from keras_lgmsnet.benchmark import peer
 
     rank = len(case.input_shape) - 1
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = _peer.LGMSNet(rank, case.input_shape[-1], case.num_classes, case.dims).to(device)
+    model = peer.LGMSNet(rank, case.input_shape[-1], case.num_classes, case.dims).to(device)
     images, targets = _batch(case)
     images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
     if not case.training:
@@ -466,11 +343,11 @@ def _peer_step(case: Case) -> Callable[[], Any]:
     if rank == 2:
         targets = np.ascontiguousarray(np.moveaxis(targets, -1, 1))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
-        loss_function = _peer.bce_dice_loss
+        loss_function = peer.bce_dice_loss
     else:
         targets = targets.astype("int64")
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-5)
-        loss_function = _peer.dice_ce_loss
+        loss_function = peer.dice_ce_loss
 
     def train() -> float:
         logits = model(torch.from_numpy(images).to(device))
@@ -495,48 +372,3 @@ def _batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
         return images, masks.astype("float32")
     return images, generator.integers(0, case.num_classes, (case.batch_size, *sides), "int32")
 
-
-def _time_pipeline(case: Case, augmentation: str, repeats: int) -> float:
-    """Return the median seconds an image, its batch made in full."""
-    from keras_lgmsnet.data.augmentation import AUGMENTATIONS
-    from keras_lgmsnet.data.images import Examples, ImageBatches
-
-    generator = np.random.default_rng(0)
-    count = 8 * case.batch_size
-    examples = Examples(
-        [str(number) for number in range(count)],
-        generator.integers(0, 256, (count, *case.input_shape), "uint8"),
-        generator.integers(0, 2, (count, *case.input_shape[:-1], 1), "uint8"),
-    )
-    batches = ImageBatches(
-        examples, case.batch_size, augmentation=AUGMENTATIONS[augmentation], shuffle=True
-    )
-    seconds = []
-    for epoch in range(1 + repeats):  # the first to warm up
-        batches.set_epoch(epoch)
-        start = time.perf_counter()
-        for index in range(len(batches)):
-            batches[index]
-        seconds.append((time.perf_counter() - start) / count)
-    return statistics.median(seconds[1:])
-
-
-def _device(backend: str) -> str:
-    """What the backend computes on by default."""
-    if backend == "tensorflow":
-        import tensorflow
-
-        return "GPU" if tensorflow.config.list_physical_devices("GPU") else "CPU"
-    if backend == "jax":
-        import jax
-
-        return jax.default_backend().upper()
-    import torch
-
-    return "GPU" if torch.cuda.is_available() else "CPU"
-
-
-if __name__ == "__main__":
-    from keras_lgmsnet import cli
-
-    cli.benchmark()

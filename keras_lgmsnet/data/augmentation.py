@@ -53,7 +53,7 @@ class Augmentation:
     def __call__(
         self, image: np.ndarray, segmentation_mask: np.ndarray, rng: np.random.Generator
     ) -> Pair:
-        """Changes both arrays in the same random way.
+        """Change both arrays in the same random way.
 
         Args:
             image: RGB, `uint8`, shape `(height, width, 3)`.
@@ -124,7 +124,7 @@ class VolumeAugmentation:
     def __call__(
         self, image: np.ndarray, segmentation_mask: np.ndarray, rng: np.random.Generator
     ) -> Pair:
-        """Changes both arrays in the same random way.
+        """Change both arrays in the same random way.
 
         Args:
             image: `float32`, shape `(x, y, z, channels)`.

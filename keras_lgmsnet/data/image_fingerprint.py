@@ -4,33 +4,23 @@ A network is only as good as its training images are like those it is shown. Tra
 `fingerprint.json` to the run directory; prediction holds every image against it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import cv2
 import numpy as np
 
-from keras_lgmsnet.run_directory import read_json, write_json
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """One number of an image, and how far beyond the training images' range it may lie.
-
-    Args:
-        unit: What it is counted in.
-        phrase: What a sentence says before and after the number.
-        factor: The range's low end is divided and its high end multiplied by it.
-        margin: Then subtracted from the low end and added to the high end.
-    """
-
-    unit: str
-    phrase: tuple[str, str]
-    factor: float = 1.0
-    margin: float = 0.0
-
+from keras_lgmsnet.data.ranges import (
+    Statistic,
+    describe_ranges,
+    find_deviations,
+    find_ranges,
+    parse_ranges,
+)
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.run_directory import read_json
 
 # Resizing forgives a factor of 2 of the side; the margins are small steps that the eye hardly sees,
 # for training images that are all alike.
@@ -50,7 +40,7 @@ STATISTICS = {
 
 
 def measure(image: np.ndarray, size: Sequence[int]) -> dict[str, float]:
-    """Returns an image's `STATISTICS`.
+    """Return an image's `STATISTICS`.
 
     Brightness, contrast and colourfulness depend on the image's resolution a little, so images to
     be compared should be resized alike.
@@ -97,13 +87,13 @@ class Fingerprint:
 
     @classmethod
     def of_images(cls, images: Iterable[np.ndarray], sizes: Iterable[Sequence[int]]) -> Self:
-        """Returns the fingerprint of images, each given as `measure` takes it."""
+        """Return the fingerprint of images, each given as `measure` takes it."""
         rows = [measure(image, size) for image, size in zip(images, sizes, strict=True)]
         return cls(len(rows), find_ranges(rows))
 
     @classmethod
     def read(cls, run_directory: Path) -> Self:
-        """Returns the fingerprint in a run directory.
+        """Return the fingerprint in a run directory.
 
         Raises:
             FileNotFoundError: If there is none.
@@ -114,88 +104,16 @@ class Fingerprint:
         return cls(values["num_images"], ranges)
 
     def write(self, run_directory: Path) -> None:
-        """Writes the fingerprint to a run directory, atomically."""
+        """Write the fingerprint to a run directory, atomically."""
         ranges = describe_ranges(self.ranges, STATISTICS)
         write_json(
             run_directory / "fingerprint.json", {"num_images": self.num_images, "ranges": ranges}
         )
 
     def deviations(self, statistics: dict[str, float]) -> list[str]:
-        """Returns in words what lies outside the training images' range, by more than a little.
+        """Return in words what lies outside the training images' range, by more than a little.
 
         Args:
             statistics: What `measure` returned.
         """
         return find_deviations(statistics, self.ranges, STATISTICS)
-
-
-Ranges = dict[str, tuple[float, float]]
-
-
-def find_ranges(rows: Sequence[Mapping[str, float]]) -> Ranges:
-    """Returns the low and high end of each number: the middle 98 % of the rows."""
-    ranges = {}
-    for name in rows[0]:
-        low, high = np.quantile([row[name] for row in rows], [0.01, 0.99])
-        ranges[name] = (float(low), float(high))
-    return ranges
-
-
-def find_deviations(
-    values: Mapping[str, float], ranges: Ranges, statistics: Mapping[str, Statistic]
-) -> list[str]:
-    """Returns in words which values lie outside their ranges by more than their statistics allow.
-
-    Example:
-    ```python
-    statistics = {"brightness": Statistic("mean grey value", ("brightness is", ""), margin=0.1)}
-    find_deviations({"brightness": 0.95}, {"brightness": (0.2, 0.8)}, statistics)
-    # ["brightness is 0.95, in training 0.2 to 0.8"]
-    ```
-    """
-    found = []
-    for name, (low, high) in ranges.items():
-        statistic, value = statistics[name], values[name]
-        lowest = low / statistic.factor - statistic.margin
-        highest = high * statistic.factor + statistic.margin
-        if not lowest <= value <= highest:
-            before, after = statistic.phrase
-            trained = " to ".join(dict.fromkeys(map(_number, (low, high))))  # once, if they agree
-            found.append(f"{before} {_number(value)}{after}, in training {trained}")
-    return found
-
-
-def describe_ranges(ranges: Ranges, statistics: Mapping[str, Statistic]) -> dict[str, Any]:
-    """Returns ranges and their units as plain values, ready for JSON."""
-    return {
-        name: {"low": low, "high": high, "unit": statistics[name].unit}
-        for name, (low, high) in ranges.items()
-    }
-
-
-def parse_ranges(path: Path, described: Any, names: Iterable[str]) -> Ranges:
-    """Returns the ranges that `describe_ranges` described.
-
-    Args:
-        path: The file that they were read from, for the message.
-        described: What was read.
-        names: Of which numbers there must be ranges.
-
-    Raises:
-        ValueError: If one is missing or damaged.
-    """
-    try:
-        ranges = {
-            name: (float(described[name]["low"]), float(described[name]["high"])) for name in names
-        }
-    except (KeyError, TypeError, ValueError):
-        ranges = {}
-    if not ranges or not all(low <= high for low, high in ranges.values()):
-        raise ValueError(
-            f"{path} is damaged: its ranges must give a low and a high end of {', '.join(names)}."
-        )
-    return ranges
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -110,7 +110,7 @@ class KerasCVAugmentation:
     def __call__(
         self, image: np.ndarray, segmentation_mask: np.ndarray, rng: np.random.Generator
     ) -> Pair:
-        """Changes both arrays in the same random way.
+        """Change both arrays in the same random way.
 
         Args:
             image: RGB, `uint8`, shape `(height, width, 3)`.

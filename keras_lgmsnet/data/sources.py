@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 from keras_lgmsnet.data import synthetic
-from keras_lgmsnet.data.images import Examples, load_examples
-from keras_lgmsnet.image_files import printable
-from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.data.decoded import load_examples
+from keras_lgmsnet.data.images import Examples
+from keras_lgmsnet.files.paths import printable
+from keras_lgmsnet.recipe.schema import Recipe
 
 
 def read_examples(

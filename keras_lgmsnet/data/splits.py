@@ -18,7 +18,7 @@ def split_ids(
     fold: int = 0,
     groups: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
-    """Splits ids at random into parts that share no group, as the published programs do.
+    """Split ids at random into parts that share no group, as the published programs do.
 
     The groups, by default the ids themselves, are sorted as strings, so `"benign (10)"` comes
     before `"benign (2)"`, and handed to scikit-learn's `train_test_split`.
@@ -91,7 +91,7 @@ def split_ids(
 
 
 def require_separate_groups(splits: Mapping[str, Sequence[str]], groups: Mapping[str, str]) -> None:
-    """Raises unless every group lies in one part, so that no patient is on both sides.
+    """Raise unless every group lies in one part, so that no patient is on both sides.
 
     Args:
         splits: Lists of ids by part.

@@ -83,7 +83,7 @@ def _draw(image_size: tuple[int, int], rng: np.random.Generator) -> tuple[np.nda
 def _tissue(
     x: np.ndarray, depth: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the scatterers' strength in decibels and the depth at which the muscle begins."""
+    """Return the scatterers' strength in decibels and the depth at which the muscle begins."""
     skin = rng.uniform(0.04, 0.07) + 0.004 * _waves(x, rng)
     gland = skin + rng.uniform(0.08, 0.25) + 0.04 * _waves(x, rng)
     muscle = np.maximum(rng.uniform(0.72, 0.92) + 0.02 * _waves(x, rng), gland + 0.3)
@@ -115,7 +115,7 @@ def _reach(
     half_height: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Returns the distance from a lesion's centre: 0 there, 1 on its outline."""
+    """Return the distance from a lesion's centre: 0 there, 1 on its outline."""
     tilt = rng.uniform(-0.3, 0.3)
     along = (x * np.cos(tilt) + depth * np.sin(tilt)) / half_width
     across = (depth * np.cos(tilt) - x * np.sin(tilt)) / half_height
@@ -129,7 +129,7 @@ def _reach(
 
 
 def _scan(echo_db: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the 8-bit image of random scatterers of the given strength."""
+    """Return the 8-bit image of random scatterers of the given strength."""
     height = echo_db.shape[0]
     depth = (np.arange(height, dtype="float32")[:, None] + 0.5) / height
     amplitude = (10 ** (echo_db / 20)).astype("float32")
@@ -153,7 +153,7 @@ def _blur(scatterers: np.ndarray, lateral: float, axial: float) -> np.ndarray:
 
 
 def _waves(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns a smooth random curve over the width, about −1 to 1."""
+    """Return a smooth random curve over the width, about −1 to 1."""
     return sum(
         rng.normal() / k * np.cos(2 * np.pi * (k * x / 2 + rng.uniform())) for k in range(1, 4)
     )
@@ -162,7 +162,7 @@ def _waves(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _noise(
     shape: tuple[int, int], rng: np.random.Generator, scale: float, elongation: float
 ) -> np.ndarray:
-    """Returns unit-variance noise with grains `scale` high and `elongation` times as wide."""
+    """Return unit-variance noise with grains `scale` high and `elongation` times as wide."""
     sigma = scale * shape[0]
     noise = cv2.GaussianBlur(
         rng.standard_normal(shape, dtype="float32"), (0, 0), sigmaX=elongation * sigma, sigmaY=sigma

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from tqdm.auto import tqdm
 
-from keras_lgmsnet.fingerprint import (
+from keras_lgmsnet.data.ranges import (
     Ranges,
     Statistic,
     describe_ranges,
@@ -24,9 +24,10 @@ from keras_lgmsnet.fingerprint import (
     find_ranges,
     parse_ranges,
 )
+from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.geometry import Grid, canonical_grid
-from keras_lgmsnet.recipe import VolumeData
-from keras_lgmsnet.run_directory import read_json, write_json
+from keras_lgmsnet.recipe.schema import VolumeData
+from keras_lgmsnet.run_directory import read_json
 
 if TYPE_CHECKING:
     from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
@@ -104,7 +105,7 @@ class VolumeFingerprint:
         *,
         progress: bool = True,
     ) -> Self:
-        """Returns the fingerprint of the volumes that are trained on.
+        """Return the fingerprint of the volumes that are trained on.
 
         Each volume is read once; what was sampled of it is kept beside the prepared copy.
 
@@ -168,7 +169,7 @@ class VolumeFingerprint:
 
     @classmethod
     def read(cls, run_directory: Path) -> Self:
-        """Returns the fingerprint in a run directory.
+        """Return the fingerprint in a run directory.
 
         Raises:
             FileNotFoundError: If there is none.
@@ -194,13 +195,13 @@ class VolumeFingerprint:
         return dataclasses.replace(fingerprint, ranges=ranges)
 
     def write(self, run_directory: Path) -> None:
-        """Writes the fingerprint to a run directory, atomically."""
+        """Write the fingerprint to a run directory, atomically."""
         values = dataclasses.asdict(self)
         values["ranges"] = describe_ranges(self.ranges, self._statistics())
         write_json(run_directory / "fingerprint.json", values)
 
     def normalize(self, image: np.ndarray) -> np.ndarray:
-        """Returns an image as the network is fed.
+        """Return an image as the network is fed.
 
         The mean and the deviation of `"z_score"` are those of the voxels brighter than the image's
         darkest, channel by channel, so that a blank background does not count. An image of one
@@ -233,7 +234,7 @@ class VolumeFingerprint:
         return normalized
 
     def deviations(self, image: np.ndarray, grid: Grid) -> list[str]:
-        """Returns in words what of a scan lies outside the training volumes' range, by much.
+        """Return in words what of a scan lies outside the training volumes' range, by much.
 
         Spacing and size may lie beyond it by a factor of 1.5, intensities by 15 % of the window or
         half a standard deviation.
@@ -256,7 +257,7 @@ class VolumeFingerprint:
         return find_deviations(values, self.ranges, self._statistics())
 
     def describe(self) -> str:
-        """Returns in a sentence or two how volumes are read, and what of it was proposed."""
+        """Return in a sentence or two how volumes are read, and what of it was proposed."""
         if self.normalization == "window":
             windows = (
                 f"{name} from {low:.5g} to {high:.5g}"

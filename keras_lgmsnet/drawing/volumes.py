@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from keras_lgmsnet.drawing.outlines import draw_outlines
 from keras_lgmsnet.geometry import to_canonical
-from keras_lgmsnet.report import draw_outlines
 
 if TYPE_CHECKING:
     from keras_lgmsnet.data.volumes import VolumeExample

@@ -1,16 +1,21 @@
-"""Evaluation of runs on images: what `keras_lgmsnet.evaluation` asks of them."""
+"""Evaluation of runs on images: what `keras_lgmsnet.evaluation.runs` asks of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.images import Examples, ImageBatches
-from keras_lgmsnet.scoring import THRESHOLD, Run, describe_convention, read_images, score_images
-from keras_lgmsnet.significance import describe_comparison, mean_interval
-from keras_lgmsnet.surface import surface_distances
+from keras_lgmsnet.evaluation.selection import (
+    read_images,
+)
+from keras_lgmsnet.metrics import THRESHOLD, image_scores
+from keras_lgmsnet.run import Run
+from keras_lgmsnet.scoring.significance import describe_comparison, mean_interval
+from keras_lgmsnet.scoring.surface import surface_distances
 from keras_lgmsnet.tables import comparison_cells, score_cell
 
 # What tables call the scores. All but HD95 are shares, printed in percent.
@@ -165,3 +170,47 @@ def _summarize_group(rows: Sequence[Row]) -> dict[str, Any]:
         "false_alarms": sum(row["iou"] < 1 for row in without_lesion),
         "without_lesion": len(without_lesion),
     }
+
+
+def describe_convention(image_size: tuple[int, int]) -> str:
+    """Return the sentence that tells how images of a size were scored."""
+    height, width = image_size
+    return (
+        f"Each image is scored alone at {height} × {width} pixels, and the scores are averaged; "
+        "0/0 counts 1 when the prediction equals the mask and 0 otherwise."
+    )
+
+
+def score_images(
+    network: keras.Model, batches: ImageBatches
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Predict every image and score it alone, at the published threshold of 0.5.
+
+    Args:
+        network: From preprocessed images to logits.
+        batches: The images, unshuffled and not augmented.
+
+    Returns:
+        The scores of `keras_lgmsnet.metrics.image_scores`, float32 of shape `(images,)`, and the
+        predicted masks, bool of shape `(images, height, width, num_classes)`.
+
+    Example:
+    ```python
+    scores, predictions = score_images(network, ImageBatches(examples, batch_size=16))
+    scores["iou"].mean()
+    ```
+    """
+    scores, predictions = [], []
+    for images, segmentation_masks in tqdm(
+        (batches[index] for index in range(len(batches))),
+        desc="Evaluating",
+        total=len(batches),
+        disable=None,  # shown on terminals only
+    ):
+        logits = network.predict_on_batch(images)
+        scores.append(image_scores(segmentation_masks, logits, THRESHOLD))
+        predictions.append(np.asarray(logits) > 0)  # a logit of 0 is the threshold's probability
+    return (
+        {name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]},
+        np.concatenate(predictions),
+    )

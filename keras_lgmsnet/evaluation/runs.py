@@ -9,18 +9,20 @@ from typing import Any
 
 import keras
 
-from keras_lgmsnet import image_evaluation, volume_evaluation
 from keras_lgmsnet.data.sources import describe_source
-from keras_lgmsnet.run_directory import (
+from keras_lgmsnet.evaluation import images as image_evaluation
+from keras_lgmsnet.evaluation import volumes as volume_evaluation
+from keras_lgmsnet.evaluation.selection import describe_cautions
+from keras_lgmsnet.files.writing import (
     UNFINISHED,
-    read_json,
     require_writable,
     write_csv,
     write_json,
     write_text,
 )
-from keras_lgmsnet.scoring import Run, describe_cautions
-from keras_lgmsnet.surface import require_tolerance
+from keras_lgmsnet.run import Run
+from keras_lgmsnet.run_directory import read_json
+from keras_lgmsnet.scoring.surface import require_tolerance
 from keras_lgmsnet.tables import TABLE_STYLES, latex_table, markdown_table
 
 # What differs between images and volumes: modules of the same functions.
@@ -112,13 +114,13 @@ def evaluate(
     run_directory = Path(run_directory)
     require_tolerance(tolerance)
     runs = [Run.read(Path(run)) for run in (run_directory, against) if run is not None]
-    if len({run.kind for run in runs}) > 1:
+    if len({run.kind.name for run in runs}) > 1:
         raise ValueError(
             "Runs on images and on volumes cannot be compared. Received: "
-            + ", ".join(f"{run.directory}, on {run.kind}" for run in runs)
+            + ", ".join(f"{run.directory}, on {run.kind.name}" for run in runs)
         )
     first = runs[0]
-    kind = _KINDS[first.kind]
+    kind = _KINDS[first.kind.name]
     name = describe_source(dataset or first.recipe.data.source, manual_dir)
     suffix = (name if dataset else first.subset).replace("/", "-")
     if against is not None:
@@ -137,14 +139,14 @@ def evaluate(
     tables = [kind.score(run, examples, ids, tolerance) for run in runs]
 
     described = kind.describe(first, tables[0], tolerance)
-    draws = _describe_draws(first.kind, tables[0])
+    draws = _describe_draws(first.kind.name, tables[0])
     evaluation = {
         "run": str(run_directory),
-        "kind": first.kind,
+        "kind": first.kind.name,
         "dataset": name,
         "identity": examples.dataset,
         "subset": asked["subset"],
-        first.kind: len(ids),
+        first.kind.name: len(ids),
         "tolerance": tolerance,
         "backend": keras.backend.backend(),
         **described,

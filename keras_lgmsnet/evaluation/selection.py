@@ -1,119 +1,13 @@
 """How networks are scored on images, after training and wherever a run is read again."""
 
-import functools
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import keras
-import numpy as np
-from tqdm.auto import tqdm
-
 import keras_lgmsnet.models  # noqa: F401 - registers the networks, to be loaded
-from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.data.sources import describe_source, read_examples
 from keras_lgmsnet.data.volumes import VolumeSource
-from keras_lgmsnet.metrics import image_scores
-from keras_lgmsnet.recipe import Recipe
-from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-
-THRESHOLD = 0.5
-
-# What must be said with scores of validation images and volumes, by rank.
-CAUTIONS = {
-    2: "Optimistic: the best epoch was picked by its IoU on these same images, as in the paper.",
-    3: "Optimistic: the best epoch was picked by its Dice on these same volumes, as in the paper.",
-}
-
-
-def describe_convention(image_size: tuple[int, int]) -> str:
-    """Return the sentence that tells how images of a size were scored."""
-    height, width = image_size
-    return (
-        f"Each image is scored alone at {height} × {width} pixels, and the scores are averaged; "
-        "0/0 counts 1 when the prediction equals the mask and 0 otherwise."
-    )
-
-
-def load_network(run_directory: Path) -> keras.Model:
-    """Return a run's best network, in float32, on the backend in use.
-
-    Raises:
-        FileNotFoundError: If the run has none yet.
-        ValueError: If the file is damaged.
-    """
-    path = require_network(run_directory)
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits, in their own type and without overflow."""
-    return (1 + np.tanh(logits / 2)) / 2
-
-
-@dataclass(frozen=True)
-class Run:
-    """What scoring needs of a run directory.
-
-    Args:
-        directory: The run directory.
-        recipe: What it was trained by.
-        dataset: Which copy of which dataset it was trained on, as `Examples.dataset` has it.
-        train_ids: Ids of the images or volumes trained on.
-        subset: `"test"`, or `"validation"` where none were set aside for a test.
-        subset_ids: Ids of those held out.
-        network: The best network, from preprocessed images, or patches of volumes, to logits.
-    """
-
-    directory: Path
-    recipe: Recipe
-    dataset: str
-    train_ids: Sequence[str]
-    subset: str
-    subset_ids: Sequence[str]
-    network: keras.Model
-
-    @property
-    def kind(self) -> str:
-        """What it was trained on: `"images"` or `"volumes"`."""
-        return {2: "images", 3: "volumes"}[self.recipe.rank]
-
-    @functools.cached_property
-    def volume_fingerprint(self) -> VolumeFingerprint:
-        """How volumes are read for the network, where it was trained on volumes.
-
-        Raises:
-            FileNotFoundError: If there is no fingerprint.
-            ValueError: If it is damaged.
-        """
-        return VolumeFingerprint.read(self.directory)
-
-    @classmethod
-    def read(cls, directory: Path) -> "Run":
-        """Return what a run directory holds.
-
-        Raises:
-            FileNotFoundError: If it is no run directory, or has no network yet.
-            ValueError: If one of its files is damaged.
-        """
-        recipe = read_recipe(directory)
-        dataset = read_json(directory, "recipe.json", "dataset")["dataset"]
-        splits = read_json(directory, "splits.json", "train", "validation")
-        subset = "test" if "test" in splits else "validation"
-        return cls(
-            directory,
-            recipe,
-            dataset,
-            splits["train"],
-            subset,
-            splits[subset],
-            load_network(directory),
-        )
+from keras_lgmsnet.run import Run
 
 
 def read_images(
@@ -143,7 +37,7 @@ def read_images(
     """
     first = runs[0]
     for run in runs:
-        if run.recipe.rank != 2:
+        if run.recipe.kind.rank != 2:
             raise ValueError(
                 f"The run must be one on images. Received: {run.directory}, trained on volumes"
             )
@@ -174,7 +68,7 @@ def require_same_subset(runs: Sequence[Run], dataset: str | None) -> None:
             or set(run.subset_ids) != set(first.subset_ids)
         ):
             raise ValueError(
-                f"{first.directory} and {run.directory} held out different {first.kind}, so "
+                f"{first.directory} and {run.directory} held out different {first.kind.name}, so "
                 "they cannot be compared there; name a dataset that neither was trained on: "
                 "--dataset (dataset=)."
             )
@@ -205,7 +99,7 @@ def choose_ids(
     if dataset is None:
         if examples.dataset != first.dataset:
             raise ValueError(
-                f"The {first.kind} of {describe_source(first.recipe.data.source, manual_dir)} are "
+                f"The {first.kind.name} of {describe_source(first.recipe.data.source, manual_dir)} are "
                 f"not those that {first.directory} was trained on: give it the same data, or score "
                 f"all of other data by --dataset (dataset=). Received: {examples.dataset} instead "
                 f"of {first.dataset}"
@@ -216,8 +110,8 @@ def choose_ids(
         if _builder(examples.dataset) == _builder(run.dataset) and trained_on:
             raise ValueError(
                 f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
-                f"{run.kind} of {describe_source(dataset, manual_dir)}, such as {min(trained_on)}: "
-                f"leave --dataset (dataset=) out to score its {run.subset} {run.kind}."
+                f"{run.kind.name} of {describe_source(dataset, manual_dir)}, such as {min(trained_on)}: "
+                f"leave --dataset (dataset=) out to score its {run.subset} {run.kind.name}."
             )
     return examples.ids
 
@@ -228,52 +122,17 @@ def describe_cautions(
     """Return what must be said with the scores of runs on the examples that were read, if any."""
     cautions = []
     if dataset is None and runs[0].subset == "validation":
-        cautions.append(CAUTIONS[runs[0].recipe.rank])
+        cautions.append(runs[0].kind.caution)
     for run in runs:
         if not (run.directory / "metrics.json").is_file():
             cautions.append(f"{run.directory} is not finished: this is its best network so far.")
         # Only folders of the user's get here with ids trained on, since theirs may mean anything.
         if dataset == run.recipe.data.source and (same_names := _trained_on(run, examples)):
             cautions.append(
-                f"{run.directory} was trained on {run.kind} of {len(same_names)} of these names in "
-                f"another folder: where they are the same {run.kind}, its scores are optimistic."
+                f"{run.directory} was trained on {run.kind.name} of {len(same_names)} of these names in "
+                f"another folder: where they are the same {run.kind.name}, its scores are optimistic."
             )
     return " ".join(cautions) or None
-
-
-def score_images(
-    network: keras.Model, batches: ImageBatches
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Predict every image and score it alone, at the published threshold of 0.5.
-
-    Args:
-        network: From preprocessed images to logits.
-        batches: The images, unshuffled and not augmented.
-
-    Returns:
-        The scores of `keras_lgmsnet.metrics.image_scores`, float32 of shape `(images,)`, and the
-        predicted masks, bool of shape `(images, height, width, num_classes)`.
-
-    Example:
-    ```python
-    scores, predictions = score_images(network, ImageBatches(examples, batch_size=16))
-    scores["iou"].mean()
-    ```
-    """
-    scores, predictions = [], []
-    for images, segmentation_masks in tqdm(
-        (batches[index] for index in range(len(batches))),
-        desc="Evaluating",
-        total=len(batches),
-        disable=None,  # shown on terminals only
-    ):
-        logits = network.predict_on_batch(images)
-        scores.append(image_scores(segmentation_masks, logits, THRESHOLD))
-        predictions.append(np.asarray(logits) > 0)  # a logit of 0 is the threshold's probability
-    return (
-        {name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]},
-        np.concatenate(predictions),
-    )
 
 
 def _builder(dataset: str) -> str:

@@ -1,24 +1,34 @@
-"""Evaluation of runs on volumes: what `keras_lgmsnet.evaluation` asks of them."""
+"""Evaluation of runs on volumes: what `keras_lgmsnet.evaluation.runs` asks of them."""
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import VolumeSource, load_volumes
-from keras_lgmsnet.scoring import Run, choose_ids, require_same_subset
-from keras_lgmsnet.significance import describe_comparison
-from keras_lgmsnet.tables import comparison_cells
-from keras_lgmsnet.volume_scoring import (
+from keras_lgmsnet.evaluation.selection import choose_ids, require_same_subset
+from keras_lgmsnet.inference.scans import segment_scan
+from keras_lgmsnet.recipe.schema import VolumeData
+from keras_lgmsnet.run import Run
+from keras_lgmsnet.scoring.regions import (
     SCORES,
+    TOLERANCE,
     Scores,
     describe_convention,
-    score_volumes,
+    list_regions,
+    score_case,
     summarize,
 )
-from keras_lgmsnet.volume_scoring import tabulate as tabulate_summary
+from keras_lgmsnet.scoring.regions import tabulate as tabulate_summary
+from keras_lgmsnet.scoring.significance import describe_comparison
+from keras_lgmsnet.tables import comparison_cells
+
+if TYPE_CHECKING:
+    import keras
 
 TABLE = "per_case.csv"
 
@@ -61,7 +71,7 @@ def read(
         progress=sys.stderr.isatty(),
     )
     for run in runs:  # before hours are spent on the first
-        fingerprint = run.volume_fingerprint
+        fingerprint = run.fingerprint
         for kind, own, others in (
             ("labels", fingerprint.labels, source.labels.values()),
             ("channels", fingerprint.channels, source.channels),
@@ -81,7 +91,7 @@ def score(run: Run, source: VolumeSource, ids: Sequence[str], tolerance: float) 
         run.network,
         source,
         ids,
-        run.volume_fingerprint,
+        run.fingerprint,
         run.recipe.data,
         tolerance=tolerance,
     )
@@ -97,7 +107,7 @@ def describe(run: Run, table: Table, tolerance: float) -> dict[str, Any]:
     """Return how volumes were scored, and the means of every region and over all."""
     cases, groups = _by_case(table)
     return {
-        "spacing": list(run.volume_fingerprint.spacing),
+        "spacing": list(run.fingerprint.spacing),
         "convention": describe_convention(tolerance),
         **summarize(list(cases.values()), groups),
     }
@@ -166,3 +176,49 @@ def _compare(dice: np.ndarray, other: np.ndarray, groups: Sequence[str]) -> dict
         return None
     drawn = [group for group, counts in zip(groups, counted, strict=True) if counts]
     return describe_comparison(*np.nan_to_num(pairs[:, counted], nan=1.0), drawn)
+
+
+def score_volumes(
+    network: "keras.Model",
+    source: VolumeSource,
+    ids: Sequence[str],
+    fingerprint: VolumeFingerprint,
+    data: VolumeData,
+    *,
+    tolerance: float = TOLERANCE,
+) -> dict[str, dict[str, Scores]]:
+    """Segment volumes and score each on its own grid; memory holds one at a time.
+
+    Args:
+        network: From patches to logits.
+        source: The dataset.
+        ids: Which volumes.
+        fingerprint: That of the network's training volumes.
+        data: The recipe's, for `patch_size` and `overlap`.
+        tolerance: As for `score_case`.
+
+    Returns:
+        What `score_case` returns for each volume, by its id, of the dataset's `list_regions`.
+
+    Raises:
+        ValueError: As `segment_scan` raises, or if an id is unknown.
+
+    Example:
+    ```python
+    cases = score_volumes(network, source, splits["validation"], fingerprint, recipe.data)
+    cases["img0035"]["spleen"]["dice"]
+    ```
+    """
+    regions = list_regions(source.dataset, source.labels)
+    cases = {}
+    for id_ in tqdm(ids, desc="Evaluating", unit="volume", disable=None):  # on terminals only
+        example = source.read(id_)
+        prediction = segment_scan(network, example.image, example.grid, fingerprint, data)
+        cases[id_] = score_case(
+            example.segmentation_mask,
+            prediction,
+            regions,
+            example.grid,
+            tolerance=tolerance,
+        )
+    return cases

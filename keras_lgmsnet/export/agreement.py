@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lgmsnet.metrics import image_scores
-from keras_lgmsnet.scoring import THRESHOLD
+from keras_lgmsnet.metrics import THRESHOLD, image_scores
 
 
 def compare(

@@ -1,6 +1,6 @@
-"""The child process of `keras_lgmsnet.export`: writes the files and tries them, on TensorFlow.
+"""The child process of `keras_lgmsnet.export.parent`: writes the files and tries them, on TensorFlow.
 
-    KERAS_BACKEND=tensorflow python -m keras_lgmsnet._export_on_tensorflow ARGUMENTS
+    KERAS_BACKEND=tensorflow python -m keras_lgmsnet.export.child ARGUMENTS
 
 ARGUMENTS are those of `write_exports`, as a JSON object. What goes wrong is told in one sentence
 on standard output; everything else goes to standard error.
@@ -18,14 +18,17 @@ import keras
 import numpy as np
 import scipy.special
 
-import keras_lgmsnet
-from keras_lgmsnet import _export_formats, _model_card
-from keras_lgmsnet._agreement import compare, summarize
-from keras_lgmsnet._export_examples import ExportExamples, read_export_examples
-from keras_lgmsnet._litert import inspect_tflite
-from keras_lgmsnet.deployment import deploy
-from keras_lgmsnet.run_directory import read_json, write_csv, write_json, write_text
-from keras_lgmsnet.scoring import Run, sigmoid
+from keras_lgmsnet.about import NOTICE, __version__
+from keras_lgmsnet.export import model_card
+from keras_lgmsnet.export import writers as export_formats
+from keras_lgmsnet.export.agreement import compare, summarize
+from keras_lgmsnet.export.deployment import deploy
+from keras_lgmsnet.export.examples import ExportExamples, read_export_examples
+from keras_lgmsnet.export.litert import inspect_tflite
+from keras_lgmsnet.files.writing import write_csv, write_json, write_text
+from keras_lgmsnet.inference.windows import sigmoid
+from keras_lgmsnet.run import Run
+from keras_lgmsnet.run_directory import read_json
 
 BATCH_SIZES = {2: 8, 3: 1}  # by the rank of the network
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx")
@@ -54,13 +57,13 @@ def write_exports(
     examples = read_export_examples(run, manual_dir, data_dir, calibrate=calibrate)
 
     network = deploy(run.network)
-    if run.recipe.rank == 2:
-        network = _export_formats.with_preprocessing(network, run.recipe.data.preprocessing)
-    network = _export_formats.with_activation(network, activation)
+    if run.recipe.kind.rank == 2:
+        network = export_formats.with_preprocessing(network, run.recipe.data.preprocessing)
+    network = export_formats.with_activation(network, activation)
     described = _describe(run, examples, network, activation)
     written = {}
     for format_, precision in files:
-        name = _export_formats.write(
+        name = export_formats.write(
             network,
             output_directory,
             format_,
@@ -92,7 +95,7 @@ def write_exports(
         output_directory / "agreement.csv",
         [{"file": name, **row} for name, table in rows.items() for row in table],
     )
-    write_text(output_directory / "model_card.md", _model_card.render_card(exported))
+    write_text(output_directory / "model_card.md", model_card.render_card(exported))
     write_json(output_directory / "export.json", exported)
 
 
@@ -102,12 +105,12 @@ def _describe(
     """Return what every file carries of the network."""
     environment = read_json(run.directory, "recipe.json", "backend", "versions")
     return {
-        "notice": keras_lgmsnet.NOTICE,
-        "rank": run.recipe.rank,
+        "notice": NOTICE,
+        "rank": run.recipe.kind.rank,
         "classes": examples.classes,
         "input": examples.input,
-        "output": _model_card.describe_output(network.output_shape, activation),
-        "training_data": _model_card.describe_training_data(run.recipe.data.source),
+        "output": model_card.describe_output(network.output_shape, activation),
+        "training_data": model_card.describe_training_data(run.recipe.data.source),
         "metrics": _read_metrics(run),
         "provenance": {
             "run": run.directory.name,
@@ -117,7 +120,7 @@ def _describe(
                 "versions": environment["versions"],
             },
             "exported_with": {
-                "keras-lgmsnet": keras_lgmsnet.__version__,
+                "keras-lgmsnet": __version__,
                 **{package: metadata.version(package) for package in PACKAGES},
             },
             "recipe": run.recipe.to_dict(),
@@ -130,8 +133,8 @@ def _read_metrics(run: Run) -> dict[str, Any] | None:
     if not (run.directory / "metrics.json").is_file():
         return None
     told = ("means", "convention", "caution")
-    metrics = read_json(run.directory, "metrics.json", run.kind, *told)
-    return {"count": metrics[run.kind], **{name: metrics[name] for name in told}}
+    metrics = read_json(run.directory, "metrics.json", run.kind.name, *told)
+    return {"count": metrics[run.kind.name], **{name: metrics[name] for name in told}}
 
 
 def _compare(
@@ -143,17 +146,17 @@ def _compare(
 ) -> dict[str, list[dict[str, Any]]]:
     """Load every file and return the rows of `compare` for each."""
     predict = {
-        name: _export_formats.open_(directory / name, file["format"], output)
+        name: export_formats.open_(directory / name, file["format"], output)
         for name, file in files.items()
     }
     rows = {name: [] for name in files}
-    exclusive = run.recipe.rank == 3
+    exclusive = run.recipe.kind.rank == 3
 
     def probabilities_of(logits: np.ndarray) -> np.ndarray:
         logits = logits.astype("float64")
         return scipy.special.softmax(logits, axis=-1) if exclusive else sigmoid(logits)
 
-    batch_size = BATCH_SIZES[run.recipe.rank]
+    batch_size = BATCH_SIZES[run.recipe.kind.rank]
     for start in range(0, len(examples.ids), batch_size):
         part = slice(start, start + batch_size)
         inputs = np.asarray(examples.inputs[part])

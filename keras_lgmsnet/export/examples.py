@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_lgmsnet import _model_card
 from keras_lgmsnet.data.images import preprocess
-from keras_lgmsnet.data.volumes import PreparedVolume, cut_patch, load_volumes, prepare_volumes
-from keras_lgmsnet.scoring import Run, choose_ids, read_images
+from keras_lgmsnet.data.patches import PreparedVolume, cut_patch, prepare_volumes
+from keras_lgmsnet.data.volumes import load_volumes
+from keras_lgmsnet.evaluation.selection import choose_ids, read_images
+from keras_lgmsnet.export import model_card
+from keras_lgmsnet.run import Run
 
 # The most that are compared, by the rank of the network.
 MAX_EXAMPLES = {2: 256, 3: 32}
@@ -61,12 +63,12 @@ def read_export_examples(
             or not those of the run.
         FileNotFoundError: If the data are neither prepared nor downloaded.
     """
-    read = {2: _read_images, 3: _read_patches}[run.recipe.rank]
+    read = run.kind.choose(images=_read_images, volumes=_read_patches)
     try:
         return read(run, manual_dir, data_dir, calibrate)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"Its own held-out {run.kind} are needed to check the files on: say where they are by "
+            f"Its own held-out {run.kind.name} are needed to check the files on: say where they are by "
             f"--manual-dir (manual_dir=) or --data-dir (data_dir=). {error}"
         ) from error
 
@@ -94,8 +96,8 @@ def _read_images(
         len(held_out),
         lambda images: preprocess(images, data.preprocessing),
         np.asarray(shown.images) if calibrate else None,
-        _model_card.read_classes(data.source),
-        _model_card.describe_input(data),
+        model_card.read_classes(data.source),
+        model_card.describe_input(data),
     )
 
 
@@ -103,7 +105,7 @@ def _read_patches(
     run: Run, manual_dir: str | None, data_dir: str | None, calibrate: bool
 ) -> ExportExamples:
     data = run.recipe.data
-    fingerprint = run.volume_fingerprint
+    fingerprint = run.fingerprint
     _require_input_shape(run, (*data.patch_size, len(fingerprint.channels)))
     source = load_volumes(
         data.source,
@@ -131,7 +133,7 @@ def _read_patches(
         lambda images: images,
         None,
         list(source.labels.values()),
-        _model_card.describe_patch_input(data, fingerprint),
+        model_card.describe_patch_input(data, fingerprint),
     )
 
 
@@ -147,6 +149,6 @@ def _require_input_shape(run: Run, expected: tuple[int, ...]) -> None:
     """Raise `ValueError` unless the network is one for what the run's recipe says."""
     if run.network.input_shape[1:] != expected:
         raise ValueError(
-            f"{run.directory / 'model.keras'} must be a network for {run.kind} of shape "
+            f"{run.directory / 'model.keras'} must be a network for {run.kind.name} of shape "
             f"{expected}, as the recipe says. Received: input_shape={run.network.input_shape[1:]}"
         )

@@ -1,6 +1,6 @@
 """From a Keras model to the bytes of a LiteRT (TFLite) model, and what such bytes hold.
 
-It runs on the TensorFlow backend only, so in the child process of `keras_lgmsnet.export`.
+It runs on the TensorFlow backend only, so in the child process of `keras_lgmsnet.export.parent`.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_lgmsnet.export import PRECISIONS
+from keras_lgmsnet.export.promises import PRECISIONS
 
 SIGNATURE = "serving_default"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import jinja2
 
-from keras_lgmsnet.export import PROMISES
-from keras_lgmsnet.recipe import Data, VolumeData
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.export.promises import PROMISES
+from keras_lgmsnet.recipe.schema import Data, VolumeData
 from keras_lgmsnet.tables import markdown_table
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
 
 # By the rank of the network and the activation.
 _OUTPUT_RULES = {
@@ -144,7 +144,9 @@ def render_card(exported: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["shape"] = _shape
-    template = resources.files("keras_lgmsnet").joinpath("model_card.md.jinja").read_text("utf-8")
+    template = (
+        resources.files("keras_lgmsnet.export").joinpath("model_card.md.jinja").read_text("utf-8")
+    )
     files = exported["files"].items()
     metrics = exported["metrics"]
     rank = exported["rank"]

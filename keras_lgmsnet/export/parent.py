@@ -2,78 +2,27 @@
 
 import importlib.util
 import json
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_lgmsnet.run_directory import (
-    atomic_directory,
-    read_json,
-    read_recipe,
-    require_network,
-    require_unused,
+from keras_lgmsnet.export.promises import (
+    _ACTIVATIONS,
+    ACTIVATIONS,
+    FORMATS,
+    PRECISIONS,
+    PROMISES,
 )
+from keras_lgmsnet.files.writing import atomic_directory, require_unused
+from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
 
 if TYPE_CHECKING:
-    from keras_lgmsnet.deployment import deploy
+    from keras_lgmsnet.export.deployment import deploy
 
 __all__ = ["ACTIVATIONS", "FORMATS", "PRECISIONS", "PROMISES", "deploy", "export"]
-
-# The precisions of each format.
-FORMATS = {
-    "saved_model": ("float32",),
-    "tflite": ("float32", "float16", "dynamic", "int8"),
-    "onnx": ("float32",),
-}
-PRECISIONS = FORMATS["tflite"]
-# Those of each rank: the masks of an image's classes may overlap, a voxel has one class.
-_ACTIVATIONS = {2: ("none", "sigmoid"), 3: ("none", "softmax")}
-ACTIVATIONS = tuple(dict.fromkeys(_ACTIVATIONS[2] + _ACTIVATIONS[3]))
-
-
-@dataclass(frozen=True)
-class Promise:
-    """How far the files of a precision agree with the Keras network, at least.
-
-    Args:
-        measure: The value of a file's "agreement" that is held to it.
-        limit: The largest that is allowed.
-        words: The same for a reader.
-        least_iou: Mean IoU that the network itself must reach: one that finds nothing has nothing
-            to lose, and the promise would mean nothing.
-    """
-
-    measure: str
-    limit: float
-    words: str
-    least_iou: float = 0.0
-
-    def is_kept(self, agreement: dict[str, Any]) -> bool:
-        """Say whether an agreement is within the limit, and free of infinities and NaN."""
-        measured = agreement[self.measure], agreement["max_probability_difference"]
-        return all(map(math.isfinite, measured)) and measured[0] <= self.limit
-
-
-_IOU_LOSS = Promise("iou_loss", 0.01, "≤ 1.0 point of mean IoU lost", least_iou=0.1)
-# By the rank of the network and the precision. A volume's instance norms magnify rounding.
-PROMISES = {
-    2: {
-        "float32": Promise("max_probability_difference", 1e-4, "every probability within 1e-4"),
-        "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the pixels changed"),
-        "dynamic": _IOU_LOSS,
-        "int8": _IOU_LOSS,
-    },
-    3: {
-        "float32": Promise("max_probability_difference", 1e-3, "every probability within 1e-3"),
-        "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the voxels changed"),
-        "dynamic": _IOU_LOSS,
-    },
-}
 
 
 def export(
@@ -152,7 +101,7 @@ def export(
             f"The activation must be one of {', '.join(ACTIVATIONS)}. Received: {activation=}"
         )
     require_installed()
-    _require_for_rank(read_recipe(run_directory).rank, files, activation)
+    _require_for_rank(read_recipe(run_directory).kind.rank, files, activation)
     require_network(run_directory)
     require_unused(output_directory)
 
@@ -173,7 +122,7 @@ def export(
 def __getattr__(name: str) -> Any:
     """Import `deploy` on first use: with it comes Keras, whose backend is then chosen."""
     if name == "deploy":
-        from keras_lgmsnet.deployment import deploy
+        from keras_lgmsnet.export.deployment import deploy
 
         return deploy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -243,9 +192,9 @@ def _absolute(folder: str | Path | None) -> str | None:
 def _write_in_child(**arguments: Any) -> None:
     """Do the work in a process of its own, since Keras's backend cannot change within one."""
     child = subprocess.run(
-        [sys.executable, "-m", "keras_lgmsnet._export_on_tensorflow", json.dumps(arguments)],
+        [sys.executable, "-m", "keras_lgmsnet.export.child", json.dumps(arguments)],
         # Python looks for modules here first: not in a folder of the user's, whatever it holds.
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         # Without a GPU, whose products may be of reduced precision.
         env=os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,

@@ -1,6 +1,6 @@
-"""The formats of `keras_lgmsnet.export`: how each is written, and how its user opens it.
+"""The formats of `keras_lgmsnet.export.parent`: how each is written, and how its user opens it.
 
-It runs on the TensorFlow backend only, so in the child process of `keras_lgmsnet.export`.
+It runs on the TensorFlow backend only, so in the child process of `keras_lgmsnet.export.parent`.
 """
 
 import json
@@ -18,8 +18,8 @@ import tf2onnx
 from ai_edge_litert.interpreter import Interpreter
 from keras import ops
 
-from keras_lgmsnet._litert import SIGNATURE, to_tflite, trace
 from keras_lgmsnet.data.images import preprocess
+from keras_lgmsnet.export.litert import SIGNATURE, to_tflite, trace
 
 # Where every format carries what is known of the network, as JSON.
 METADATA = "metadata.json"

@@ -18,6 +18,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+from keras_lgmsnet.files.paths import printable
+
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm")
 MAX_PIXELS = 100_000_000
@@ -31,7 +33,7 @@ ORIENTATION = 0x0112  # the tag in EXIF
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Reads an image file as 8-bit RGB. Its content tells the format, not its name.
+    """Read an image file as 8-bit RGB. Its content tells the format, not its name.
 
     - PNG, JPEG, BMP, TIFF, GIF and WebP, turned upright as EXIF says. Palettes and CMYK become
       RGB, and grey becomes three equal channels. Transparency is ignored.
@@ -73,7 +75,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def decode_image(content: bytes) -> tuple[PIL.Image.Image, bool]:
-    """Decodes an image file as `read_image` does, but for the bits and the channels.
+    """Decode an image file as `read_image` does, but for the bits and the channels.
 
     To be called in `refusals_named`, which says which file an error is about.
 
@@ -120,7 +122,7 @@ def decode_image(content: bytes) -> tuple[PIL.Image.Image, bool]:
 
 
 def to_8_bits(image: PIL.Image.Image) -> np.ndarray:
-    """Returns what `decode_image` returned as `uint8`, `(height, width)` or with 3 channels.
+    """Return what `decode_image` returned as `uint8`, `(height, width)` or with 3 channels.
 
     Raises:
         ValueError: If it has values that are not finite.
@@ -130,7 +132,7 @@ def to_8_bits(image: PIL.Image.Image) -> np.ndarray:
 
 @contextlib.contextmanager
 def refusals_named(path: object) -> Iterator[None]:
-    """Turns whatever a decoder raises into a `ValueError` of one sentence that names the file.
+    """Turn whatever a decoder raises into a `ValueError` of one sentence that names the file.
 
     Example:
     ```python
@@ -147,43 +149,9 @@ def refusals_named(path: object) -> Iterator[None]:
         raise ValueError(f"{printable(path)} cannot be read as an image: {reason}.") from error
 
 
-def find_files(
-    folder: str | Path, suffixes: tuple[str, ...], leave_out: str | None = None
-) -> Iterator[Path]:
-    """Yields the files of a kind in a folder and its subfolders, in the same order everywhere.
-
-    Hidden files and folders are left out, and links to folders are not followed.
-
-    Args:
-        folder: Folder to look through.
-        suffixes: What the names of those files end in, in any case, such as `SUFFIXES`.
-        leave_out: Folders that hold a file of this name are left out with all that is in them.
-
-    Raises:
-        OSError: If a folder cannot be listed.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, files in os.walk(folder, onerror=fail):
-        if leave_out in files:
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(suffixes):
-                yield Path(parent, name)
-
-
 def is_dicom(content: bytes) -> bool:
-    """Returns whether a file is DICOM."""
+    """Return whether a file is DICOM."""
     return content[128:132] == b"DICM"
-
-
-def printable(path: object) -> str:
-    """Returns a path as text, also where its bytes are none in UTF-8."""
-    return os.fsencode(str(path)).decode("utf-8", "replace")
 
 
 def _decode_dicom(content: bytes) -> PIL.Image.Image:
@@ -229,13 +197,13 @@ def _decode_dicom(content: bytes) -> PIL.Image.Image:
 
 
 def _first(dataset: Any, name: str) -> float | None:
-    """Returns a number of a DICOM dataset, the first of several; `None` where there is none."""
+    """Return a number of a DICOM dataset, the first of several; `None` where there is none."""
     value = dataset.get(name)
     return None if value is None else float(np.ravel(value)[0])
 
 
 def _window(values: np.ndarray, center: float, width: float, function: str | None) -> np.ndarray:
-    """Applies a window by the formulas of DICOM PS3.3 C.11.2.1."""
+    """Apply a window by the formulas of DICOM PS3.3 C.11.2.1."""
     if function == "SIGMOID":
         share = (1 + np.tanh(2 * (values - center) / width)) / 2
     elif function == "LINEAR_EXACT":

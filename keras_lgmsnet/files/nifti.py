@@ -9,21 +9,17 @@ import contextlib
 import gzip
 import io
 import math
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel
 import numpy as np
 
-from keras_lgmsnet.geometry import MAX_VOXELS, Grid, is_invertible
-from keras_lgmsnet.image_files import printable
-from keras_lgmsnet.run_directory import atomic_write
-
-AnyPath = Path | zipfile.Path
+from keras_lgmsnet.files.paths import AnyPath, opened, printable
+from keras_lgmsnet.files.volume import Volume
+from keras_lgmsnet.files.writing import atomic_write
+from keras_lgmsnet.geometry import MAX_VOXELS, is_invertible
 
 SUFFIXES = (".nii.gz", ".nii")
 HEADER_BYTES = 348
@@ -31,29 +27,8 @@ MAX_EXTRA_BYTES = 2**24  # before and after the voxels
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # files that tell no unit mean millimetres
 
 
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """A scan as it is in its file.
-
-    Args:
-        image: `float32` of shape `(x, y, z, channels)`, in the file's order of voxels and in its
-            units, such as Hounsfield units.
-        affine: `float64` of shape `(4, 4)`, from a voxel's indices to RAS+ millimetres.
-        header: The file's header, which `write_label_map` and `write_map` pass on.
-    """
-
-    image: np.ndarray
-    affine: np.ndarray
-    header: nibabel.Nifti1Header
-
-    @property
-    def grid(self) -> Grid:
-        """Where the voxels lie."""
-        return Grid(self.image.shape[:3], self.affine)
-
-
 def read_volume(path: str | AnyPath) -> Volume:
-    """Reads a NIfTI image. Its content tells whether it is compressed, not its name.
+    """Read a NIfTI image. Its content tells whether it is compressed, not its name.
 
     Args:
         path: A file, or the file in a zip file, of 3 axes, or 4 with channels last.
@@ -88,7 +63,7 @@ def read_volume(path: str | AnyPath) -> Volume:
 def read_label_map(
     path: str | AnyPath, labels: Mapping[int, str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Reads a NIfTI label map.
+    """Read a NIfTI label map.
 
     Args:
         path: A file, or the file in a zip file.
@@ -120,7 +95,7 @@ def read_label_map(
 
 
 def write_label_map(path: str | Path, labels: np.ndarray, like: Volume) -> None:
-    """Writes a label map into a scan's space, atomically.
+    """Write a label map into a scan's space, atomically.
 
     Orientation, position, spacing, units and all else in the scan's header stay; what is about its
     values (type, scaling, window, intent) becomes that of labels.
@@ -144,7 +119,7 @@ def write_label_map(path: str | Path, labels: np.ndarray, like: Volume) -> None:
 
 
 def write_map(path: str | Path, values: np.ndarray, like: Volume) -> None:
-    """Writes numbers, such as probabilities, into a scan's space, atomically.
+    """Write numbers, such as probabilities, into a scan's space, atomically.
 
     Args:
         path: Where to write; compressed if it ends in `.gz`.
@@ -156,21 +131,6 @@ def write_map(path: str | Path, values: np.ndarray, like: Volume) -> None:
             dtype.
     """
     _write(Path(path), values, like, "float32", "none")
-
-
-@contextlib.contextmanager
-def opened(path: AnyPath) -> Iterator[BinaryIO]:
-    """Opens a file, or the file in a zip file, and names it in what goes wrong in reading it.
-
-    Raises:
-        ValueError: For whatever the file system or a damaged zip file raises, also in the block.
-    """
-    try:
-        with path.open("rb") as file:
-            yield file
-    # A RuntimeError is an encrypted member, a NotImplementedError an unknown compression.
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(f"{printable(path)} cannot be read: {error}") from error
 
 
 def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
@@ -229,7 +189,7 @@ def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
 
 
 def _affine(nifti: nibabel.Nifti1Image) -> np.ndarray | None:
-    """Returns the affine in millimetres, or `None` if the file has none."""
+    """Return the affine in millimetres, or `None` if the file has none."""
     header = nifti.header
     if not header["qform_code"] and not header["sform_code"]:
         return None
@@ -239,7 +199,7 @@ def _affine(nifti: nibabel.Nifti1Image) -> np.ndarray | None:
 
 @contextlib.contextmanager
 def _damage_named(path: AnyPath) -> Iterator[None]:
-    """Turns what gzip and nibabel raise on a damaged file into one kind that names the file."""
+    """Turn what gzip and nibabel raise on a damaged file into one kind that names the file."""
     try:
         yield
     except (

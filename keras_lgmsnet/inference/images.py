@@ -9,7 +9,19 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from keras_lgmsnet._prediction_files import (
+from keras_lgmsnet.data.image_fingerprint import Fingerprint, measure
+from keras_lgmsnet.data.images import preprocess, resize_image
+from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, draw_outlines
+from keras_lgmsnet.files.images import SUFFIXES, read_image
+from keras_lgmsnet.files.paths import printable
+from keras_lgmsnet.files.writing import (
+    atomic_write,
+    require_unused,
+    require_writable,
+    write_csv,
+    write_json,
+)
+from keras_lgmsnet.inference.inputs import (
     MARKER,
     describe,
     list_files,
@@ -17,22 +29,11 @@ from keras_lgmsnet._prediction_files import (
     sentence,
     table_row,
 )
-from keras_lgmsnet.data.images import preprocess, resize_image
-from keras_lgmsnet.fingerprint import Fingerprint, measure
-from keras_lgmsnet.image_files import SUFFIXES, printable, read_image
-from keras_lgmsnet.inference import sliding_window
-from keras_lgmsnet.recipe import Data
-from keras_lgmsnet.report import PREDICTION_COLOR, draw_outlines
-from keras_lgmsnet.run_directory import (
-    atomic_write,
-    read_recipe,
-    require_network,
-    require_unused,
-    require_writable,
-    write_csv,
-    write_json,
-)
-from keras_lgmsnet.scoring import THRESHOLD, load_network, sigmoid
+from keras_lgmsnet.inference.windows import sigmoid, sliding_window
+from keras_lgmsnet.metrics import THRESHOLD
+from keras_lgmsnet.recipe.schema import Data
+from keras_lgmsnet.run import load_network
+from keras_lgmsnet.run_directory import read_recipe, require_network
 
 TILES_PER_STEP = 4
 
@@ -63,7 +64,7 @@ class Prediction:
         return f"lesion {100 * self.lesion_share:.3g} % of the image"
 
 
-def predict(
+def predict_images(
     run_directory: str | Path,
     images: str | Path | Iterable[str | Path],
     output_directory: str | Path,
@@ -118,7 +119,7 @@ def predict(
     """
     run_directory, output_directory = Path(run_directory), Path(output_directory)
     recipe = read_recipe(run_directory)
-    if recipe.rank != 2:
+    if recipe.kind.rank != 2:
         raise ValueError(
             f"Images need a run on images. Received: {run_directory}, which is on volumes: see "
             "volume_prediction.predict_volumes"

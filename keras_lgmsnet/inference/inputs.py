@@ -9,9 +9,10 @@ from typing import Any
 
 import keras
 
-import keras_lgmsnet
-from keras_lgmsnet import image_files, volume_files
-from keras_lgmsnet.image_files import find_files, printable
+from keras_lgmsnet.about import NOTICE, __version__
+from keras_lgmsnet.files import images as image_files
+from keras_lgmsnet.files import nifti as volume_files
+from keras_lgmsnet.files.paths import find_files, printable
 
 # Marks an output directory, so that its files are not taken for inputs when its parent is read.
 MARKER = "lgms-predict.json"
@@ -83,11 +84,11 @@ def require_folder_name(output: Path) -> None:
 def describe(run_directory: Path, method: dict[str, Any]) -> dict[str, Any]:
     """Return what is written beside predictions: where they come from and what they are not."""
     return {
-        "notice": keras_lgmsnet.NOTICE,
+        "notice": NOTICE,
         "run_directory": printable(run_directory.absolute()),
         "method": method,
         "backend": keras.backend.backend(),
-        "versions": {"keras_lgmsnet": keras_lgmsnet.__version__, "keras": keras.__version__},
+        "versions": {"keras_lgmsnet": __version__, "keras": keras.__version__},
     }
 
 

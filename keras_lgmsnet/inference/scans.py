@@ -4,11 +4,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_lgmsnet.data.volumes import foreground_box
-from keras_lgmsnet.geometry import Grid, from_canonical, to_canonical, weights_from_canonical
-from keras_lgmsnet.inference import segment_volume
-from keras_lgmsnet.recipe import VolumeData
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.geometry import (
+    Grid,
+    foreground_box,
+    from_canonical,
+    to_canonical,
+    weights_from_canonical,
+)
+from keras_lgmsnet.inference.windows import segment_volume
+from keras_lgmsnet.recipe.schema import VolumeData
 
 if TYPE_CHECKING:
     import keras

@@ -9,7 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from keras_lgmsnet._prediction_files import (
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.files.nifti import SUFFIXES, read_volume, write_label_map, write_map
+from keras_lgmsnet.files.paths import printable
+from keras_lgmsnet.files.volume import Volume
+from keras_lgmsnet.files.writing import require_unused, require_writable, write_csv, write_json
+from keras_lgmsnet.geometry import Grid, canonical_grid
+from keras_lgmsnet.inference.inputs import (
     MARKER,
     describe,
     list_files,
@@ -17,27 +23,10 @@ from keras_lgmsnet._prediction_files import (
     sentence,
     table_row,
 )
-from keras_lgmsnet.geometry import Grid, canonical_grid
-from keras_lgmsnet.image_files import printable
-from keras_lgmsnet.recipe import VolumeData
-from keras_lgmsnet.run_directory import (
-    read_recipe,
-    require_network,
-    require_unused,
-    require_writable,
-    write_csv,
-    write_json,
-)
-from keras_lgmsnet.scoring import load_network
-from keras_lgmsnet.volume_files import (
-    SUFFIXES,
-    Volume,
-    read_volume,
-    write_label_map,
-    write_map,
-)
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.volume_inference import segment_scan
+from keras_lgmsnet.inference.scans import segment_scan
+from keras_lgmsnet.recipe.schema import VolumeData
+from keras_lgmsnet.run import load_network
+from keras_lgmsnet.run_directory import read_recipe, require_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +110,7 @@ def predict_volumes(
     """
     run_directory, output = Path(run_directory), Path(output)
     recipe = read_recipe(run_directory)
-    if recipe.rank != 3:
+    if recipe.kind.rank != 3:
         raise ValueError(
             f"Scans need a run on volumes. Received: {run_directory}, which is on images"
         )

@@ -153,7 +153,7 @@ def sliding_window(
 
 
 def mirrored(predict: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function that averages predictions over the mirror images of their windows.
+    """Return a function that averages predictions over the mirror images of their windows.
 
     All sides are mirrored, each alone and in all combinations: a window of an image is predicted 4
     times, one of a volume 8 times.
@@ -336,7 +336,7 @@ def _require_fit(resampling: Sequence[Weights | None], volume: np.ndarray) -> No
 
 
 def _starts(side: int, window: int, overlap: float) -> list[int]:
-    """Returns where windows begin along an axis that is at least as long as one."""
+    """Return where windows begin along an axis that is at least as long as one."""
     stride = max(1, int(window * (1 - overlap)))
     count = 1 + math.ceil((side - window) / stride)
     return np.linspace(0, side - window, count).round().astype(int).tolist()
@@ -356,3 +356,8 @@ def _weights(window_size: tuple[int, ...], weighting: str) -> np.ndarray:
 
 def _region(start: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(first, first + side) for first, side in zip(start, size, strict=True))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, in their own type and without overflow."""
+    return (1 + np.tanh(logits / 2)) / 2

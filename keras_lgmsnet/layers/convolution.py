@@ -14,12 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet.layers.base import (
-    SpatialLayer,
-    get_activation,
-    require_odd,
-    require_positive,
-)
+from keras_lgmsnet.layers.base import SpatialLayer, get_activation, require_odd, require_positive
 from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import normalization_layer
 from keras_lgmsnet.layers.recomputation import recomputed

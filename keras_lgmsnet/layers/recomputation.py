@@ -9,7 +9,7 @@ import keras
 def recomputed(
     function: Callable[..., Any], rank: int, *layers: keras.layers.Layer
 ) -> Callable[..., Any]:
-    """Returns a function that keeps nothing but its inputs for the gradient, where that pays.
+    """Return a function that keeps nothing but its inputs for the gradient, where that pays.
 
     It pays for volumes on JAX, which keeps several tensors an activation: a process that compiled
     and ran the gradient of `LGMSNet3D` at 96³ took 8.4 GB and takes 5.4 GB, in no more time on two

@@ -1,5 +1,5 @@
 """The networks."""
 
-from keras_lgmsnet.models.lgmsnet import LGMSNet2D, LGMSNet3D
+import lazy_loader
 
-__all__ = ["LGMSNet2D", "LGMSNet3D"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,23 +5,23 @@ from typing import Any
 
 import numpy as np
 
-from keras_lgmsnet.report import (
-    best_median_worst,
-    draw_curves,
-    make_figure,
-    picture_uri,
-    render_page,
-    svg_uri,
-)
-from keras_lgmsnet.tables import score_cell
-from keras_lgmsnet.volume_pictures import (
+from keras_lgmsnet.drawing.diagrams import make_figure
+from keras_lgmsnet.drawing.volumes import (
     SegmentedVolume,
     draw_montage,
     draw_planes,
     draw_surface,
     label_color,
 )
-from keras_lgmsnet.volume_scoring import SCORES, Scores, mean_over_regions, tabulate
+from keras_lgmsnet.reports.page import (
+    best_median_worst,
+    draw_curves,
+    picture_uri,
+    render_page,
+    svg_uri,
+)
+from keras_lgmsnet.scoring.regions import SCORES, Scores, mean_over_regions, tabulate
+from keras_lgmsnet.tables import score_cell
 
 _CURVES = {"loss": "Loss", "dice": "Dice", "learning_rate": "Learning rate"}
 

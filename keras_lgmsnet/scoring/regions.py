@@ -4,19 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from keras_lgmsnet.data.volumes import VolumeSource
 from keras_lgmsnet.geometry import Grid
-from keras_lgmsnet.recipe import VolumeData
-from keras_lgmsnet.significance import mean_interval
-from keras_lgmsnet.surface import require_tolerance, surface_distances
+from keras_lgmsnet.scoring.significance import mean_interval
+from keras_lgmsnet.scoring.surface import require_tolerance, surface_distances
 from keras_lgmsnet.tables import score_cell
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.volume_inference import segment_scan
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 # What tables call the scores. All but those in mm and ml are shares, printed in percent.
 SCORES = {
@@ -76,52 +71,6 @@ def list_regions(dataset: str, labels: Mapping[int, str]) -> dict[str, tuple[int
     return _HIERARCHIES.get(dataset.partition("/")[0], of_labels)
 
 
-def score_volumes(
-    network: "keras.Model",
-    source: VolumeSource,
-    ids: Sequence[str],
-    fingerprint: VolumeFingerprint,
-    data: VolumeData,
-    *,
-    tolerance: float = TOLERANCE,
-) -> dict[str, dict[str, Scores]]:
-    """Segment volumes and score each on its own grid; memory holds one at a time.
-
-    Args:
-        network: From patches to logits.
-        source: The dataset.
-        ids: Which volumes.
-        fingerprint: That of the network's training volumes.
-        data: The recipe's, for `patch_size` and `overlap`.
-        tolerance: As for `score_case`.
-
-    Returns:
-        What `score_case` returns for each volume, by its id, of the dataset's `list_regions`.
-
-    Raises:
-        ValueError: As `segment_scan` raises, or if an id is unknown.
-
-    Example:
-    ```python
-    cases = score_volumes(network, source, splits["validation"], fingerprint, recipe.data)
-    cases["img0035"]["spleen"]["dice"]
-    ```
-    """
-    regions = list_regions(source.dataset, source.labels)
-    cases = {}
-    for id_ in tqdm(ids, desc="Evaluating", unit="volume", disable=None):  # on terminals only
-        example = source.read(id_)
-        prediction = segment_scan(network, example.image, example.grid, fingerprint, data)
-        cases[id_] = score_case(
-            example.segmentation_mask,
-            prediction,
-            regions,
-            example.grid,
-            tolerance=tolerance,
-        )
-    return cases
-
-
 def score_case(
     segmentation_mask: np.ndarray,
     prediction: np.ndarray,
@@ -150,7 +99,7 @@ def score_case(
         - `"volume_difference"`: how far the predicted volume is from the true one, ≥ 0, in ml;
         - `"volume"` and `"predicted_volume"`, in ml.
 
-        Surfaces are those of `keras_lgmsnet.surface`: voxels, as MONAI has them. A region that is
+        Surfaces are those of `keras_lgmsnet.scoring.surface`: voxels, as MONAI has them. A region that is
         missed or predicted where there is none has the worst scores: shares of 0, and the
         volume's diagonal as HD95. One that is neither there nor predicted has no scores, None,
         but volumes of 0.

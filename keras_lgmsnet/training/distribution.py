@@ -13,7 +13,7 @@ from keras_lgmsnet.data.batches import Batches
 
 
 def data_parallel(num_devices: int) -> Callable[[], AbstractContextManager[Any]]:
-    """Returns the scope in which a model is built, compiled and fitted on several devices.
+    """Return the scope in which a model is built, compiled and fitted on several devices.
 
     The devices are the first GPUs of the host or, where there is none, those that the backend
     makes of the CPU. Keras's own distribution does the work: `keras.distribution.DataParallel` on

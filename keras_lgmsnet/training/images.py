@@ -1,4 +1,4 @@
-"""What training on images is: see `keras_lgmsnet._task.Task`."""
+"""What training on images is: see `keras_lgmsnet.training.task.Task`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,20 +9,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lgmsnet._task import Task
 from keras_lgmsnet.data.augmentation import AUGMENTATIONS
+from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.data.keras_cv_augmentation import KerasCVAugmentation
 from keras_lgmsnet.data.sources import read_examples
-from keras_lgmsnet.fingerprint import Fingerprint
+from keras_lgmsnet.evaluation.images import describe_convention, score_images
+from keras_lgmsnet.files.writing import write_csv, write_json, write_text
 from keras_lgmsnet.losses import BCEDiceLoss
-from keras_lgmsnet.metrics import ImageF1, ImageIoU
+from keras_lgmsnet.metrics import THRESHOLD, ImageF1, ImageIoU
 from keras_lgmsnet.models import LGMSNet2D
 from keras_lgmsnet.optimizers import SGD, PolynomialDecay
-from keras_lgmsnet.recipe import Recipe
-from keras_lgmsnet.report import render_report
-from keras_lgmsnet.run_directory import write_csv, write_json, write_text
-from keras_lgmsnet.scoring import CAUTIONS, THRESHOLD, describe_convention, score_images
+from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.reports.images import render_report
+from keras_lgmsnet.training.task import Task
 
 
 class ImageTask(Task):
@@ -93,7 +93,7 @@ class ImageTask(Task):
             "best_epoch": best_epoch,
             "threshold": THRESHOLD,
             "convention": describe_convention(self.recipe.data.image_size),
-            "caution": CAUTIONS[2] if subset == "validation" else None,
+            "caution": self.recipe.kind.caution if subset == "validation" else None,
         }
         if subset == "test":
             *_, metrics["validation_means"] = self._score(self.examples["validation"])

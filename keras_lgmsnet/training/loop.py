@@ -2,40 +2,30 @@
 
 import dataclasses
 import importlib
-import math
 import platform
-import shutil
 import statistics
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.summary import scalar
 
-import keras_lgmsnet
-from keras_lgmsnet._image_task import ImageTask
-from keras_lgmsnet._task import Task
-from keras_lgmsnet._volume_task import VolumeTask
-from keras_lgmsnet.distribution import data_parallel
-from keras_lgmsnet.recipe import Recipe
-from keras_lgmsnet.run_directory import (
-    atomic_write,
-    lock,
-    read_json,
-    read_recipe,
-    require_unused,
+from keras_lgmsnet.about import __version__
+from keras_lgmsnet.files.writing import (
     require_writable,
-    write_csv,
     write_json,
 )
+from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
+from keras_lgmsnet.training.distribution import data_parallel
+from keras_lgmsnet.training.epochs import FinishedEpochs
+from keras_lgmsnet.training.images import ImageTask
+from keras_lgmsnet.training.task import Task
+from keras_lgmsnet.training.volumes import VolumeTask
 
 
 def train(
@@ -72,12 +62,13 @@ def train(
     _require_usable(run_directory, recipe, resume)
     scope = data_parallel(recipe.training.num_devices)
     _make_deterministic(recipe.training.seed)
-    task = (ImageTask if recipe.rank == 2 else VolumeTask)(recipe, scope, manual_dir, data_dir)
+    task_class = recipe.kind.choose(images=ImageTask, volumes=VolumeTask)
+    task = task_class(recipe, scope, manual_dir, data_dir)
 
     run_directory.mkdir(parents=True, exist_ok=True)
     with lock(run_directory):
         _begin(run_directory, task, resume)
-        finished = _FinishedEpochs(run_directory, task)
+        finished = FinishedEpochs(run_directory, task)
         _fit(task, scope, finished)
         _load_weights(task.float32_network, run_directory / "model.keras")
         task.evaluate(run_directory, finished.best_epoch, finished.history)
@@ -131,7 +122,7 @@ def train_splits(
             f"Received: data.validation_ids={recipe.data.validation_ids}"
         )
     if not resume:
-        require_unused(directory, may_resume=True)
+        require_no_run(directory)
     recipes = {  # all at once, so that a seed out of range is known before anything is trained
         seed: dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split_seed=seed))
         for seed in seeds
@@ -155,117 +146,10 @@ def train_splits(
     return directory
 
 
-class _TensorBoard(AbstractContextManager):
-    """The curves for TensorBoard, training and validation in one chart; open while in context."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def __enter__(self) -> Self:
-        # What a killed run wrote may lack an epoch, or hold one that was not finished.
-        if self.directory.exists():
-            shutil.rmtree(self.directory)
-        self.training, self.validation = map(self._open, ("training", "validation"))
-        return self
-
-    def write(self, epoch: int, row: dict[str, float | None]) -> None:
-        for name, value in row.items():
-            if value is None:
-                continue
-            writer = self.validation if name.startswith("val_") else self.training
-            curve = scalar(name.removeprefix("val_"), value)
-            writer.write_event(Event(wall_time=time.time(), step=epoch, summary=curve))
-        self.training.flush()
-        self.validation.flush()
-
-    def __exit__(self, *error: object) -> None:
-        self.training.close()
-        self.validation.close()
-
-    def _open(self, part: str) -> EventsWriter:
-        # `SummaryWriter` would write from a thread, and wait for it forever once a disk is full.
-        (self.directory / part).mkdir(parents=True)
-        return EventsWriter(str(self.directory / part / "events"))
-
-
-class _FinishedEpochs(keras.callbacks.Callback):
-    """The finished epochs of a run; commits each as it ends.
-
-    `state.json` is replaced once the checkpoint it names is on disk, and before anything that
-    follows from it is touched: a run killed at any moment resumes from a whole epoch.
-    """
-
-    def __init__(self, run_directory: Path, task: Task) -> None:
-        super().__init__()
-        self.run_directory = run_directory
-        self.task = task
-        self.tensorboard = _TensorBoard(run_directory / "tensorboard")
-        self.history: list[dict[str, float | None]] = []  # None: not validated on
-        if (run_directory / "state.json").exists():
-            self.history = read_json(run_directory, "state.json", "history")["history"]
-
-    @property
-    def best_epoch(self) -> int | None:
-        """The epoch of the highest validation score, counted from 1; the earliest of equals."""
-        scores = {
-            epoch: row[self.task.best_by]
-            for epoch, row in enumerate(self.history, start=1)
-            if row[self.task.best_by] is not None
-        }
-        return max(scores, key=scores.get, default=None)
-
-    @property
-    def checkpoint(self) -> Path:
-        """The network and optimizer after the last finished epoch."""
-        return self.run_directory / f"checkpoint-{len(self.history):04d}.keras"
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if self.history:
-            self._derive()  # the run may have been killed before it came to that
-        for epoch, row in enumerate(self.history, start=1):
-            self.tensorboard.write(epoch, row)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        self._require_finite(logs["loss"], f"in step {batch + 1} of epoch {len(self.history) + 1}")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        # The damage of the last step shows only here: its loss was computed before it.
-        damaged = not all(np.isfinite(weights).all() for weights in self.model.get_weights())
-        loss = math.nan if damaged else logs.get("val_loss", logs["loss"])
-        self._require_finite(loss, f"at the end of epoch {epoch + 1}")
-        row = {name: float(value) for name, value in logs.items()} | self.task.validate(epoch + 1)
-        self.history.append(row | {"learning_rate": float(self.model.optimizer.learning_rate)})
-        with atomic_write(self.checkpoint) as path:
-            self.model.save(path)
-        write_json(self.run_directory / "state.json", {"history": self.history})
-        self._derive()
-        self.tensorboard.write(len(self.history), self.history[-1])
-
-    def _derive(self) -> None:
-        """Bring everything that follows from `state.json` up to date."""
-        for path in self.run_directory.glob("checkpoint-*.keras"):
-            if path != self.checkpoint:
-                path.unlink()
-        if self.best_epoch == len(self.history):
-            self.task.float32_network.set_weights(self.model.get_weights())
-            with atomic_write(self.run_directory / "model.keras") as path:
-                self.task.float32_network.save(path)
-        rows = [{"epoch": epoch, **row} for epoch, row in enumerate(self.history, start=1)]
-        write_csv(self.run_directory / "history.csv", rows)
-
-    def _require_finite(self, loss: float, when: str) -> None:
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"The loss is not finite {when}; lower training.learning_rate, or choose "
-                f"another training.precision. The run directory keeps the state after epoch "
-                f"{len(self.history)}. Received: loss={float(loss)}"
-            )
-
-
 def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse, before any work, a directory that this run must not or cannot write to."""
     if not resume:
-        require_unused(run_directory, may_resume=True)
+        require_no_run(run_directory)
     require_writable(run_directory)
     if resume:
         begun = read_json(run_directory, "recipe.json", "backend")
@@ -309,12 +193,12 @@ def _begin(run_directory: Path, task: Task, resume: bool) -> None:
     """Write what a run knows beforehand; where it is resumed, check that it still holds."""
     if not resume:
         # Another run may have begun while the data were read.
-        require_unused(run_directory, may_resume=True)
+        require_no_run(run_directory)
     if not (run_directory / "recipe.json").exists():
         backend = keras.backend.backend()
         versions = {
             "python": platform.python_version(),
-            "keras_lgmsnet": keras_lgmsnet.__version__,
+            "keras_lgmsnet": __version__,
             "keras": keras.__version__,
             backend: importlib.import_module(backend).__version__,
             "numpy": np.__version__,
@@ -346,7 +230,7 @@ def _begin(run_directory: Path, task: Task, resume: bool) -> None:
 
 
 def _fit(
-    task: Task, scope: Callable[[], AbstractContextManager[Any]], finished: _FinishedEpochs
+    task: Task, scope: Callable[[], AbstractContextManager[Any]], finished: FinishedEpochs
 ) -> None:
     """Train from the last finished epoch to the recipe's last."""
     _compile(task, task.float32_network)

@@ -1,4 +1,4 @@
-"""What `keras_lgmsnet.training` asks of images and of volumes."""
+"""What `keras_lgmsnet.training.loop` asks of images and of volumes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ import keras
 from keras_lgmsnet.data.batches import Batches
 from keras_lgmsnet.data.sources import describe_source
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
-from keras_lgmsnet.distribution import DivisibleBatches
-from keras_lgmsnet.recipe import Recipe
+from keras_lgmsnet.recipe.schema import Recipe
 from keras_lgmsnet.run_directory import read_json
+from keras_lgmsnet.training.distribution import DivisibleBatches
 
 
 class Task(ABC):

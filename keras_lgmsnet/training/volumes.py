@@ -1,4 +1,4 @@
-"""What training on volumes is: see `keras_lgmsnet._task.Task`."""
+"""What training on volumes is: see `keras_lgmsnet.training.task.Task`."""
 
 import dataclasses
 import sys
@@ -10,30 +10,30 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lgmsnet._task import Task
 from keras_lgmsnet.data.augmentation import VOLUME_AUGMENTATIONS
-from keras_lgmsnet.data.volumes import PatchBatches, load_volumes, prepare_volumes
-from keras_lgmsnet.inference import segment_volume
+from keras_lgmsnet.data.patches import PatchBatches, prepare_volumes
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.data.volumes import load_volumes
+from keras_lgmsnet.drawing.volumes import SegmentedVolume
+from keras_lgmsnet.evaluation.volumes import score_volumes
+from keras_lgmsnet.files.writing import write_csv, write_json, write_text
+from keras_lgmsnet.inference.scans import segment_scan
+from keras_lgmsnet.inference.windows import segment_volume
 from keras_lgmsnet.losses import DiceCELoss
 from keras_lgmsnet.metrics import ClassDice
 from keras_lgmsnet.models import LGMSNet3D
 from keras_lgmsnet.optimizers import adamw_warmup_cosine
-from keras_lgmsnet.recipe import Recipe
-from keras_lgmsnet.run_directory import write_csv, write_json, write_text
-from keras_lgmsnet.scoring import CAUTIONS
-from keras_lgmsnet.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.volume_inference import segment_scan
-from keras_lgmsnet.volume_pictures import SegmentedVolume
-from keras_lgmsnet.volume_report import render_volume_report
-from keras_lgmsnet.volume_scoring import (
+from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.reports.volumes import render_volume_report
+from keras_lgmsnet.scoring.regions import (
     TOLERANCE,
     Scores,
     describe_convention,
     list_regions,
     mean_dice,
-    score_volumes,
     summarize,
 )
+from keras_lgmsnet.training.task import Task
 
 
 class VolumeTask(Task):
@@ -158,7 +158,7 @@ class VolumeTask(Task):
             "best_epoch": best_epoch,
             "tolerance": TOLERANCE,
             "convention": describe_convention(TOLERANCE),
-            "caution": CAUTIONS[3] if subset == "validation" else None,
+            "caution": self.recipe.kind.caution if subset == "validation" else None,
             "summary": summary,
         }
         if subset == "test":

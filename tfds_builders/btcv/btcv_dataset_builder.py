@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders._reading import NIFTI_SUFFIXES, Case, VolumeBuilder, list_files
+from tfds_builders._building import VolumeBuilder
+from tfds_builders._reading import NIFTI_SUFFIXES, Case, list_files
 
 ROOT = "RawData/Training"
 ORGANS = (

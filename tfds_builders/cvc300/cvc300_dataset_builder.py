@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders._reading import IMAGE_SUFFIXES, Case, ImageBuilder, list_files
+from tfds_builders._building import ImageBuilder
+from tfds_builders._reading import IMAGE_SUFFIXES, Case, list_files
 
 
 class Builder(ImageBuilder):

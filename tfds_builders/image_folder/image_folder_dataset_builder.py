@@ -7,15 +7,8 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders._reading import (
-    IMAGE_SUFFIXES,
-    Case,
-    FolderBuilder,
-    FolderConfig,
-    ImageBuilder,
-    by_id,
-    walk,
-)
+from tfds_builders._building import FolderBuilder, FolderConfig, ImageBuilder
+from tfds_builders._reading import IMAGE_SUFFIXES, Case, by_id, walk
 
 
 @dataclasses.dataclass(eq=False)

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders._reading import Case, ImageBuilder, list_files
+from tfds_builders._building import ImageBuilder
+from tfds_builders._reading import Case, list_files
 
 IMAGES = "ISIC2018_Task1-2_Training_Input"
 SEGMENTATION_MASKS = "ISIC2018_Task1_Training_GroundTruth"

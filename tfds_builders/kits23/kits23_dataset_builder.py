@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders._reading import Case, VolumeBuilder, case_files
+from tfds_builders._building import VolumeBuilder
+from tfds_builders._reading import Case, case_files
 
 
 class Builder(VolumeBuilder):

@@ -9,16 +9,8 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders._reading import (
-    NIFTI_SUFFIXES,
-    AnyPath,
-    Case,
-    FolderBuilder,
-    FolderConfig,
-    VolumeBuilder,
-    list_files,
-    read_bytes,
-)
+from tfds_builders._building import FolderBuilder, FolderConfig, VolumeBuilder
+from tfds_builders._reading import NIFTI_SUFFIXES, AnyPath, Case, list_files, read_bytes
 
 
 @dataclasses.dataclass(eq=False)
@@ -91,7 +83,7 @@ class Builder(FolderBuilder, VolumeBuilder):
 
 
 def read_labels(folder: Path) -> Mapping[int, str]:
-    """Returns the labels' names by value, in either spelling of `dataset.json`.
+    """Return the labels' names by value, in either spelling of `dataset.json`.
 
     Raises:
         ValueError: If the file is damaged, or a label is no integer from 0 to 255.
@@ -118,7 +110,7 @@ def read_labels(folder: Path) -> Mapping[int, str]:
 
 
 def read_channels(folder: Path) -> Sequence[str]:
-    """Returns what each channel holds, such as `["CT"]`, in either spelling of `dataset.json`.
+    """Return what each channel holds, such as `["CT"]`, in either spelling of `dataset.json`.
 
     Raises:
         ValueError: If the file is damaged, or a channel has no name or number of its own.

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from tfds_builders._reading import Case, ImageBuilder, case_files
+from tfds_builders._building import ImageBuilder
+from tfds_builders._reading import Case, case_files
 
 ROOT = "PH2Dataset/PH2 Dataset images"
 

@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_lgmsnet.image_files import MAX_BYTES, MAX_PIXELS
-from tfds_builders._reading import Case, ImageBuilder, binary_mask, encode_png
+from keras_lgmsnet.files.images import MAX_BYTES, MAX_PIXELS
+from tfds_builders._building import ImageBuilder
+from tfds_builders._reading import Case, binary_mask, encode_png
 
 ARCHIVE = "dataset.hdf5"
 ARRAYS = ("image", "mask", "annot_id", "frame_num")
@@ -69,7 +70,7 @@ class Builder(ImageBuilder):
 
 @contextlib.contextmanager
 def _damage_named(path: Path, where: str = "") -> Iterator[None]:
-    """Turns what h5py raises on a damaged file into one kind of error that names the file."""
+    """Turn what h5py raises on a damaged file into one kind of error that names the file."""
     try:
         yield
     except (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
@@ -77,7 +78,7 @@ def _damage_named(path: Path, where: str = "") -> Iterator[None]:
 
 
 def _open(path: Path) -> h5py.File:
-    """Opens the publisher's file, with as many frames in each array as in any other."""
+    """Open the publisher's file, with as many frames in each array as in any other."""
     with _damage_named(path):
         # The cache holds what is compressed together, so that it is decompressed once.
         file = h5py.File(path, "r", rdcc_nbytes=2**28)

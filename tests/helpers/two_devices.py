@@ -1,4 +1,4 @@
-"""Trains alike on one device and on two: `python -m tests.two_devices FOLDER`.
+"""Trains alike on one device and on two: `python -m tests.helpers.two_devices FOLDER`.
 
 Both are made of the CPU. A process of its own, because a backend counts its devices once.
 """
@@ -14,10 +14,11 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # read by 
 import keras
 import numpy as np
 
-from keras_lgmsnet import _image_task, training
-from keras_lgmsnet.recipe import Data, Recipe, Training
+from keras_lgmsnet.recipe.schema import Data, Recipe, Training
 from keras_lgmsnet.run_directory import read_json
-from tests.runs import assert_same_run, saved_arrays
+from keras_lgmsnet.training import images as image_task
+from keras_lgmsnet.training import loop as training
+from tests.helpers.runs import assert_same_run, saved_arrays
 
 # 8 images to train on and 3 to validate on, which two devices cannot share evenly.
 RECIPE = Recipe(
@@ -42,7 +43,7 @@ def main(folder: Path) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
-    _image_task.LGMSNet2D = network
+    image_task.LGMSNet2D = network
     alone = training.train(RECIPE, folder / "alone")
     shared = dataclasses.replace(
         RECIPE, training=dataclasses.replace(RECIPE.training, num_devices=2)

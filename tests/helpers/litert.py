@@ -1,4 +1,4 @@
-"""Writes what `test_litert.py` opens; TensorFlow only: `python -m tests.litert FOLDER`."""
+"""Writes what `test_litert.py` opens; TensorFlow only: `python -m tests.helpers.litert FOLDER`."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 from keras_lgmsnet import LGMSNet2D, LGMSNet3D
-from keras_lgmsnet._litert import to_tflite
-from keras_lgmsnet.deployment import deploy
-from keras_lgmsnet.export import PRECISIONS
-from tests.runs import scatter
+from keras_lgmsnet.export.deployment import deploy
+from keras_lgmsnet.export.litert import to_tflite
+from keras_lgmsnet.export.promises import PRECISIONS
+from tests.helpers.runs import scatter
 
 
 def main(folder: Path) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lgmsnet._model_card import describe_input, describe_output
-from keras_lgmsnet.recipe import Data
-from keras_lgmsnet.run_directory import write_json
+from keras_lgmsnet.export.model_card import describe_input, describe_output
+from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.recipe.schema import Data
 
 
 def write_export(

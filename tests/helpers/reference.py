@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-PATH = Path(__file__).parent / "fixtures" / "lgmsnet_reference.json"
+PATH = Path(__file__).parents[1] / "fixtures" / "lgmsnet_reference.json"
 
 IMAGE_SHAPES = {2: (3, 64, 64, 3), 3: (1, 32, 32, 32, 1)}
 NUM_CLASSES = {2: 1, 3: 14}

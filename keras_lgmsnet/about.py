@@ -1,0 +1,6 @@
+"""What the package says of itself."""
+
+__version__ = "0.1.0"
+
+# What everything that is made for people to look at begins with.
+NOTICE = "For research use only. Not a medical device."

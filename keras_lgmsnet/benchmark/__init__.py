@@ -1,0 +1,5 @@
+"""Benchmarks: the networks, their exports and the input pipeline, timed side by side."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

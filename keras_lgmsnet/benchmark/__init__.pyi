@@ -1,0 +1,13 @@
+from .exports import benchmark_exports as benchmark_exports
+from .exports import format_export_table as format_export_table
+from .exports import left_out as left_out
+from .machine import describe_machine as describe_machine
+from .networks import CASES as CASES
+from .networks import DEFAULT_CASES as DEFAULT_CASES
+from .networks import Case as Case
+from .networks import Row as Row
+from .networks import benchmark as benchmark
+from .networks import format_table as format_table
+from .pipeline import PipelineRow as PipelineRow
+from .pipeline import benchmark_pipeline as benchmark_pipeline
+from .pipeline import format_pipeline_table as format_pipeline_table

@@ -1,0 +1,1 @@
+"""The lgms-* commands, a file each."""

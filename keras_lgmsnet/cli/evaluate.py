@@ -1,0 +1,85 @@
+"""`lgms-evaluate`."""
+
+from pathlib import Path
+
+import click
+
+from keras_lgmsnet.cli.common import (
+    allow_incomplete_option,
+    backend_option,
+    choose_backend,
+    data_dir_option,
+    manual_dir_option,
+    mistakes_in_one_sentence,
+)
+from keras_lgmsnet.tables import TABLE_STYLES
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "output_directory",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Folder to write; absent, empty, or an earlier evaluation of RUN on the same data, which "
+    "is replaced; by default evaluation- and the dataset's name, in RUN.",
+)
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Dataset to score all of; by default the run's own test or validation part.",
+)
+@click.option(
+    "--against",
+    metavar="OTHER",
+    type=click.Path(path_type=Path),
+    help="Run directory to compare with, on the same images or volumes.",
+)
+@backend_option
+@manual_dir_option
+@data_dir_option
+@click.option(
+    "--tolerance",
+    default=2.0,
+    show_default=True,
+    help="Pixels, of volumes mm, within which boundaries agree, for boundary F-score and NSD.",
+)
+@allow_incomplete_option
+@click.option(
+    "--table",
+    "style",
+    type=click.Choice(TABLE_STYLES),
+    default="markdown",
+    show_default=True,
+    help="Table to print; both are written.",
+)
+@mistakes_in_one_sentence
+def evaluate(
+    run_directory: Path,
+    output_directory: Path | None,
+    dataset: str | None,
+    against: Path | None,
+    backend: str | None,
+    manual_dir: Path | None,
+    data_dir: Path | None,
+    tolerance: float,
+    allow_incomplete: bool,
+    style: str,
+) -> None:
+    """Score the best network of RUN case by case, also on a dataset it never saw."""
+    choose_backend(backend)
+    from keras_lgmsnet.evaluation import runs as evaluation
+
+    evaluated = evaluation.evaluate(
+        run_directory,
+        output_directory,
+        dataset=dataset,
+        against=against,
+        manual_dir=manual_dir,
+        data_dir=data_dir,
+        tolerance=tolerance,
+        allow_incomplete=allow_incomplete,
+    )
+    click.echo(evaluation.format_table(evaluated, style))

@@ -1,0 +1,114 @@
+"""`lgms-export`."""
+
+from pathlib import Path
+
+import click
+
+from keras_lgmsnet.cli.common import (
+    data_dir_option,
+    manual_dir_option,
+    mistakes_in_one_sentence,
+    output_option,
+)
+from keras_lgmsnet.export.promises import ACTIVATIONS, FORMATS, PRECISIONS
+from keras_lgmsnet.files.writing import require_unused
+from keras_lgmsnet.run_directory import read_recipe
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@output_option
+@click.option(
+    "--format",
+    "formats",
+    metavar=f"[{'|'.join(FORMATS)}]",
+    multiple=True,
+    default=list(FORMATS),
+    show_default=True,
+    help="What to write; may be repeated.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    metavar=f"[{'|'.join(PRECISIONS)}]",
+    multiple=True,
+    default=["float32"],
+    show_default=True,
+    help="May be repeated; each format is written in those it has: tflite in all, the others in "
+    "float32.",
+)
+@click.option(
+    "--activation",
+    metavar=f"[{'|'.join(ACTIVATIONS)}]",
+    default="none",
+    show_default=True,
+    help="What follows the logits: none, or for probabilities sigmoid (of images) or softmax (of "
+    "volumes).",
+)
+@click.option(
+    "--demo",
+    "demo_directory",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write a page there, too, that runs the TFLite models in the browser.",
+)
+@click.option(
+    "--litertjs",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="npm's folder node_modules/@litertjs for the page; by default fetched from npm.",
+)
+@manual_dir_option
+@data_dir_option
+@mistakes_in_one_sentence
+def export(
+    run_directory: Path,
+    output_directory: Path,
+    formats: tuple[str, ...],
+    precisions: tuple[str, ...],
+    activation: str,
+    demo_directory: Path | None,
+    litertjs: Path | None,
+    manual_dir: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Export the best network of RUN, proven on its own held-out images to segment as well.
+
+    TensorFlow must be installed, whatever backend trained RUN.
+    """
+    from keras_lgmsnet import demo
+    from keras_lgmsnet.export import model_card
+    from keras_lgmsnet.export.parent import export as export_run
+
+    if litertjs and not demo_directory:
+        raise click.ClickException("--litertjs is for the page that --demo writes: give both.")
+    if demo_directory:  # first, since an export takes minutes
+        if "tflite" not in formats:
+            raise click.ClickException("--demo runs TFLite models: add --format tflite.")
+        if demo_directory.resolve() in (output := output_directory.resolve(), *output.parents):
+            raise click.ClickException(
+                f"--demo needs a directory of its own, which does not hold -o {output_directory}. "
+                f"Received: {demo_directory}"
+            )
+        demo.require_showable(read_recipe(run_directory))
+        require_unused(output_directory)
+        require_unused(demo_directory)
+        litertjs_files = demo.read_litertjs(litertjs)
+    exported = export_run(
+        run_directory,
+        output_directory,
+        formats,
+        precisions=precisions,
+        activation=activation,
+        manual_dir=manual_dir,
+        data_dir=data_dir,
+    )
+    click.echo(model_card.agreement_table(exported))
+    click.echo(
+        f"On {exported['compared_on']['examples']} {exported['compared_on']['subset']} "
+        f"{'images' if exported['rank'] == 2 else 'volumes'}. "
+        f"Model card: {output_directory / 'model_card.md'}"
+    )
+    if demo_directory:
+        demo.write_demo(output_directory, demo_directory, litertjs=litertjs_files)
+        click.echo(f"Demo: python -m keras_lgmsnet.demo {demo_directory}")

@@ -1,0 +1,90 @@
+"""`lgms-figures`."""
+
+from pathlib import Path
+
+import click
+
+from keras_lgmsnet.cli.common import (
+    allow_incomplete_option,
+    backend_option,
+    choose_backend,
+    data_dir_option,
+    manual_dir_option,
+    mistakes_in_one_sentence,
+    output_option,
+)
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@output_option
+@click.option(
+    "--against",
+    metavar="OTHER",
+    type=click.Path(path_type=Path),
+    help="Run directory to draw beside, on the same images.",
+)
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Dataset to draw; by default the run's own test or validation images.",
+)
+@click.option(
+    "--foreground-of",
+    metavar="NAME",
+    multiple=True,
+    help="Dataset to draw the foreground ratio of, too; may be repeated.",
+)
+@click.option(
+    "--image",
+    "images",
+    metavar="ID",
+    multiple=True,
+    help="Image to show; may be repeated; by default those of best, median and worst IoU.",
+)
+@click.option(
+    "--stage",
+    "stages",
+    metavar="LAYER",
+    multiple=True,
+    help="Layer to look at; may be repeated; by default encoder1 to decoder2.",
+)
+@backend_option
+@manual_dir_option
+@data_dir_option
+@allow_incomplete_option
+@mistakes_in_one_sentence
+def figures(
+    run_directory: Path,
+    output_directory: Path,
+    against: Path | None,
+    dataset: str | None,
+    foreground_of: tuple[str, ...],
+    images: tuple[str, ...],
+    stages: tuple[str, ...],
+    backend: str | None,
+    manual_dir: Path | None,
+    data_dir: Path | None,
+    allow_incomplete: bool,
+) -> None:
+    """Draw the paper's figures of RUN: lesion sizes, redundancy, activations and predictions."""
+    choose_backend(backend)
+    from keras_lgmsnet.figures.features import STAGES
+    from keras_lgmsnet.figures.paper import draw_figures
+
+    drawn = draw_figures(
+        run_directory,
+        output_directory,
+        against=against,
+        dataset=dataset,
+        foreground_of=foreground_of,
+        images=images,
+        stages=stages or STAGES,
+        manual_dir=manual_dir,
+        data_dir=data_dir,
+        allow_incomplete=allow_incomplete,
+    )
+    for name, caption in drawn["captions"].items():
+        click.echo(f"{output_directory / name}.png, .pdf: {caption}")
+    if drawn["caution"]:
+        click.echo(drawn["caution"])

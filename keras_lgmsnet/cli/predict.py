@@ -1,0 +1,103 @@
+"""`lgms-predict`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_lgmsnet.cli.common import (
+    backend_option,
+    choose_backend,
+    mistakes_in_one_sentence,
+)
+from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
+from keras_lgmsnet.run_directory import read_recipe
+
+
+@click.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument(
+    "images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to write, absent or empty; of one scan, also a new file such as seg.nii.gz.",
+)
+@click.option(
+    "--tiles",
+    is_flag=True,
+    help="Go over each image as it is, in overlapping tiles; by default it is resized as trained.",
+)
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of a tile's side that the next tile covers, too; by default half, of a scan what "
+    "the recipe says.",
+)
+@click.option("--probabilities", is_flag=True, help="Write 16-bit probability maps of images, too.")
+@click.option("--confidence", is_flag=True, help="Write the labels' probabilities of scans, too.")
+@click.option(
+    "--mirror", is_flag=True, help="Average scans over mirror images, which takes 8 times as long."
+)
+@backend_option
+@mistakes_in_one_sentence
+def predict(
+    run_directory: Path,
+    images: tuple[Path, ...],
+    output: Path,
+    tiles: bool,
+    overlap: float | None,
+    probabilities: bool,
+    confidence: bool,
+    mirror: bool,
+    backend: str | None,
+) -> None:
+    """Segment IMAGES, files and folders, with the best network of RUN.
+
+    Of a run on images, files may be PNG, JPEG, BMP, TIFF, GIF, WebP and, with pydicom, DICOM; of a
+    run on volumes, NIfTI, whose label maps are written in the scan's own space. A file that cannot
+    be read is named and does not stop the others; the exit code is then 1.
+    """
+    kind = read_recipe(run_directory).kind
+    given: dict[Kind, dict[str, Any]] = {
+        IMAGES: {"tiles": tiles, "probabilities": probabilities},
+        VOLUMES: {"confidence": confidence, "mirror": mirror},
+    }
+    options = given.pop(kind)
+    for other, misplaced in given.items():
+        for name in (name for name, is_given in misplaced.items() if is_given):
+            raise click.ClickException(
+                f"--{name} is for {other.name}, and {run_directory} is a run on {kind.name}."
+            )
+    if overlap is not None:
+        options["overlap"] = overlap
+    choose_backend(backend)
+    from keras_lgmsnet import inference
+
+    predict_all = kind.choose(images=inference.predict_images, volumes=inference.predict_volumes)
+    rows = predict_all(run_directory, images, output, **options)
+    for row in (row for row in rows if not row.error):
+        click.echo(f"{row.path}: {row.found}")
+    failed = [row for row in rows if row.error]
+    for row in failed:
+        click.echo(f"Not predicted: {row.error}", err=True)
+    if any(row.flags is None for row in rows if not row.error):
+        click.echo(
+            f"{run_directory} has no fingerprint.json: whether the images are like those it was "
+            "trained on was not checked.",
+            err=True,
+        )
+    flagged = [row for row in rows if row.flags]
+    for row in flagged:
+        click.echo(f"Unlike the training {kind.name}: {row.path}: {'; '.join(row.flags)}", err=True)
+    where = f": {output}" if len(failed) < len(rows) else ""
+    click.echo(
+        f"{len(rows) - len(failed)} of {len(rows)} {kind.name} predicted, {len(flagged)} of them "
+        f"flagged{where}"
+    )
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,1 @@
+"""Drawing: what pictures, figures and reports share."""

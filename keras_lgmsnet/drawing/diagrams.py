@@ -1,0 +1,20 @@
+"""The look that all diagrams share."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+def style_axes(axes: Axes) -> None:
+    """Give axes the look of all diagrams: a light grid, and no frame."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e5e7eb", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def make_figure(title: str, xlabel: str, height: float = 3.0) -> tuple[Figure, Axes]:
+    """Return a figure with one diagram in it; its height is in inches."""
+    figure = Figure(figsize=(4.4, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=xlabel)
+    style_axes(axes)
+    return figure, axes

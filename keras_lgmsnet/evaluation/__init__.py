@@ -1,0 +1,5 @@
+"""Evaluation: a run's network scored on what it held out, or on a dataset it never saw."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+"""Figures: the paper's pictures of data, features and predictions, of any run and dataset."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

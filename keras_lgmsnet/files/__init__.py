@@ -1,0 +1,5 @@
+"""Files: images and scans, read rightly or refused, and written whole."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,6 @@
+from .images import read_image as read_image
+from .nifti import read_label_map as read_label_map
+from .nifti import read_volume as read_volume
+from .nifti import write_label_map as write_label_map
+from .nifti import write_map as write_map
+from .volume import Volume as Volume

@@ -1,0 +1,61 @@
+"""Paths: files found in folders, opened, and named in messages."""
+
+import contextlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+# A file, or a file in a zip file.
+AnyPath = Path | zipfile.Path
+
+
+def find_files(
+    folder: str | Path, suffixes: tuple[str, ...], leave_out: str | None = None
+) -> Iterator[Path]:
+    """Yield the files of a kind in a folder and its subfolders, in the same order everywhere.
+
+    Hidden files and folders are left out, and links to folders are not followed.
+
+    Args:
+        folder: Folder to look through.
+        suffixes: What the names of those files end in, in any case, such as `SUFFIXES`.
+        leave_out: Folders that hold a file of this name are left out with all that is in them.
+
+    Raises:
+        OSError: If a folder cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        if leave_out in files:
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and name.lower().endswith(suffixes):
+                yield Path(parent, name)
+
+
+def printable(path: object) -> str:
+    """Return a path as text, also where its bytes are none in UTF-8."""
+    return os.fsencode(str(path)).decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def opened(path: AnyPath) -> Iterator[BinaryIO]:
+    """Open a file, or the file in a zip file, and names it in what goes wrong in reading it.
+
+    Raises:
+        ValueError: For whatever the file system or a damaged zip file raises, also in the block.
+    """
+    try:
+        with path.open("rb") as file:
+            yield file
+    # A RuntimeError is an encrypted member, a NotImplementedError an unknown compression.
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(f"{printable(path)} cannot be read: {error}") from error

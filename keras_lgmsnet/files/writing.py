@@ -1,0 +1,110 @@
+"""Files and folders that are written whole or not at all."""
+
+import csv
+import fnmatch
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Begins the names of what is being written; what bears it later was left by a killed process.
+UNFINISHED = ".unfinished-"
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of the same keys, which become the header, as CSV, atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write an object as indented JSON, atomically."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to, which becomes `path` when all went well.
+
+    Whatever happens, `path` is either what it was or complete.
+    """
+    temporary = path.with_name(f"{UNFINISHED}{path.name}")  # the suffix tells Keras the format
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # a power cut must not leave the new name on an empty file
+        os.replace(temporary, path)
+        _sync_names(path.parent)  # nor may what follows outlive the new name
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a folder to write to, which becomes `path`, absent or empty, when all went well.
+
+    Whatever happens, `path` is either what it was or complete.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # On the same file system, so that one rename publishes everything.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as temporary:
+        unfinished = Path(temporary) / path.name
+        unfinished.mkdir()
+        yield unfinished
+        if path.exists():
+            path.rmdir()
+        unfinished.rename(path)
+
+
+def require_unused(directory: Path, *, ignore: Sequence[str] = (), mend: str = "") -> None:
+    """Raise `FileExistsError` unless the directory is absent or empty.
+
+    Args:
+        directory: Where a command is to write.
+        ignore: Names of files that do not count, as `fnmatch` has them.
+        mend: What else can be done about it, as the end of the message's sentence.
+    """
+    if not directory.exists():
+        return
+    if not directory.is_dir() or any(
+        not any(fnmatch.fnmatchcase(path.name, pattern) for pattern in ignore)
+        for path in directory.iterdir()
+    ):
+        raise FileExistsError(
+            f"{directory} is in use: choose another directory, absent or empty{mend}."
+        )
+
+
+def require_writable(directory: Path) -> None:
+    """Raise `OSError` unless files can be created in the directory, which need not exist yet."""
+    directory = directory.absolute()
+    existing = next(folder for folder in (directory, *directory.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=existing, prefix=UNFINISHED):
+            pass
+    except OSError as error:
+        raise OSError(f"{directory} cannot be written to: {error.strerror}.") from error
+
+
+def _sync_names(directory: Path) -> None:
+    """Bring the directory's list of names to the disk, where the system lets it be opened."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

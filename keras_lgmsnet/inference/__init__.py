@@ -1,0 +1,5 @@
+"""Inference: a run's network on images and scans of any size."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

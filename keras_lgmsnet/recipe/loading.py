@@ -1,0 +1,89 @@
+"""Finds, runs and overrides recipes."""
+
+import runpy
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from keras_lgmsnet.recipe.checking import annotations, conform, parse, unknown_key
+from keras_lgmsnet.recipe.schema import AnyRecipe, Recipe, sections
+
+
+def load_recipe(path_or_name: str | Path) -> AnyRecipe:
+    """Return the `recipe` that a Python file defines.
+
+    The file is executed, and no other: name only files you trust.
+
+    Args:
+        path_or_name: A path that ends in `.py`; where no such file exists, the name of a bundled
+            recipe, with or without `recipes/` before and `.py` behind it.
+
+    Raises:
+        FileNotFoundError: If there is neither such a file nor such a bundled recipe.
+        ValueError: If the file fails, or defines no `recipe`.
+    """
+    path = Path(path_or_name)
+    if not (path.suffix == ".py" and path.is_file()):
+        path = _bundled_recipe(path)
+    try:
+        recipe = runpy.run_path(str(path)).get("recipe")
+    except Exception as error:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == str(path)
+        ]
+        where = f"{path}, line {lines[-1]}" if lines else path
+        raise ValueError(f"Recipe {where}: {type(error).__name__}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise ValueError(
+            f"A recipe file must define `recipe = Recipe(...)`. Received: {path}, "
+            f"where `recipe` is {recipe!r}"
+        )
+    return recipe
+
+
+def override(recipe: AnyRecipe, assignments: Iterable[str]) -> AnyRecipe:
+    """Return the recipe with fields replaced, as `--set` does.
+
+    Args:
+        recipe: The recipe to start from.
+        assignments: Texts `"section.field=value"`, such as `"training.epochs=5"`,
+            `"data.image_size=128,128"` or `"data.augmentation=none"`.
+
+    Raises:
+        ValueError: If a text has another form, names no field or gives a value of another type.
+    """
+    values = recipe.to_dict()
+    known = {
+        f"{section}.{name}": annotation
+        for section, section_type in sections(recipe.kind).items()
+        for name, annotation in annotations(section_type).items()
+    }
+    for assignment in assignments:
+        key, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals:
+            raise ValueError(
+                f"An override must read KEY=VALUE, such as training.epochs=5. "
+                f"Received: {assignment!r}"
+            )
+        if key not in known:
+            raise unknown_key(key, list(known))
+        section, name = key.split(".")
+        values[section][name] = conform(parse(text, known[key]), known[key], key)
+    return Recipe.from_dict(values)
+
+
+def _bundled_recipe(name: Path) -> Path:
+    package = Path(__file__).parents[1]
+    # The wheel maps recipes/ into the package; in a checkout it lies beside the package.
+    folder = next(
+        folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()
+    )
+    bundled = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    stem = name.as_posix().removeprefix("recipes/").removesuffix(".py")
+    if stem in bundled:
+        return bundled[stem]
+    raise FileNotFoundError(
+        f"There is no recipe file {name}; bundled recipes are: {', '.join(bundled)}."
+    )
