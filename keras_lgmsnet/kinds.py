@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-T = TypeVar("T")
+ForImages = TypeVar("ForImages")
+ForVolumes = TypeVar("ForVolumes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +45,9 @@ class Kind:
     best_by: str
     caution: str
 
-    def choose(self, *, images: T, volumes: T) -> T:
+    def choose(self, *, images: ForImages, volumes: ForVolumes) -> ForImages | ForVolumes:
         """Return what is given for this kind."""
-        return {"images": images, "volumes": volumes}[self.name]
+        return images if self is IMAGES else volumes
 
 
 IMAGES = Kind(

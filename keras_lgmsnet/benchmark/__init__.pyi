@@ -1,3 +1,4 @@
+from .exports import EXPORT_PACKAGES as EXPORT_PACKAGES
 from .exports import benchmark_exports as benchmark_exports
 from .exports import format_export_table as format_export_table
 from .exports import left_out as left_out

@@ -1,4 +1,4 @@
-"""`lgms-benchmark`."""
+"""`lgms-benchmark`: times the networks and their exports."""
 
 import click
 
@@ -64,7 +64,7 @@ def benchmark(
     exports: bool,
 ) -> None:
     """Time the networks on each backend beside plain PyTorch, and count their arithmetic."""
-    from keras_lgmsnet.benchmark import networks as timing
+    from keras_lgmsnet import benchmark as timing
 
     if exports:
         if backends or names or training or batch_size != 1:
@@ -79,7 +79,7 @@ def benchmark(
             f"The cases are {', '.join(timing.CASES)}. Received: {', '.join(sorted(unknown))}"
         )
     cases = {name: timing.CASES[name] for name in names} or timing.DEFAULT_CASES
-    if input_shape:
+    if input_shape is not None:
         cases = {
             "yours": timing.Case(
                 input_shape,
@@ -103,17 +103,17 @@ def _benchmark_exports(
     repeats: int,
     threads: int | None,
 ) -> None:
-    from keras_lgmsnet.benchmark import exports as export_benchmark
-    from keras_lgmsnet.benchmark import networks as timing
+    """Time the exported network in its runtimes."""
+    from keras_lgmsnet import benchmark as timing
 
-    rows = export_benchmark.benchmark_exports(
+    rows = timing.benchmark_exports(
         input_shape,
         num_classes,
         dims,
         repeats=repeats,
         threads=(1, 2) if threads is None else (threads,),
     )
-    click.echo(timing.describe_machine(threads, export_benchmark.PACKAGES))
-    click.echo(export_benchmark.format_export_table(rows))
-    for name, needed in export_benchmark.left_out(input_shape).items():
+    click.echo(timing.describe_machine(threads, timing.EXPORT_PACKAGES))
+    click.echo(timing.format_export_table(rows))
+    for name, needed in timing.left_out(input_shape).items():
         click.echo(f"Left out: {name}, which needs {needed}.")

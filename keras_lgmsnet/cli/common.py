@@ -1,7 +1,4 @@
-"""The commands: each parses its arguments, calls the verb of its name and prints the outcome.
-
-Keras fixes its backend when it is imported, so the verbs are imported only once it is chosen.
-"""
+"""What the commands share: options, the choice of the backend, mistakes in one sentence."""
 
 import functools
 import importlib.util
@@ -11,13 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-try:
-    import click
-except ModuleNotFoundError:
-    raise SystemExit(
-        "The lgms-* commands need packages that are not installed: "
-        "pip install 'keras-lgmsnet[train]'."
-    ) from None
+import click
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PROJECT = ("keras_lgmsnet", "tfds_builders")
@@ -82,6 +73,7 @@ def choose_backend(asked: str | None) -> None:
 
 
 def installed_backends() -> list[str]:
+    """Return which of `BACKENDS` are installed, in that order."""
     return [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
 
 
@@ -98,6 +90,7 @@ class Integers(click.ParamType):
             self.fail(f"must be integers such as 256,256,3. Received: {value!r}", param, ctx)
 
 
+run_argument = click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 backend_option = click.option(
     "--backend",
     type=click.Choice(BACKENDS),

@@ -1,4 +1,4 @@
-"""`lgms-evaluate`."""
+"""`lgms-evaluate`: scores a run's network case by case."""
 
 from pathlib import Path
 
@@ -11,12 +11,13 @@ from keras_lgmsnet.cli.common import (
     data_dir_option,
     manual_dir_option,
     mistakes_in_one_sentence,
+    run_argument,
 )
 from keras_lgmsnet.tables import TABLE_STYLES
 
 
 @click.command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@run_argument
 @click.option(
     "-o",
     "--output",
@@ -70,7 +71,7 @@ def evaluate(
 ) -> None:
     """Score the best network of RUN case by case, also on a dataset it never saw."""
     choose_backend(backend)
-    from keras_lgmsnet.evaluation import runs as evaluation
+    from keras_lgmsnet import evaluation
 
     evaluated = evaluation.evaluate(
         run_directory,

@@ -1,4 +1,4 @@
-"""`lgms-export`."""
+"""`lgms-export`: writes a run's network for phones, servers and browsers."""
 
 from pathlib import Path
 
@@ -9,14 +9,16 @@ from keras_lgmsnet.cli.common import (
     manual_dir_option,
     mistakes_in_one_sentence,
     output_option,
+    run_argument,
 )
 from keras_lgmsnet.export.promises import ACTIVATIONS, FORMATS, PRECISIONS
 from keras_lgmsnet.files.writing import require_unused
+from keras_lgmsnet.kinds import kind_of_rank
 from keras_lgmsnet.run_directory import read_recipe
 
 
 @click.command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@run_argument
 @output_option
 @click.option(
     "--format",
@@ -77,8 +79,8 @@ def export(
     TensorFlow must be installed, whatever backend trained RUN.
     """
     from keras_lgmsnet import demo
-    from keras_lgmsnet.export import model_card
-    from keras_lgmsnet.export.parent import export as export_run
+    from keras_lgmsnet import export as exporting
+    from keras_lgmsnet.export.model_card import agreement_table
 
     if litertjs and not demo_directory:
         raise click.ClickException("--litertjs is for the page that --demo writes: give both.")
@@ -94,7 +96,7 @@ def export(
         require_unused(output_directory)
         require_unused(demo_directory)
         litertjs_files = demo.read_litertjs(litertjs)
-    exported = export_run(
+    exported = exporting.export(
         run_directory,
         output_directory,
         formats,
@@ -103,10 +105,10 @@ def export(
         manual_dir=manual_dir,
         data_dir=data_dir,
     )
-    click.echo(model_card.agreement_table(exported))
+    click.echo(agreement_table(exported))
     click.echo(
         f"On {exported['compared_on']['examples']} {exported['compared_on']['subset']} "
-        f"{'images' if exported['rank'] == 2 else 'volumes'}. "
+        f"{kind_of_rank(exported['rank']).name}. "
         f"Model card: {output_directory / 'model_card.md'}"
     )
     if demo_directory:

@@ -1,4 +1,4 @@
-"""`lgms-figures`."""
+"""`lgms-figures`: draws the paper's figures of a run."""
 
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from keras_lgmsnet.cli.common import (
     manual_dir_option,
     mistakes_in_one_sentence,
     output_option,
+    run_argument,
 )
 
 
 @click.command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@run_argument
 @output_option
 @click.option(
     "--against",
@@ -69,17 +70,16 @@ def figures(
 ) -> None:
     """Draw the paper's figures of RUN: lesion sizes, redundancy, activations and predictions."""
     choose_backend(backend)
-    from keras_lgmsnet.figures.features import STAGES
-    from keras_lgmsnet.figures.paper import draw_figures
+    from keras_lgmsnet import figures as paper
 
-    drawn = draw_figures(
+    drawn = paper.draw_figures(
         run_directory,
         output_directory,
         against=against,
         dataset=dataset,
         foreground_of=foreground_of,
         images=images,
-        stages=stages or STAGES,
+        stages=stages or paper.STAGES,
         manual_dir=manual_dir,
         data_dir=data_dir,
         allow_incomplete=allow_incomplete,

@@ -1,4 +1,4 @@
-"""`lgms-predict`."""
+"""`lgms-predict`: segments images and scans."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,14 @@ from keras_lgmsnet.cli.common import (
     backend_option,
     choose_backend,
     mistakes_in_one_sentence,
+    run_argument,
 )
 from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
 from keras_lgmsnet.run_directory import read_recipe
 
 
 @click.command()
-@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@run_argument
 @click.argument(
     "images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
@@ -93,7 +94,7 @@ def predict(
         )
     flagged = [row for row in rows if row.flags]
     for row in flagged:
-        click.echo(f"Unlike the training {kind.name}: {row.path}: {'; '.join(row.flags)}", err=True)
+        click.echo(f"Unlike the training {kind.name}: {row.path}: {'; '.join(row.flags or ())}", err=True)
     where = f": {output}" if len(failed) < len(rows) else ""
     click.echo(
         f"{len(rows) - len(failed)} of {len(rows)} {kind.name} predicted, {len(flagged)} of them "

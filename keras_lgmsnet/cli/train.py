@@ -1,6 +1,7 @@
-"""`lgms-train`."""
+"""`lgms-train`: trains by a recipe, on one split or several."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -60,10 +61,10 @@ def train(
     resolved = override(load_recipe(recipe), assignments)
     run_directory = run_directory or Path("runs") / Path(recipe).stem
     choose_backend(backend)
+    from keras_lgmsnet import training
     from keras_lgmsnet.run_directory import read_json
-    from keras_lgmsnet.training import loop as training
 
-    options = {"manual_dir": manual_dir, "data_dir": data_dir, "resume": resume}
+    options: dict[str, Any] = {"manual_dir": manual_dir, "data_dir": data_dir, "resume": resume}
     if split_seeds:
         training.train_splits(resolved, run_directory, split_seeds, **options)
         summary = read_json(run_directory, "summary.json")

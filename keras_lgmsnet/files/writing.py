@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Begins the names of what is being written; what bears it later was left by a killed process.
+# What is being written has a name that begins so, and gets its own when it is complete. A file or
+# folder that keeps such a name was left behind by a process that was killed.
 UNFINISHED = ".unfinished-"
 
 

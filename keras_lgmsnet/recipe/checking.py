@@ -126,17 +126,17 @@ def conform(value: Any, annotation: Any, key: str) -> Any:
         ValueError: If it is none of that type.
     """
     for alternative in _alternatives(annotation):
-        with contextlib.suppress(_Unfit):
+        with contextlib.suppress(_MismatchError):
             return _as_type(value, alternative)
     raise ValueError(f"{key} must be {_describe(annotation)}. Received: {value!r}")
 
 
-class _Unfit(Exception):
+class _MismatchError(Exception):
     """A value is not of a type."""
 
 
 def _as_type(value: Any, type_: Any) -> Any:
-    """Return a value as a type that is no union, or raise `_Unfit`."""
+    """Return a value as a type that is no union, or raise `_MismatchError`."""
     origin, arguments = typing.get_origin(type_), typing.get_args(type_)
     if origin is Literal and value in arguments:
         return value
@@ -146,15 +146,15 @@ def _as_type(value: Any, type_: Any) -> Any:
         if len(value) == len(item_types):
             return tuple(map(_as_type, value, item_types))
     if origin is dict and isinstance(value, dict):
-        if all(isinstance(item, dict) for item in value.values()):
-            # As JSON has it, so that a stored recipe equals the one it was made of.
-            with contextlib.suppress(TypeError, ValueError):
+        # As JSON has it, so that a stored recipe equals the one it was made of.
+        with contextlib.suppress(TypeError, ValueError):
+            if all(isinstance(item, dict) for item in value.values()):
                 return json.loads(json.dumps(value, allow_nan=False))
     if type_ is float and type(value) in (int, float):
         return float(value)
     if type(value) is type_:  # not isinstance: True is no integer
         return value
-    raise _Unfit
+    raise _MismatchError
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The finished epochs of a run: history, checkpoints, best network and curves."""
+"""What a run keeps of every finished epoch: history, checkpoint, best network and curves."""
 
 import math
 import shutil
@@ -19,7 +19,7 @@ from keras_lgmsnet.files.writing import (
     write_json,
 )
 from keras_lgmsnet.run_directory import read_json
-from keras_lgmsnet.training.task import Task
+from keras_lgmsnet.training.task import EpochScores, Task
 
 
 class _TensorBoard(AbstractContextManager):
@@ -35,7 +35,8 @@ class _TensorBoard(AbstractContextManager):
         self.training, self.validation = map(self._open, ("training", "validation"))
         return self
 
-    def write(self, epoch: int, row: dict[str, float | None]) -> None:
+    def write(self, epoch: int, row: EpochScores) -> None:
+        """Add a point to the curve of every score that was not skipped."""
         for name, value in row.items():
             if value is None:
                 continue
@@ -67,19 +68,20 @@ class FinishedEpochs(keras.callbacks.Callback):
         self.run_directory = run_directory
         self.task = task
         self.tensorboard = _TensorBoard(run_directory / "tensorboard")
-        self.history: list[dict[str, float | None]] = []  # None: not validated on
+        self.history: list[EpochScores] = []
         if (run_directory / "state.json").exists():
             self.history = read_json(run_directory, "state.json", "history")["history"]
 
     @property
     def best_epoch(self) -> int | None:
         """The epoch of the highest validation score, counted from 1; the earliest of equals."""
+        best_by = self.task.recipe.kind.best_by
         scores = {
-            epoch: row[self.task.best_by]
+            epoch: score
             for epoch, row in enumerate(self.history, start=1)
-            if row[self.task.best_by] is not None
+            if (score := row[best_by]) is not None
         }
-        return max(scores, key=scores.get, default=None)
+        return max(scores, key=scores.__getitem__, default=None)
 
     @property
     def checkpoint(self) -> Path:
@@ -87,15 +89,18 @@ class FinishedEpochs(keras.callbacks.Callback):
         return self.run_directory / f"checkpoint-{len(self.history):04d}.keras"
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Bring the run's files up to the last finished epoch."""
         if self.history:
             self._derive()  # the run may have been killed before it came to that
         for epoch, row in enumerate(self.history, start=1):
             self.tensorboard.write(epoch, row)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        """Stop where the loss is not finite."""
         self._require_finite(logs["loss"], f"in step {batch + 1} of epoch {len(self.history) + 1}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Commit the epoch."""
         # The damage of the last step shows only here: its loss was computed before it.
         damaged = not all(np.isfinite(weights).all() for weights in self.model.get_weights())
         loss = math.nan if damaged else logs.get("val_loss", logs["loss"])

@@ -20,20 +20,19 @@ from keras_lgmsnet.losses import BCEDiceLoss
 from keras_lgmsnet.metrics import THRESHOLD, ImageF1, ImageIoU
 from keras_lgmsnet.models import LGMSNet2D
 from keras_lgmsnet.optimizers import SGD, PolynomialDecay
-from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.recipe.schema import ImageRecipe
 from keras_lgmsnet.reports.images import render_report
-from keras_lgmsnet.training.task import Task
+from keras_lgmsnet.training.task import EpochScores, Task
 
 
 class ImageTask(Task):
     """Training on images, which are validated on in `fit`."""
 
-    kind = "images"
-    best_by = "val_iou"
+    recipe: ImageRecipe
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: ImageRecipe,
         scope: Callable[[], AbstractContextManager[Any]],
         manual_dir: str | Path | None,
         data_dir: str | Path | None,
@@ -79,9 +78,7 @@ class ImageTask(Task):
             weighted_metrics=[ImageIoU(), ImageF1()],  # what fills a batch up weighs nothing
         )
 
-    def evaluate(
-        self, run_directory: Path, best_epoch: int, history: list[dict[str, float | None]]
-    ) -> None:
+    def evaluate(self, run_directory: Path, best_epoch: int, history: list[EpochScores]) -> None:
         """Score every held-out image and write the report."""
         subset = "test" if "test" in self.splits else "validation"
         examples = self.examples[subset]
@@ -125,7 +122,7 @@ class ImageTask(Task):
         self, examples: Examples
     ) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, float]]:
         scores, predictions = score_images(self.float32_network, self._in_order(examples))
-        return scores, predictions, {name: float(of.mean()) for name, of in scores.items()}
+        return scores, predictions, {name: float(values.mean()) for name, values in scores.items()}
 
     def _in_order(self, examples: Examples) -> ImageBatches:
         return ImageBatches(
@@ -135,12 +132,12 @@ class ImageTask(Task):
         )
 
 
-def _build_augmentation(recipe: Recipe) -> Callable[..., Any] | None:
+def _build_augmentation(recipe: ImageRecipe) -> Callable[..., Any] | None:
     chosen = recipe.data.augmentation
     return KerasCVAugmentation(chosen) if isinstance(chosen, dict) else AUGMENTATIONS[chosen]
 
 
-def _build_network(recipe: Recipe, precision: str) -> keras.Model:
+def _build_network(recipe: ImageRecipe, precision: str) -> keras.Model:
     return LGMSNet2D(
         input_shape=(*recipe.data.image_size, 3),
         **dataclasses.asdict(recipe.model),

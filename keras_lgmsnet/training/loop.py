@@ -19,7 +19,7 @@ from keras_lgmsnet.files.writing import (
     require_writable,
     write_json,
 )
-from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
 from keras_lgmsnet.training.distribution import data_parallel
 from keras_lgmsnet.training.epochs import FinishedEpochs
@@ -29,7 +29,7 @@ from keras_lgmsnet.training.volumes import VolumeTask
 
 
 def train(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     run_directory: str | Path,
     *,
     manual_dir: str | Path | None = None,
@@ -71,12 +71,14 @@ def train(
         finished = FinishedEpochs(run_directory, task)
         _fit(task, scope, finished)
         _load_weights(task.float32_network, run_directory / "model.keras")
-        task.evaluate(run_directory, finished.best_epoch, finished.history)
+        best_epoch = finished.best_epoch
+        assert best_epoch is not None  # the last epoch is always validated
+        task.evaluate(run_directory, best_epoch, finished.history)
     return run_directory
 
 
 def train_splits(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     directory: str | Path,
     seeds: Sequence[int],
     *,
@@ -128,12 +130,13 @@ def train_splits(
         for seed in seeds
     }
     metrics = []
-    for seed, of_split in recipes.items():
+    for seed, split_recipe in recipes.items():
         run = directory / f"split-{seed}"
         begun = resume and (run / "recipe.json").exists()
-        train(of_split, run, manual_dir=manual_dir, data_dir=data_dir, resume=begun)
+        train(split_recipe, run, manual_dir=manual_dir, data_dir=data_dir, resume=begun)
         metrics.append(read_json(run, "metrics.json"))
-    scores = {name: [of_run["means"][name] for of_run in metrics] for name in metrics[0]["means"]}
+    means = [run_metrics["means"] for run_metrics in metrics]
+    scores = {name: [run_means[name] for run_means in means] for name in means[0]}
     summary = {
         "seeds": list(seeds),
         "subset": metrics[0]["subset"],
@@ -146,7 +149,7 @@ def train_splits(
     return directory
 
 
-def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
+def _require_usable(run_directory: Path, recipe: AnyRecipe, resume: bool) -> None:
     """Refuse, before any work, a directory that this run must not or cannot write to."""
     if not resume:
         require_no_run(run_directory)
@@ -162,7 +165,7 @@ def _require_usable(run_directory: Path, recipe: Recipe, resume: bool) -> None:
             f"{section}.{name} was {value!r}"
             for section, fields in read_recipe(run_directory).to_dict().items()
             for name, value in fields.items()
-            if recipe.to_dict()[section].get(name) != value  # absent: of the other rank
+            if recipe.to_dict()[section].get(name) != value  # absent: of the other kind
         ]
         if differences:
             raise ValueError(
@@ -215,15 +218,15 @@ def _begin(run_directory: Path, task: Task, resume: bool) -> None:
     begun_with = read_json(run_directory, "recipe.json", "dataset")["dataset"]
     if begun_with != task.dataset:
         raise ValueError(
-            f"The {task.kind} of {task.recipe.data.source} are not those that {run_directory} was "
-            "begun with: give it the same data, or begin another run. "
+            f"The {task.recipe.kind.name} of {task.recipe.data.source} are not those that "
+            f"{run_directory} was begun with: give it the same data, or begin another run. "
             f"Received: {task.dataset} instead of {begun_with}"
         )
     if not (run_directory / "splits.json").exists():
         write_json(run_directory / "splits.json", task.splits)
     elif read_json(run_directory, "splits.json") != task.splits:
         raise ValueError(
-            f"The {task.kind} of {task.recipe.data.source} are no longer those that "
+            f"The {task.recipe.kind.name} of {task.recipe.data.source} are no longer those that "
             f"{run_directory} was begun with: give it the same data, or begin another run."
         )
     task.prepare(run_directory)

@@ -3,27 +3,28 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TypeAlias
 
 import keras
 
 from keras_lgmsnet.data.batches import Batches
 from keras_lgmsnet.data.sources import describe_source
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
-from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import read_json
 from keras_lgmsnet.training.distribution import DivisibleBatches
 
+# The scores after one epoch; `None` is one that was skipped in it.
+EpochScores: TypeAlias = dict[str, float | None]
+
 
 class Task(ABC):
-    """The part of a training run that depends on what it is of, images or volumes.
+    """The part of a training run that depends on its kind, images or volumes.
 
     Made of a recipe, the scope of its devices and the folders of the data, which it reads and
     splits; nothing is written yet. Then `prepare`, and from there on the batches are known.
 
     Attributes:
-        kind: What the data are called, in the plural.
-        best_by: The validation score of the history whose maximum tells the best epoch.
         recipe: What to train.
         manual_dir: The folder that the data were read from, if it was named.
         dataset: Which copy of which dataset the data are of, as `recipe.json` keeps it.
@@ -35,9 +36,7 @@ class Task(ABC):
         validation_data: What `fit` validates on, or `None` where `validate` does it.
     """
 
-    kind: ClassVar[str]
-    best_by: ClassVar[str]
-    recipe: Recipe
+    recipe: AnyRecipe
     manual_dir: str | Path | None
     dataset: str
     splits: dict[str, list[str]]
@@ -59,17 +58,12 @@ class Task(ABC):
     def compile(self, network: keras.Model) -> None:
         """Give a network its loss, its optimizer and its metrics."""
 
-    def validate(self, epoch: int) -> dict[str, float | None]:
-        """Return the scores after an epoch, counted from 1, that `fit` has not computed itself.
-
-        `None` is a score that is skipped in this epoch.
-        """
+    def validate(self, epoch: int) -> EpochScores:
+        """Return the scores after an epoch, counted from 1, that `fit` has not computed itself."""
         return {}
 
     @abstractmethod
-    def evaluate(
-        self, run_directory: Path, best_epoch: int, history: list[dict[str, float | None]]
-    ) -> None:
+    def evaluate(self, run_directory: Path, best_epoch: int, history: list[EpochScores]) -> None:
         """Score `float32_network`, the best, on what was held out, and write the report.
 
         That is the test's part or, where there is none, the validation's.

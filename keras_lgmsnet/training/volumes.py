@@ -23,7 +23,7 @@ from keras_lgmsnet.losses import DiceCELoss
 from keras_lgmsnet.metrics import ClassDice
 from keras_lgmsnet.models import LGMSNet3D
 from keras_lgmsnet.optimizers import adamw_warmup_cosine
-from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.recipe.schema import VolumeRecipe
 from keras_lgmsnet.reports.volumes import render_volume_report
 from keras_lgmsnet.scoring.regions import (
     TOLERANCE,
@@ -33,18 +33,17 @@ from keras_lgmsnet.scoring.regions import (
     mean_dice,
     summarize,
 )
-from keras_lgmsnet.training.task import Task
+from keras_lgmsnet.training.task import EpochScores, Task
 
 
 class VolumeTask(Task):
     """Training on patches of volumes; now and then, whole volumes are validated on."""
 
-    kind = "volumes"
-    best_by = "val_dice"
+    recipe: VolumeRecipe
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: VolumeRecipe,
         scope: Callable[[], AbstractContextManager[Any]],
         manual_dir: str | Path | None,
         data_dir: str | Path | None,
@@ -132,28 +131,26 @@ class VolumeTask(Task):
             weighted_metrics=[ClassDice(self.num_classes, name="dice")],
         )
 
-    def validate(self, epoch: int) -> dict[str, float | None]:
+    def validate(self, epoch: int) -> EpochScores:
         """Segment the volumes to validate on, where it is their turn."""
         training = self.recipe.training
         if epoch % training.validate_every and epoch < training.epochs:
             following = epoch + training.validate_every - epoch % training.validate_every
             print(f"Validation skipped until epoch {min(following, training.epochs)}.", flush=True)
-            return {self.best_by: None}
+            return {self.recipe.kind.best_by: None}
         self.float32_network.set_weights(self.model.get_weights())
         regions = list_regions(self.dataset, self.source.labels)
         dice = mean_dice(map(self._segment, self.splits["validation"]), regions)
         print(f"Validation Dice {dice:.4f}.", flush=True)
-        return {self.best_by: dice}
+        return {self.recipe.kind.best_by: dice}
 
-    def evaluate(
-        self, run_directory: Path, best_epoch: int, history: list[dict[str, float | None]]
-    ) -> None:
+    def evaluate(self, run_directory: Path, best_epoch: int, history: list[EpochScores]) -> None:
         """Score every held-out volume on its own grid and write the report."""
         subset = "test" if "test" in self.splits else "validation"
         cases, summary = self._score(subset)
         metrics = {
             "subset": subset,
-            "means": {name: of["mean"] for name, of in summary["mean"].items()},
+            "means": {name: score["mean"] for name, score in summary["mean"].items()},
             "volumes": len(cases),
             "best_epoch": best_epoch,
             "tolerance": TOLERANCE,
@@ -227,7 +224,7 @@ class VolumeTask(Task):
 
 
 def _build_network(
-    recipe: Recipe, num_channels: int, num_classes: int, precision: str
+    recipe: VolumeRecipe, num_channels: int, num_classes: int, precision: str
 ) -> keras.Model:
     arguments = dataclasses.asdict(recipe.model) | {"num_classes": num_classes}
     return LGMSNet3D(
