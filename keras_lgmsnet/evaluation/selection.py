@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import keras_lgmsnet.models  # noqa: F401 - registers the networks, to be loaded
 from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.data.sources import describe_source, read_examples
 from keras_lgmsnet.data.volumes import VolumeSource
