@@ -13,9 +13,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from keras_lgmsnet.files import images as image_files
-from keras_lgmsnet.files.images import SUFFIXES, read_image
-from keras_lgmsnet.files.paths import find_files, printable
+from keras_lgmsnet.files.images import FORMATS, read_image
 
 pytestmark = pytest.mark.no_backend
 
@@ -57,7 +55,7 @@ def save_dicom(
 
 
 def huge_png(width: int, height: int) -> bytes:
-    """A PNG that claims to be of a size and holds next to nothing."""
+    """Return a PNG that claims to be of a size and holds next to nothing."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return (
@@ -357,42 +355,10 @@ class TestDicom:
             read_image(path)
 
 
-def test_find_files(tmp_path: Path) -> None:
-    for name in ("b/2.png", "b/10.JPG", "a/é ü.dcm", "z.tiff", "notes.txt", ".x.png", ".h/x.png"):
-        path = tmp_path / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (tmp_path / "in" / "b" / "loop").symlink_to(tmp_path / "in", target_is_directory=True)
-    (tmp_path / "in" / "b" / "loop.png").symlink_to(tmp_path / "in", target_is_directory=True)
-    (tmp_path / "in" / "broken.png").symlink_to("nowhere")
-    found = [
-        path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path / "in", SUFFIXES)
-    ]
-    assert found == ["in/broken.png", "in/z.tiff", "in/a/é ü.dcm", "in/b/10.JPG", "in/b/2.png"]
-
-
-def test_marked_folders_are_left_out(tmp_path: Path) -> None:
-    for name in ("a/1.png", "b/2.png", "b/c/3.png", "b/mark"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.name for path in find_files(tmp_path, SUFFIXES, leave_out="mark")] == ["1.png"]
-    assert [path.name for path in find_files(tmp_path, SUFFIXES)] == ["1.png", "2.png", "3.png"]
-
-
-def test_folder_that_cannot_be_listed(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        list(find_files(tmp_path / "none", SUFFIXES))
-
-
-def test_printable() -> None:
-    assert printable(Path("a é.png")) == "a é.png"
-    assert printable(os.fsdecode(b"a\xff.png")) == "a\ufffd.png"
-
-
 def test_decoders_are_confined(tmp_path: Path) -> None:
     """Pillow knows formats that start programs; they are not tried."""
     buffer = io.BytesIO()
     PIL.Image.fromarray(RGB).save(buffer, "PPM")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
-    with pytest.raises(ValueError, match=r"none of " + ", ".join(image_files.FORMATS)):
+    with pytest.raises(ValueError, match=r"none of " + ", ".join(FORMATS)):
         read_image(tmp_path / "a.png")

@@ -159,7 +159,7 @@ def read_image(path: AnyPath) -> tuple[bytes, tuple[int, ...]]:
         ValueError: If the file is unreadable, damaged or refused.
     """
     content = read_bytes(path)
-    with image_files.refusals_named(path):
+    with image_files.decoding(path):
         image, plain = image_files.decode_image(content)
         shape = (image.height, image.width, *((3,) if image.mode == "RGB" else ()))
         return content if plain else encode_png(image_files.to_8_bits(image)), shape
@@ -180,7 +180,7 @@ def read_mask(path: AnyPath, shape: tuple[int, int], *, two_valued: bool = False
         raise ValueError(
             f"{path} must be {', '.join(image_files.FORMATS)}; convert it. Received: DICOM"
         )
-    with image_files.refusals_named(path):
+    with image_files.decoding(path):
         pixels = np.asarray(image_files.decode_image(content)[0])
     lossy = content.startswith(b"\xff\xd8\xff")
     return binary_mask(pixels, shape, str(path), two_valued=two_valued and not lossy)

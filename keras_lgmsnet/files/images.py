@@ -1,4 +1,4 @@
-"""Image files as users have them: found in folders, read as 8-bit RGB, upright.
+"""Image files as users have them, read as 8-bit RGB, upright.
 
 The one reader of the package: what `lgms-predict` reads and what the dataset builders prepare are
 the same pixels. Pillow decodes, not OpenCV: it tells the size before it decodes, refuses a file
@@ -65,11 +65,11 @@ def read_image(path: str | Path) -> np.ndarray:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{printable(path)} is not a file.")
-    with refusals_named(path):
+    with decoding(path):
         if status.st_size > MAX_BYTES:
             raise ValueError(TOO_LONG)
     content = Path(path).read_bytes()
-    with refusals_named(path):
+    with decoding(path):
         pixels = to_8_bits(decode_image(content)[0])
     return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
 
@@ -77,7 +77,7 @@ def read_image(path: str | Path) -> np.ndarray:
 def decode_image(content: bytes) -> tuple[PIL.Image.Image, bool]:
     """Decode an image file as `read_image` does, but for the bits and the channels.
 
-    To be called in `refusals_named`, which says which file an error is about.
+    To be called within `decoding`, which names the file in an error.
 
     Args:
         content: The file's bytes.
@@ -96,7 +96,7 @@ def decode_image(content: bytes) -> tuple[PIL.Image.Image, bool]:
     if not content:
         raise ValueError("the file is empty")
     try:
-        image = PIL.Image.open(io.BytesIO(content), formats=FORMATS)
+        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=FORMATS)
     except PIL.UnidentifiedImageError:
         raise ValueError(f"its content is none of {', '.join(FORMATS)} or DICOM") from None
     except PIL.Image.DecompressionBombError:
@@ -131,12 +131,12 @@ def to_8_bits(image: PIL.Image.Image) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def refusals_named(path: object) -> Iterator[None]:
-    """Turn whatever a decoder raises into a `ValueError` of one sentence that names the file.
+def decoding(path: object) -> Iterator[None]:
+    """Turn whatever a decoder raises in the block into a `ValueError` that names the file.
 
     Example:
     ```python
-    with refusals_named(path):
+    with decoding(path):
         image, _ = decode_image(content)
     ```
     """
@@ -214,7 +214,7 @@ def _window(values: np.ndarray, center: float, width: float, function: str | Non
 
 
 def _to_8_bits(values: np.ndarray, bits: int | None = None) -> np.ndarray:
-    """Scales values linearly; `bits` are those that non-negative integers have in use."""
+    """Scale values linearly; `bits` are those that non-negative integers have in use."""
     if values.dtype == "uint8" and bits in (None, 8):
         return values
     if not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""Volumes in NIfTI files: read with all that their header tells, written into the same space.
+"""NIfTI files: volumes read with all that their header tells, and written into the same space.
 
 The one reader of the package: what `lgms-predict` reads and what the dataset builders prepare are
 the same voxels. nibabel decodes, after the header was checked, up to a size that is known before
@@ -138,8 +138,10 @@ def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
     if isinstance(path, Path) and path.exists() and not path.is_file():
         raise ValueError(f"{printable(path)} is not a file.")
     with opened(path) as file:
-        stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
-        with _damage_named(path):
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream = gzip.GzipFile(fileobj=file) if compressed else file
+        with _decoding(path):
             start = stream.read(HEADER_BYTES)
             if start[344:347] != b"n+1":
                 raise ValueError(
@@ -148,7 +150,7 @@ def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
                 )
             header = nibabel.Nifti1Header(start)
             shape, dtype = header.get_data_shape(), header.get_data_dtype()
-        # Before anything is inflated, or room made for it.
+        # Checked before the voxels are decompressed, or memory taken for them.
         if len(shape) not in (3, 4) or min(shape) < 1 or dtype.kind not in "iuf":
             raise ValueError(
                 f"{printable(path)} must hold numbers along 3 axes, or 4 with channels last. "
@@ -167,17 +169,17 @@ def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
                 f"its source. Received: {distances.tolist()} mm"
             )
         size = math.prod(shape) * dtype.itemsize
-        with _damage_named(path):
+        with _decoding(path):
             content = io.BytesIO()
             content.write(start)
-            # To the end, where the check sums are.
+            # To the end of the file, where gzip and zip keep their check sums.
             while chunk := stream.read(2**20):
                 content.write(chunk)
                 if content.tell() > size + MAX_EXTRA_BYTES:
                     raise ValueError(f"it has more than the {size} bytes that its header tells")
-            found = content.tell() - header.get_data_offset()
-            if found < size:
-                raise ValueError(f"it has {found} of the {size} bytes that its header tells")
+            available = content.tell() - header.get_data_offset()
+            if available < size:
+                raise ValueError(f"it has {available} of the {size} bytes that its header tells")
             nifti = nibabel.Nifti1Image.from_stream(content)
             voxels = np.asanyarray(nifti.dataobj)
     if not is_invertible(nifti.affine):
@@ -198,8 +200,8 @@ def _affine(nifti: nibabel.Nifti1Image) -> np.ndarray | None:
 
 
 @contextlib.contextmanager
-def _damage_named(path: AnyPath) -> Iterator[None]:
-    """Turn what gzip and nibabel raise on a damaged file into one kind that names the file."""
+def _decoding(path: AnyPath) -> Iterator[None]:
+    """Turn what gzip and nibabel raise on damaged files into a `ValueError` that names the file."""
     try:
         yield
     except (

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 # A file, or a file in a zip file.
 AnyPath = Path | zipfile.Path
@@ -21,7 +21,7 @@ def find_files(
 
     Args:
         folder: Folder to look through.
-        suffixes: What the names of those files end in, in any case, such as `SUFFIXES`.
+        suffixes: What the names of those files end in, in any case.
         leave_out: Folders that hold a file of this name are left out with all that is in them.
 
     Raises:
@@ -47,8 +47,8 @@ def printable(path: object) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: AnyPath) -> Iterator[BinaryIO]:
-    """Open a file, or the file in a zip file, and names it in what goes wrong in reading it.
+def opened(path: AnyPath) -> Iterator[IO[bytes]]:
+    """Open a file, or the file in a zip file, and name it in what goes wrong in reading it.
 
     Raises:
         ValueError: For whatever the file system or a damaged zip file raises, also in the block.

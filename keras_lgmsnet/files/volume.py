@@ -1,4 +1,4 @@
-"""A scan as it is in its file."""
+"""The volume that a scan's file holds, whatever its format."""
 
 from dataclasses import dataclass
 

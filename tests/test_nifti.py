@@ -23,7 +23,7 @@ LABELS = {0: "background", 1: "spleen", 7: "aorta"}
 
 
 def save(path: Path, values: np.ndarray, affine: np.ndarray = OBLIQUE, **fields) -> Path:
-    """A scan with something in every field of the header that a writer may lose."""
+    """Save a scan with something in every field of the header that a writer may lose."""
     header = nibabel.Nifti1Image(values, affine).header
     header.set_qform(affine, code=1)
     header.set_sform(affine, code=2)
@@ -96,42 +96,42 @@ class TestWriting:
     def scan(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         return save(tmp_path / request.param, VALUES)
 
-    def check_space(self, written: Path, scan: Path, values: np.ndarray) -> nibabel.Nifti1Image:
-        """Checks that all of the header that is not about values is the scan's."""
-        found, expected = nibabel.load(written), nibabel.load(scan)
-        np.testing.assert_array_equal(np.asanyarray(found.dataobj), values)
-        assert np.asanyarray(found.dataobj).dtype == values.dtype  # not scaled
-        np.testing.assert_array_equal(found.affine, expected.affine)
+    def check_space(self, path: Path, scan: Path, values: np.ndarray) -> nibabel.Nifti1Image:
+        """Check that all of the header that is not about values is the scan's."""
+        written, expected = nibabel.load(path), nibabel.load(scan)
+        np.testing.assert_array_equal(np.asanyarray(written.dataobj), values)
+        assert np.asanyarray(written.dataobj).dtype == values.dtype  # not scaled
+        np.testing.assert_array_equal(written.affine, expected.affine)
         for form in ("qform", "sform"):
-            affine, code = getattr(found, f"get_{form}")(coded=True)
+            affine, code = getattr(written, f"get_{form}")(coded=True)
             expected_affine, expected_code = getattr(expected, f"get_{form}")(coded=True)
             assert code == expected_code
             np.testing.assert_array_equal(affine, expected_affine)
         about_values = {"dim", "datatype", "bitpix", "vox_offset", "scl_slope", "scl_inter"}
         about_values |= {"intent_code", "intent_name", "cal_min", "cal_max"}
         for name in set(expected.header) - about_values:
-            np.testing.assert_array_equal(found.header[name], expected.header[name], name)
-        assert [extension.get_content() for extension in found.header.extensions] == [
+            np.testing.assert_array_equal(written.header[name], expected.header[name], name)
+        assert [extension.get_content() for extension in written.header.extensions] == [
             extension.get_content() for extension in expected.header.extensions
         ]
-        assert found.header["cal_max"] == found.header["cal_min"] == 0
-        is_compressed = written.read_bytes()[:2] == b"\x1f\x8b"
-        assert is_compressed == written.name.endswith(".gz")
-        return found
+        assert written.header["cal_max"] == written.header["cal_min"] == 0
+        is_compressed = path.read_bytes()[:2] == b"\x1f\x8b"
+        assert is_compressed == path.name.endswith(".gz")
+        return written
 
     @pytest.mark.parametrize("name", ["seg.nii.gz", "seg.nii"])
     def test_labels_lie_where_the_scan_lies(self, name: str, scan: Path, tmp_path: Path) -> None:
         labels = RNG.choice(np.uint8([0, 1, 7, 255]), VALUES.shape)
         write_label_map(tmp_path / name, labels, read_volume(scan))
-        found = self.check_space(tmp_path / name, scan, labels)
-        assert found.header.get_intent()[0] == "label"
+        written = self.check_space(tmp_path / name, scan, labels)
+        assert written.header.get_intent()[0] == "label"
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([scan.name, name])
 
     def test_maps_lie_where_the_scan_lies(self, scan: Path, tmp_path: Path) -> None:
         values = RNG.random(VALUES.shape, "float32")
         write_map(tmp_path / "b.nii.gz", values, read_volume(scan))
-        found = self.check_space(tmp_path / "b.nii.gz", scan, values)
-        assert found.header.get_intent()[0] == "none"
+        written = self.check_space(tmp_path / "b.nii.gz", scan, values)
+        assert written.header.get_intent()[0] == "none"
 
     @pytest.mark.parametrize("codes", [(0, 1), (3, 0), (4, 4)])
     def test_either_form_of_an_affine_will_do(self, codes: tuple, tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ class TestWriting:
     def test_one_channel_becomes_three_axes(self, tmp_path: Path) -> None:
         scan = save(tmp_path / "a.nii", VALUES[..., None])
         write_label_map(tmp_path / "b.nii", np.ones(VALUES.shape, "uint8"), read_volume(scan))
-        found = self.check_space(tmp_path / "b.nii", scan, np.ones(VALUES.shape, "uint8"))
-        assert found.shape == VALUES.shape
+        written = self.check_space(tmp_path / "b.nii", scan, np.ones(VALUES.shape, "uint8"))
+        assert written.shape == VALUES.shape
 
     def test_scaling_and_byte_order_of_the_scan_are_left_behind(self, tmp_path: Path) -> None:
         nifti = nibabel.Nifti1Image(VALUES, OBLIQUE, nibabel.Nifti1Header(endianness=">"))
