@@ -12,7 +12,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet.cli import common as cli
+from keras_lgmsnet.cli.benchmark import benchmark as lgms_benchmark
+from keras_lgmsnet.cli.common import choose_backend
+from keras_lgmsnet.cli.evaluate import evaluate as lgms_evaluate
+from keras_lgmsnet.cli.export import export as lgms_export
+from keras_lgmsnet.cli.figures import figures as lgms_figures
+from keras_lgmsnet.cli.predict import predict as lgms_predict
+from keras_lgmsnet.cli.train import train as lgms_train
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.loading import load_recipe
 from keras_lgmsnet.run_directory import read_json, read_recipe
@@ -55,7 +61,7 @@ def assert_one_sentence(result: click.testing.Result, *words: str) -> None:
 def test_train_lgmsnet(tmp_path: Path) -> None:
     """LGMSNet itself, narrow, from the command to the report and the table."""
     output = tmp_path / "run"
-    result = run(cli.train, "quickstart", "-o", output, *TINY)
+    result = run(lgms_train, "quickstart", "-o", output, *TINY)
     assert result.exit_code == 0, result.output
     backend = keras.backend.backend()
     assert result.stdout.startswith(f"Keras backend: {backend}\n")
@@ -71,16 +77,16 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
     assert model.predict_on_batch(np.zeros((1, 32, 32, 3), "float32")).shape == (1, 32, 32, 1)
 
     cv2.imwrite(tmp_path / "white.png", np.full((40, 50, 3), 255, "uint8"))
-    result = run(cli.predict, output, tmp_path / "white.png", "-o", tmp_path / "predicted")
+    result = run(lgms_predict, output, tmp_path / "white.png", "-o", tmp_path / "predicted")
     assert result.exit_code == 0, result.output
     assert "white.png: brightness is 1, in training 0." in result.stderr
     mask = cv2.imread(tmp_path / "predicted" / "masks" / "white.png", cv2.IMREAD_UNCHANGED)
     assert mask.shape == (40, 50)
 
-    result = run(cli.train, "quickstart", "-o", output, *TINY)
+    result = run(lgms_train, "quickstart", "-o", output, *TINY)
     assert_one_sentence(result, f"{output} is in use", "--resume")
 
-    result = run(cli.evaluate, output)
+    result = run(lgms_evaluate, output)
     assert result.exit_code == 0, result.output
     table = (output / "evaluation-validation" / "table.md").read_text(encoding="utf-8")
     assert result.stdout == f"Keras backend: {backend}\n{table}"
@@ -96,7 +102,7 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
     [("isic", "test", None), ("isic", "validation", "Optimistic."), ("kits23", "test", None)],
 )
 def test_train_prints_what_was_scored(recipe, subset, caution, tmp_path, monkeypatch) -> None:
-    from keras_lgmsnet.training import loop as training
+    from keras_lgmsnet import training
 
     def write(recipe, run_directory, *arguments, **options) -> None:
         means = {"iou": 0.5, "f1": 0.625, "dice": 0.75}
@@ -109,18 +115,18 @@ def test_train_prints_what_was_scored(recipe, subset, caution, tmp_path, monkeyp
     monkeypatch.setattr(training, "train", write)
     monkeypatch.setattr(training, "train_splits", write)
     name = subset.capitalize()
-    result = run(cli.train, recipe, "-o", tmp_path)
+    result = run(lgms_train, recipe, "-o", tmp_path)
     means = {"isic": "IoU 0.5000, F1 0.6250", "kits23": "Dice 0.7500"}[recipe]
     line = f"{name} {means} after epoch 3. Report: {tmp_path / 'report.html'}\n"
     assert result.stdout.endswith(line), result.output
-    result = run(cli.train, recipe, "-o", tmp_path, "--split-seeds", "1,2")
+    result = run(lgms_train, recipe, "-o", tmp_path, "--split-seeds", "1,2")
     means = {"isic": "IoU 0.5000 ± 0.2500, F1 0.6250 ± 0.1250", "kits23": "Dice 0.7500 ± 0.5000"}
     line = f"{name} {means[recipe]} over 2 splits.\n"
     assert result.stdout.endswith(line + (f"{caution}\n" if caution else "")), result.output
 
 
 def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
-    from keras_lgmsnet.training import loop as training
+    from keras_lgmsnet import training
 
     seen = {}
 
@@ -130,7 +136,7 @@ def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(training, "train", record)
     result = run(
-        cli.train,
+        lgms_train,
         *("isic", "--set", "training.epochs=5", "--set", "training.seed=3"),
         *("--manual-dir", "m", "--data-dir", "d", "--resume"),
     )
@@ -171,7 +177,7 @@ def test_mistakes_in_train(arguments, words, tmp_path: Path, monkeypatch) -> Non
     (tmp_path / "file").touch()
     (tmp_path / "broken.py").write_text("1 / 0")
     before = sorted(tmp_path.rglob("*"))
-    assert_one_sentence(run(cli.train, *arguments), *words)
+    assert_one_sentence(run(lgms_train, *arguments), *words)
     left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
     assert all("data" in path.parts for path in left)  # TensorFlow Datasets' own
 
@@ -189,13 +195,13 @@ def test_damaged_data_in_train(damage, words, tmp_path: Path, monkeypatch) -> No
     isic.write_archive(tmp_path / "manual")
     damage(tmp_path / "manual")
     folders = ("--manual-dir", tmp_path / "manual", "--data-dir", tmp_path / "data")
-    result = run(cli.train, "isic", *TINY[1:], "-o", tmp_path / "run", *folders)
+    result = run(lgms_train, "isic", *TINY[1:], "-o", tmp_path / "run", *folders)
     assert_one_sentence(result, *words)
     assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
-    from keras_lgmsnet.evaluation import runs as evaluation
+    from keras_lgmsnet import evaluation
 
     seen = []
 
@@ -206,12 +212,12 @@ def test_evaluate_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(evaluation, "evaluate", record)
     monkeypatch.setattr(evaluation, "format_table", lambda evaluated, style: f"in {style}")
     result = run(
-        cli.evaluate,
+        lgms_evaluate,
         *("a", "-o", "out", "--dataset", "ph2", "--against", "b", "--table", "latex"),
         *("--manual-dir", "m", "--data-dir", "d", "--tolerance", "1.5", "--allow-incomplete"),
     )
     assert result.stdout.endswith("in latex\n")
-    assert run(cli.evaluate, "a").stdout.endswith("in markdown\n")
+    assert run(lgms_evaluate, "a").stdout.endswith("in markdown\n")
     everything, default = seen
     assert everything == (
         (Path("a"), Path("out")),
@@ -231,33 +237,33 @@ def test_evaluate_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
 def test_mistakes_in_evaluate(tmp_path: Path) -> None:
     from tests import test_evaluation
 
-    result = run(cli.evaluate, tmp_path / "none")
+    result = run(lgms_evaluate, tmp_path / "none")
     assert_one_sentence(result, "none is not a run directory: it has no recipe.json")
     directory = test_evaluation.write_run(tmp_path / "run")
-    result = run(cli.evaluate, directory, "--against", tmp_path / "none")
+    result = run(lgms_evaluate, directory, "--against", tmp_path / "none")
     assert_one_sentence(result, "none is not a run directory")
-    result = run(cli.evaluate, directory, "--dataset", "no_such_data")
+    result = run(lgms_evaluate, directory, "--dataset", "no_such_data")
     assert_one_sentence(result, "must be one of", "isic2018_task1", "no_such_data")
     result = run(
-        cli.evaluate, directory, "--dataset", "isic2018_task1", "--data-dir", tmp_path / "data"
+        lgms_evaluate, directory, "--dataset", "isic2018_task1", "--data-dir", tmp_path / "data"
     )
     assert_one_sentence(result, "isic2018_task1 is neither prepared in", "Download")
-    result = run(cli.evaluate, directory, "--dataset", "synthetic")
+    result = run(lgms_evaluate, directory, "--dataset", "synthetic")
     assert_one_sentence(result, "was trained on 7 of the 10 images", "leave --dataset")
-    result = run(cli.evaluate, directory, "-o", directory)
+    result = run(lgms_evaluate, directory, "-o", directory)
     assert_one_sentence(result, "run is in use")
-    result = run(cli.evaluate, directory, "--tolerance", "-1")
+    result = run(lgms_evaluate, directory, "--tolerance", "-1")
     assert_one_sentence(result, "tolerance must be at least 0", "-1.0")
     other = test_evaluation.write_run(tmp_path / "other")
     (other / "splits.json").write_text('{"train": ["b"], "validation": ["a"]}')
-    result = run(cli.evaluate, directory, "--against", other)
+    result = run(lgms_evaluate, directory, "--against", other)
     assert_one_sentence(result, "held out different images", "--dataset")
     assert not list(tmp_path.rglob("evaluation*"))
-    assert run(cli.evaluate, directory, "--table", "html").exit_code == 2
+    assert run(lgms_evaluate, directory, "--table", "html").exit_code == 2
 
 
 def test_figures_passes_everything_on(monkeypatch) -> None:
-    from keras_lgmsnet.figures import paper as figures
+    from keras_lgmsnet import figures
 
     seen = []
 
@@ -267,14 +273,14 @@ def test_figures_passes_everything_on(monkeypatch) -> None:
 
     monkeypatch.setattr(figures, "draw_figures", record)
     result = run(
-        cli.figures,
+        lgms_figures,
         *("a", "-o", "out", "--against", "b", "--dataset", "ph2", "--foreground-of", "busi"),
         *("--foreground-of", "bus", "--image", "x", "--image", "y", "--stage", "stem"),
         *("--manual-dir", "m", "--data-dir", "d", "--allow-incomplete"),
     )
     panels = Path("out/panels")
     assert result.stdout.endswith(f"{panels}.png, .pdf: What they show.\nBeware.\n")
-    assert run(cli.figures, "a", "-o", "out").exit_code == 0
+    assert run(lgms_figures, "a", "-o", "out").exit_code == 0
     everything, default = seen
     assert everything == (
         (Path("a"), Path("out")),
@@ -298,19 +304,19 @@ def test_figures_passes_everything_on(monkeypatch) -> None:
 def test_mistakes_in_figures(tmp_path: Path) -> None:
     from tests import test_evaluation
 
-    result = run(cli.figures, tmp_path / "none", "-o", tmp_path / "out")
+    result = run(lgms_figures, tmp_path / "none", "-o", tmp_path / "out")
     assert_one_sentence(result, "none is not a run directory: it has no recipe.json")
     directory = test_evaluation.write_run(tmp_path / "run")
-    result = run(cli.figures, directory, "-o", tmp_path / "out")
+    result = run(lgms_figures, directory, "-o", tmp_path / "out")
     assert_one_sentence(result, "Stages must be layers of the network in", "encoder1")
-    result = run(cli.figures, directory, "-o", directory)
+    result = run(lgms_figures, directory, "-o", directory)
     assert_one_sentence(result, "is in use")
     assert not (tmp_path / "out").exists()
 
 
 def test_predict(tmp_path: Path, monkeypatch) -> None:
     """One good file, one flagged, one unreadable: each is told, and the exit code says so."""
-    from keras_lgmsnet.inference import images as prediction
+    from keras_lgmsnet import inference
     from keras_lgmsnet.inference.images import Prediction
 
     rows = [
@@ -324,11 +330,11 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         seen.update(options, arguments=arguments)
         return rows
 
-    monkeypatch.setattr(prediction, "predict", record)
+    monkeypatch.setattr(inference, "predict_images", record)
     monkeypatch.chdir(tmp_path)
     Path("run").mkdir()
     write_json(Path("run/recipe.json"), {"recipe": load_recipe("isic").to_dict()})
-    result = run(cli.predict, "run", "a.png", "more", "-o", "out", "--tiles", "--probabilities")
+    result = run(lgms_predict, "run", "a.png", "more", "-o", "out", "--tiles", "--probabilities")
     assert result.exit_code == 1
     assert result.stderr == (
         "Not predicted: c.png is empty.\nUnlike the training images: b.png: dark; small\n"
@@ -343,7 +349,7 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         "probabilities": True,
     }
     rows[:] = [Prediction(path=f"{name}.png", name=name, lesion_share=0.5) for name in "ab"]
-    result = run(cli.predict, "run", "a.png", "-o", "out", "--overlap", "0.25")
+    result = run(lgms_predict, "run", "a.png", "-o", "out", "--overlap", "0.25")
     assert result.exit_code == 0
     assert result.stderr.count("run has no fingerprint.json") == 1
     assert (seen["tiles"], seen["overlap"], seen["probabilities"]) == (False, 0.25, False)
@@ -369,23 +375,23 @@ def test_mistakes_in_predict(arguments, words, tmp_path: Path, monkeypatch) -> N
         write_json(Path(name, "recipe.json"), recipe)
     Path("run/model.keras").write_text("no archive")
     Path("a.png").touch()
-    assert_one_sentence(run(cli.predict, *arguments, "-o", "out"), *words)
+    assert_one_sentence(run(lgms_predict, *arguments, "-o", "out"), *words)
     assert not Path("out").exists()
-    result = run(cli.predict, "run", "a.png", "-o", "out", "--overlap", "1")
+    result = run(lgms_predict, "run", "a.png", "-o", "out", "--overlap", "1")
     assert result.exit_code == 2
 
 
 @pytest.mark.no_backend
 def test_mistakes_in_export(tmp_path: Path) -> None:
-    result = run(cli.export, tmp_path / "none", "-o", tmp_path / "out")
+    result = run(lgms_export, tmp_path / "none", "-o", tmp_path / "out")
     assert_one_sentence(result, "is not a run directory")
-    result = run(cli.export, tmp_path, "-o", tmp_path / "out", "--format", "onnx5")
+    result = run(lgms_export, tmp_path, "-o", tmp_path / "out", "--format", "onnx5")
     assert_one_sentence(result, "onnx5", "tflite")
     assert not (tmp_path / "out").exists()
 
 
 def test_export_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
-    from keras_lgmsnet.export import parent as export
+    from keras_lgmsnet import export
 
     agreement = {
         "max_probability_difference": 2.5e-7,
@@ -402,7 +408,7 @@ def test_export_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(export, "export", record)
     options = ["--format", "tflite", "--precision", "int8", "--precision", "float32"]
     options += ["--activation", "sigmoid", "--manual-dir", "m", "--data-dir", "d"]
-    result = run(cli.export, tmp_path / "run", "-o", tmp_path / "out", *options)
+    result = run(lgms_export, tmp_path / "run", "-o", tmp_path / "out", *options)
     assert result.exit_code == 0
     assert seen == [
         (
@@ -421,7 +427,7 @@ def test_export_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
 
 @pytest.mark.no_backend
 def test_benchmark_passes_everything_on(monkeypatch) -> None:
-    from keras_lgmsnet.benchmark import networks as benchmark
+    from keras_lgmsnet import benchmark
 
     seen = []
 
@@ -431,11 +437,11 @@ def test_benchmark_passes_everything_on(monkeypatch) -> None:
 
     monkeypatch.setattr(benchmark, "benchmark", record)
     monkeypatch.setattr(benchmark, "format_table", lambda rows: "the table")
-    result = run(cli.benchmark, "--backend", "jax", "--case", "forward-2d", "--threads", "1")
+    result = run(lgms_benchmark, "--backend", "jax", "--case", "forward-2d", "--threads", "1")
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("the table\n")
-    run(cli.benchmark, "--input-shape", "64,32,3", "--dims", "8,8,8,8,8", "--training")
-    run(cli.benchmark)
+    run(lgms_benchmark, "--input-shape", "64,32,3", "--dims", "8,8,8,8,8", "--training")
+    run(lgms_benchmark)
     (named, own, default) = seen
     assert named == (("jax",), {"forward-2d": benchmark.CASES["forward-2d"]}, 5, 1)
     case = benchmark.Case((64, 32, 3), training=True, dims=(8, 8, 8, 8, 8))
@@ -446,7 +452,7 @@ def test_benchmark_passes_everything_on(monkeypatch) -> None:
 
 @pytest.mark.no_backend
 def test_benchmark_of_exports_passes_everything_on(monkeypatch) -> None:
-    from keras_lgmsnet.benchmark import exports as export_benchmark
+    from keras_lgmsnet import benchmark
 
     seen = []
 
@@ -454,14 +460,14 @@ def test_benchmark_of_exports_passes_everything_on(monkeypatch) -> None:
         seen.append((arguments, options))
         return []
 
-    monkeypatch.setattr(export_benchmark, "benchmark_exports", record)
-    monkeypatch.setattr(export_benchmark, "format_export_table", lambda rows: "the table")
-    monkeypatch.setattr(export_benchmark, "left_out", lambda shape: {"Keras on JAX": "jax"})
-    result = run(cli.benchmark, "--exports")
+    monkeypatch.setattr(benchmark, "benchmark_exports", record)
+    monkeypatch.setattr(benchmark, "format_export_table", lambda rows: "the table")
+    monkeypatch.setattr(benchmark, "left_out", lambda shape: {"Keras on JAX": "jax"})
+    result = run(lgms_benchmark, "--exports")
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("the table\nLeft out: Keras on JAX, which needs jax.\n")
     own = ("--input-shape", "64,32,3", "--num-classes", "2", "--dims", "8,8,8,8,8")
-    run(cli.benchmark, "--exports", *own, "--repeats", "3", "--threads", "4")
+    run(lgms_benchmark, "--exports", *own, "--repeats", "3", "--threads", "4")
     assert seen == [
         (((256, 256, 3), 1, (16, 32, 64, 128, 128)), {"repeats": 5, "threads": (1, 2)}),
         (((64, 32, 3), 2, (8,) * 5), {"repeats": 3, "threads": (4,)}),
@@ -473,19 +479,19 @@ def test_benchmark_of_exports_passes_everything_on(monkeypatch) -> None:
     "option", [("--backend", "jax"), ("--case", "forward-2d"), ("--training",), ("--batch-size", 2)]
 )
 def test_benchmark_of_exports_has_no_cases(option) -> None:
-    assert_one_sentence(run(cli.benchmark, "--exports", *option), "leave out", option[0])
+    assert_one_sentence(run(lgms_benchmark, "--exports", *option), "leave out", option[0])
 
 
 @pytest.mark.no_backend
 def test_mistakes_in_benchmark() -> None:
-    assert_one_sentence(run(cli.benchmark, "--case", "nothing"), "forward-2d", "nothing")
-    result = run(cli.benchmark, "--input-shape", "64,x,3")
+    assert_one_sentence(run(lgms_benchmark, "--case", "nothing"), "forward-2d", "nothing")
+    result = run(lgms_benchmark, "--input-shape", "64,x,3")
     assert result.exit_code == 2
     assert "Received: '64,x,3'" in result.stderr
 
 
 def test_programming_errors_keep_their_traceback(tmp_path: Path, monkeypatch) -> None:
-    from keras_lgmsnet.training import loop as training
+    from keras_lgmsnet import training
 
     def numpy_error(*arguments, **options) -> None:
         np.concatenate([])
@@ -495,12 +501,12 @@ def test_programming_errors_keep_their_traceback(tmp_path: Path, monkeypatch) ->
         (ZeroDivisionError, lambda *arguments, **options: 1 / 0),
     ):
         monkeypatch.setattr(training, "train", fail)
-        assert type(run(cli.train, "isic").exception) is error
+        assert type(run(lgms_train, "isic").exception) is error
 
 
 def test_keras_errors_keep_their_traceback(monkeypatch) -> None:
     """Errors of Keras that pass through a layer of this project are not the user's."""
-    from keras_lgmsnet.training import loop as training
+    from keras_lgmsnet import training
 
     def keras_error(*arguments, **options) -> None:
         keras.ops.reshape(np.zeros(3), (2, 2))
@@ -509,7 +515,7 @@ def test_keras_errors_keep_their_traceback(monkeypatch) -> None:
     monkeypatch.setattr(training, "train", keras_error)
     filtering = keras.config.is_traceback_filtering_enabled()
     try:
-        result = run(cli.train, "isic", "--backend", keras.backend.backend())
+        result = run(lgms_train, "isic", "--backend", keras.backend.backend())
     finally:
         if filtering:
             keras.config.enable_traceback_filtering()
@@ -519,14 +525,14 @@ def test_keras_errors_keep_their_traceback(monkeypatch) -> None:
 
 @pytest.mark.no_backend
 def test_missing_package_is_named(monkeypatch) -> None:
-    from keras_lgmsnet.training import loop as training
+    from keras_lgmsnet import training
 
     def fail(*arguments, **options) -> None:
         import no_such_package  # noqa: F401
 
     monkeypatch.setattr(training, "train", fail)
     assert_one_sentence(
-        run(cli.train, "isic"), "no_such_package is not installed", "keras-lgmsnet[train]"
+        run(lgms_train, "isic"), "no_such_package is not installed", "keras-lgmsnet[train]"
     )
 
 
@@ -545,46 +551,48 @@ class TestBackend:
 
     def test_the_option_goes_first(self, installed, monkeypatch) -> None:
         monkeypatch.setenv("KERAS_BACKEND", "torch")
-        cli._choose_backend("jax")
+        choose_backend("jax")
         assert os.environ["KERAS_BACKEND"] == "jax"
 
     def test_then_the_environment(self, installed, monkeypatch) -> None:
         monkeypatch.setenv("KERAS_BACKEND", "torch")
-        cli._choose_backend(None)
+        choose_backend(None)
         assert os.environ["KERAS_BACKEND"] == "torch"
 
     def test_then_the_first_installed(self, installed, monkeypatch) -> None:
         monkeypatch.delenv("KERAS_BACKEND")
         installed.remove("tensorflow")
-        cli._choose_backend(None)
+        choose_backend(None)
         assert os.environ["KERAS_BACKEND"] == "jax"
 
     def test_a_recipe_that_imported_keras_is_refused(self, installed, monkeypatch) -> None:
         monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-        result = run(cli.train, "isic", "--backend", "jax")
+        result = run(lgms_train, "isic", "--backend", "jax")
         assert_one_sentence(result, "on torch before", "must not import Keras", "jax")
 
     def test_absent_backend(self, installed) -> None:
         installed.remove("jax")
         assert_one_sentence(
-            run(cli.train, "isic", "--backend", "jax"),
+            run(lgms_train, "isic", "--backend", "jax"),
             "pip install 'keras-lgmsnet[jax]'",
             "Asked for: jax; installed: tensorflow, torch.",
         )
 
     def test_unknown_backend_in_the_environment(self, installed, monkeypatch) -> None:
         monkeypatch.setenv("KERAS_BACKEND", "numpy")
-        assert_one_sentence(run(cli.train, "isic"), "Asked for: numpy")
+        assert_one_sentence(run(lgms_train, "isic"), "Asked for: numpy")
 
     def test_no_backend(self, installed, monkeypatch) -> None:
         monkeypatch.delenv("KERAS_BACKEND")
         installed.clear()
-        assert_one_sentence(run(cli.train, "isic"), "keras-lgmsnet[tensorflow]", "installed: none")
+        assert_one_sentence(run(lgms_train, "isic"), "keras-lgmsnet[tensorflow]", "installed: none")
 
 
 @pytest.mark.no_backend
 def test_cli_imports_no_keras() -> None:
-    code = "import sys, keras_lgmsnet.cli; sys.exit('keras' in sys.modules)"
+    commands = ("train", "evaluate", "predict", "export", "figures", "benchmark")
+    names = ", ".join(f"keras_lgmsnet.cli.{command}" for command in commands)
+    code = f"import sys, {names}; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -17,7 +17,7 @@ import click.testing
 import pytest
 
 from keras_lgmsnet import NOTICE, demo
-from keras_lgmsnet.cli import common as cli
+from keras_lgmsnet.cli.export import export as lgms_export
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Data, Recipe
 from tests.helpers.demos import write_export
@@ -368,7 +368,7 @@ def test_what_is_no_demo_is_not_served(tmp_path) -> None:
 
 
 def invoke(*arguments: object) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(cli.export, [str(argument) for argument in arguments])
+    return click.testing.CliRunner().invoke(lgms_export, [str(argument) for argument in arguments])
 
 
 def write_recipe(run_directory: Path, **data) -> None:

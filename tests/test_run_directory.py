@@ -17,7 +17,13 @@ from keras_lgmsnet.files.writing import (
     write_text,
 )
 from keras_lgmsnet.recipe.schema import Data, Recipe
-from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_network
+from keras_lgmsnet.run_directory import (
+    lock,
+    read_json,
+    read_recipe,
+    require_network,
+    require_no_run,
+)
 
 pytestmark = pytest.mark.no_backend
 
@@ -96,16 +102,16 @@ def test_require_unused(tmp_path: Path) -> None:
     require_unused(tmp_path)
     for name in (".lock", ".unfinished-recipe.json"):
         (tmp_path / name).touch()
-    require_unused(tmp_path, may_resume=True)
+    require_no_run(tmp_path)
     with pytest.raises(FileExistsError, match=r"is in use: choose another directory, .* empty\."):
         require_unused(tmp_path)
     (tmp_path / "notes.txt").touch()
     for directory in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(FileExistsError, match=r"is in use.* empty\."):
-            require_unused(directory, may_resume=True)
+            require_no_run(directory)
     (tmp_path / "recipe.json").touch()
     with pytest.raises(FileExistsError, match=r"is in use.* or continue .* with --resume"):
-        require_unused(tmp_path, may_resume=True)
+        require_no_run(tmp_path)
 
 
 def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:

@@ -18,9 +18,10 @@ from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.data.splits import split_ids
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training, VolumeData
-from keras_lgmsnet.run_directory import read_json, read_recipe
+from keras_lgmsnet.run_directory import read_json, read_recipe, require_no_run
 from keras_lgmsnet.training import images as image_task
 from keras_lgmsnet.training import loop as training
+from keras_lgmsnet.training.epochs import FinishedEpochs
 from keras_lgmsnet.training.loop import train
 from tests.helpers.runs import assert_same_run, saved_scalars, small_network
 
@@ -30,10 +31,14 @@ RECIPE = Recipe(
 )
 
 
-@pytest.fixture(autouse=True)
-def _small_network(monkeypatch) -> None:
+def use_small_network(monkeypatch) -> None:
     """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
     monkeypatch.setattr(image_task, "LGMSNet2D", small_network)
+
+
+@pytest.fixture(autouse=True)
+def _small_network(monkeypatch) -> None:
+    use_small_network(monkeypatch)
 
 
 def changed(section: str, **fields) -> Recipe:
@@ -57,20 +62,20 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def interrupt(monkeypatch, epoch: int, error: type[BaseException] = KeyboardInterrupt) -> None:
     """Make the first step of an epoch, counted from 1, end in an error."""
-    original = training._FinishedEpochs.on_train_batch_end
+    original = FinishedEpochs.on_train_batch_end
 
     def failing(self, batch, logs) -> None:
         original(self, batch, logs)
         if len(self.history) + 1 == epoch:
             raise error
 
-    monkeypatch.setattr(training._FinishedEpochs, "on_train_batch_end", failing)
+    monkeypatch.setattr(FinishedEpochs, "on_train_batch_end", failing)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        _small_network.__wrapped__(monkeypatch)
+        use_small_network(monkeypatch)
         return train(RECIPE, tmp_path_factory.mktemp("runs") / "a" / "uninterrupted")
 
 
@@ -225,7 +230,7 @@ def test_a_seed_out_of_range_is_refused_before_anything_is_trained(tmp_path: Pat
 def test_a_run_killed_in_its_first_write_may_begin_again(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".unfinished-recipe.json").touch()
-    training.require_unused(tmp_path / "run", may_resume=True)
+    require_no_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize("seeds", [(), (41,), (41, 64, 41)])
@@ -430,7 +435,7 @@ def test_resume_names_the_damaged_file(
     shutil.copytree(uninterrupted, run)
     (run / name).write_bytes(content)
     # A best network of an earlier epoch is not written again.
-    monkeypatch.setattr(training._FinishedEpochs, "best_epoch", 1)
+    monkeypatch.setattr(FinishedEpochs, "best_epoch", 1)
     with pytest.raises(ValueError, match=message):
         train(RECIPE, run, resume=True)
 
@@ -477,7 +482,7 @@ def test_recipe_reaches_network_batches_and_optimizer(tmp_path: Path, monkeypatc
 
         monkeypatch.setattr(image_task, name, recording)
 
-    for name in ("LGMSNet2D", "ImageBatches", "SGD"):
+    for name in ("LGMSNet2D", "ImageBatches", "TorchSGD"):
         record(name)
     recipe = Recipe(
         data=Data(
@@ -511,7 +516,7 @@ def test_recipe_reaches_network_batches_and_optimizer(tmp_path: Path, monkeypatc
         "shuffle": True,
         "seed": 7,
     }
-    (schedule, momentum, weight_decay), _ = seen["SGD"]
+    (schedule, momentum, weight_decay), _ = seen["TorchSGD"]
     assert (momentum, weight_decay) == (0.5, 0.25)
     assert schedule.get_config()["initial_learning_rate"] == 0.3
     assert schedule.get_config()["total_steps"] == 2

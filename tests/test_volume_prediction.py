@@ -14,7 +14,7 @@ import pytest
 import scipy.ndimage
 from scipy.spatial.transform import Rotation
 
-from keras_lgmsnet.cli import common as cli
+from keras_lgmsnet.cli.predict import predict as lgms_predict
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.inference.volumes import predict_volumes
@@ -373,7 +373,7 @@ class TestRefusals:
 
 class TestCommand:
     def call(self, *arguments: object) -> click.testing.Result:
-        return click.testing.CliRunner().invoke(cli.predict, list(map(str, arguments)))
+        return click.testing.CliRunner().invoke(lgms_predict, list(map(str, arguments)))
 
     @pytest.fixture(autouse=True)
     def _backend(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ from keras_lgmsnet.recipe.schema import Model, Recipe, VolumeData, VolumeTrainin
 from keras_lgmsnet.reports import volumes as volume_report
 from keras_lgmsnet.run_directory import read_json, read_recipe
 from keras_lgmsnet.scoring.regions import mean_dice
-from keras_lgmsnet.training import loop as training
 from keras_lgmsnet.training import volumes as volume_task
+from keras_lgmsnet.training.epochs import FinishedEpochs
 from keras_lgmsnet.training.loop import train
 from tests.helpers.runs import assert_same_run, saved_scalars, small_network
 from tests.helpers.volumes import write_msd_folder
@@ -35,12 +35,16 @@ RECIPE = Recipe(
 )
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch) -> None:
+def train_quickly(monkeypatch) -> None:
     """Train a network that compiles in a moment, and draw no surface: both have their own tests."""
     monkeypatch.setattr(volume_task, "LGMSNet3D", small_network)
     blank = np.zeros((8, 8, 3), "uint8")
     monkeypatch.setattr(volume_report, "draw_surface", lambda labels, spacing: blank)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch) -> None:
+    train_quickly(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def uninterrupted(folders, tmp_path_factory) -> tuple[Path, str]:
     """A finished run and what it printed."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
-        _quick.__wrapped__(monkeypatch)
+        train_quickly(monkeypatch)
         run = train(RECIPE, tmp_path_factory.mktemp("runs") / "uninterrupted", **folders)
     return run, printed.getvalue()
 
@@ -191,7 +195,7 @@ def test_resumed_run_equals_the_uninterrupted(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr(training._FinishedEpochs, "on_epoch_begin", interrupt)
+        context.setattr(FinishedEpochs, "on_epoch_begin", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(RECIPE, run, **folders)
     assert not (run / "model.keras").exists()  # no epoch was validated yet

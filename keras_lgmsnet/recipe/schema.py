@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
-from keras_lgmsnet.kinds import IMAGES, KINDS, VOLUMES, Kind
+from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
 from keras_lgmsnet.recipe.checking import Section, build
 
 
@@ -353,15 +353,14 @@ class Recipe(Generic[DataT, TrainingT]):
     def from_dict(cls, values: Any) -> Self:
         """Return the recipe that `to_dict` described, also after a round trip through JSON.
 
-        Its kind is told by the size of what the network sees, which `to_dict` always writes;
-        without it, the recipe is of images.
+        It is of volumes where its data have their `size_field`, which `to_dict` always writes.
 
         Raises:
             ValueError: If a key is unknown or missing, or a value is not allowed.
         """
         data = values.get("data") if isinstance(values, dict) else None
         told = data if isinstance(data, dict) else {}
-        kind = next((kind for kind in KINDS if kind.size_field in told), IMAGES)
+        kind = VOLUMES if VOLUMES.size_field in told else IMAGES
         return build(cls, values, sections=sections(kind))
 
 
