@@ -1,26 +1,26 @@
 """Where voxels lie: orientation and resampling of volumes, and the way back.
 
 A network is trained on volumes of one orientation and spacing. `to_canonical` brings a scan there,
-`from_canonical` brings what was found back onto the scan's own voxels, and `resample_slabs` what is
-found slab by slab, too much to be held at once. Axes are permuted and flipped exactly; what is
-oblique stays oblique, since a rotation would blur every voxel for the sake of a few degrees.
-Resampling goes axis by axis between grids with one centre.
+`from_canonical` brings labels back onto the scan's own voxels, and `resample_slabs` brings back
+probabilities, which are too many to be held at once, slab by slab. Axes are permuted and flipped
+exactly; what is oblique stays oblique, since a rotation would blur every voxel for the sake of a
+few degrees. Resampling goes axis by axis between grids with one centre.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, TypeAlias
 
 import nibabel
 import numpy as np
 import scipy.sparse
 from nibabel import orientations
 
-Interpolation = Literal["nearest", "linear", "spline"]
+Interpolation: TypeAlias = Literal["nearest", "linear"]
 
 # What each voxel along a side weighs in each new voxel, shape `(new_side, side)`.
-Weights = scipy.sparse.csr_array
+Weights: TypeAlias = scipy.sparse.csr_array
 
 MAX_VOXELS = 2**29  # of a file with its channels, and of a grid: 2 GiB as float32
 ALIKE = 1e-4  # relative; spacings that differ by less are taken for one
@@ -73,12 +73,13 @@ class Grid:
         """A voxel's volume in millilitres."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
-    def oriented(self) -> Self:
+    def oriented(self) -> "Grid":
         """Return the grid of the same voxels with its axes permuted and flipped to RAS."""
         orientation = nibabel.io_orientation(self.affine)
         shape = np.empty(3, int)
         shape[orientation[:, 0].astype(int)] = self.shape
-        return Grid(shape, self.affine @ orientations.inv_ornt_aff(orientation, self.shape))
+        affine = self.affine @ orientations.inv_ornt_aff(orientation, self.shape)
+        return Grid(tuple(shape.tolist()), affine)
 
 
 def canonical_grid(grid: Grid, spacing: tuple[float, float, float] | None = None) -> Grid:
@@ -119,7 +120,7 @@ def canonical_grid(grid: Grid, spacing: tuple[float, float, float] | None = None
         )
     affine = oriented.affine @ np.diag([*ratios, 1])
     affine[:3, 3] = oriented.affine[:3] @ [*((sides - 1) / 2 - ratios * (shape - 1) / 2), 1]
-    return Grid(shape, affine)
+    return Grid(tuple(shape.tolist()), affine)
 
 
 def to_canonical(
@@ -129,15 +130,14 @@ def to_canonical(
     *,
     interpolation: Interpolation = "linear",
 ) -> np.ndarray:
-    """Brings a volume onto its `canonical_grid`.
+    """Bring a volume onto its `canonical_grid`.
 
     Args:
         array: Shape `(x, y, z)` or `(x, y, z, channels)`, on `grid`.
         grid: The volume's own grid.
         spacing: As `canonical_grid` takes it.
-        interpolation: How to resample. `"nearest"` is for labels. `"linear"` and `"spline"` (the
-            cubic of Catmull and Rom, which passes through the voxels) are for images. Where the
-            new voxels are larger, these two average over as much as a new voxel is wider, as a
+        interpolation: How to resample: `"nearest"` is for labels, `"linear"` for images. Where the
+            new voxels are larger, the latter averages over as much as a new voxel is wider, as a
             scanner does that takes thicker slices: otherwise noise would stay as strong as it was,
             and structures finer than a voxel come and go. Beyond the outermost voxels, the volume
             goes on with their values.
@@ -168,7 +168,7 @@ def from_canonical(
     *,
     interpolation: Interpolation = "linear",
 ) -> np.ndarray:
-    """Brings a volume from its `canonical_grid` back onto `grid`: the inverse of `to_canonical`.
+    """Bring a volume from its `canonical_grid` back onto `grid`: the inverse of `to_canonical`.
 
     Args:
         array: Shape `(x, y, z)` or `(x, y, z, channels)`, on `canonical_grid(grid, spacing)`.
@@ -195,18 +195,39 @@ def from_canonical(
     return orientations.apply_orientation(resampled, back)
 
 
+def foreground_box(image: np.ndarray) -> tuple[slice, ...]:
+    """Return the smallest box that holds the foreground: voxels brighter than the darkest.
+
+    Of CT, whose window's low end is 0, these are the voxels above 0, as in the published program.
+
+    Args:
+        image: Normalised, shape `(x, y, z, channels)`; a voxel counts that is brighter than the
+            darkest in any channel.
+
+    Returns:
+        A slice for each axis; the whole image where all voxels are alike.
+    """
+    foreground = np.any(image > image.min(axis=(0, 1, 2)), axis=-1)
+    box = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        (planes,) = np.nonzero(foreground.any(axis=others))
+        box.append(slice(planes[0], planes[-1] + 1) if len(planes) else slice(None))
+    return tuple(box)
+
+
 def weights_from_canonical(
     grid: Grid,
     spacing: tuple[float, float, float] | None,
-    box: tuple[slice, slice, slice],
-) -> tuple[list[Weights | None], tuple[slice, slice, slice]]:
+    box: tuple[slice, ...],
+) -> tuple[list[Weights | None], tuple[slice, ...]]:
     """Return how `from_canonical` interpolates linearly, for use slab by slab.
 
     Args:
         grid: Where to bring what lies on the canonical grid.
         spacing: As it was given to `to_canonical`.
-        box: The part of the canonical grid that there is. Around it there are zeros; beyond the
-            canonical grid, its outermost values go on.
+        box: The part of the canonical grid that there is, a slice for each axis. Around it there
+            are zeros; beyond the canonical grid, its outermost values go on.
 
     Returns:
         For each axis the weights that `resample_slabs` takes, `None` where spacing and voxels are
@@ -214,23 +235,25 @@ def weights_from_canonical(
 
     Example:
     ```python
-    weights, region = weights_from_canonical(grid, (1.5, 1.5, 2.0), foreground_box(image))
-    probabilities = np.zeros((*grid.oriented().shape, 14), "float32")
-    probabilities[region] = np.concatenate(list(resample_slabs([of_box], weights)))
+    box = foreground_box(image)
+    weights, region = weights_from_canonical(grid, (1.5, 1.5, 2.0), box)
+    whole = np.zeros((*grid.oriented().shape, 14), "float32")
+    whole[region] = np.concatenate(list(resample_slabs([probabilities[box]], weights)))
     ```
     """
     source, target = canonical_grid(grid, spacing), grid.oriented()
-    weights, region = [], []
+    weights: list[Weights | None] = []
+    region = []
     for axis, (positions, ratio) in enumerate(_positions(source, target)):
         start, stop, _ = box[axis].indices(source.shape[axis])
         if ratio == 1:
             weights.append(None)
             region.append(slice(start, stop))
             continue
-        of_box = _weights(positions, ratio, source.shape[axis], "linear")[:, start:stop]
-        concerned = np.flatnonzero(of_box.sum(axis=1))
-        first, last = int(concerned[0]), int(concerned[-1]) + 1
-        weights.append(of_box[first:last])
+        box_weights = _linear_weights(positions, ratio, source.shape[axis])[:, start:stop]
+        dependent = np.flatnonzero(box_weights.sum(axis=1))
+        first, last = int(dependent[0]), int(dependent[-1]) + 1
+        weights.append(box_weights[first:last])
         region.append(slice(first, last))
     return weights, tuple(region)
 
@@ -238,7 +261,7 @@ def weights_from_canonical(
 def resample_slabs(
     slabs: Iterable[np.ndarray], weights: Sequence[Weights | None]
 ) -> Iterator[np.ndarray]:
-    """Resamples a volume that comes slab by slab, of which memory holds a few planes.
+    """Resample a volume that comes slab by slab, of which memory holds a few planes.
 
     Args:
         slabs: Consecutive parts of the volume along its first side, shape `(rows, *sides,
@@ -284,19 +307,19 @@ def is_invertible(affine: np.ndarray) -> bool:
 def _resample(
     array: np.ndarray, source: Grid, target: Grid, interpolation: Interpolation
 ) -> np.ndarray:
-    """Resamples between grids of the same axes and centre."""
+    """Resample between grids of the same axes and centre."""
     if interpolation == "nearest":
         for axis, (positions, ratio) in enumerate(_positions(source, target)):
             if ratio != 1:
                 nearest = np.floor(positions + 0.5).astype(int)
                 array = array.take(nearest, axis, mode="clip")
         return array
-    if interpolation not in KERNELS:
+    if interpolation != "linear":
         raise ValueError(
-            f"The interpolation must be 'nearest', 'linear' or 'spline'. Received: {interpolation=}"
+            f"The interpolation must be 'nearest' or 'linear'. Received: {interpolation=}"
         )
     weights = [
-        None if ratio == 1 else _weights(positions, ratio, side, interpolation)
+        None if ratio == 1 else _linear_weights(positions, ratio, side)
         for (positions, ratio), side in zip(_positions(source, target), source.shape, strict=True)
     ]
     return _apply(weights, np.asarray(array, "float32"))
@@ -319,19 +342,17 @@ def _positions(source: Grid, target: Grid) -> list[tuple[np.ndarray, float]]:
 
 
 def _apply(weights: Sequence[Weights | None], array: np.ndarray, first: int = 0) -> np.ndarray:
-    """Resamples an array's axes, beginning with the `first`."""
-    changed = {first + axis: each for axis, each in enumerate(weights) if each is not None}
+    """Resample an array's axes, beginning with the `first`."""
+    changed = [(axis, matrix) for axis, matrix in enumerate(weights, first) if matrix is not None]
     # The axis that loses most comes first, to spare the others the work.
-    for axis, each in sorted(changed.items(), key=lambda item: np.divide(*item[1].shape)):
+    for axis, matrix in sorted(changed, key=lambda change: np.divide(*change[1].shape)):
         lines = np.moveaxis(array, axis, 0)
-        resampled = each @ lines.reshape(len(lines), -1)
+        resampled = matrix @ lines.reshape(len(lines), -1)
         array = np.moveaxis(resampled.reshape(len(resampled), *lines.shape[1:]), 0, axis)
     return array
 
 
-def _weights(
-    positions: np.ndarray, ratio: float, side: int, interpolation: str
-) -> scipy.sparse.csr_array:
+def _linear_weights(positions: np.ndarray, ratio: float, side: int) -> Weights:
     """Return what each voxel of a line weighs in each new voxel, shape `(new_side, side)`.
 
     A new voxel is the interpolated line at its centre or, where it is the larger one, the mean of
@@ -341,14 +362,12 @@ def _weights(
         positions: Where the new voxels lie, in voxels of the line.
         ratio: The new voxels' size, in voxels of the line.
         side: Voxels of the line.
-        interpolation: A name in `KERNELS`.
     """
-    reach, kernel = KERNELS[interpolation]
     width = np.sqrt(max(0, ratio**2 - 1))  # so that a box of 1 becomes as wide as one of `ratio`
     count = max(1, int(np.ceil(4 * width)))
     points = positions[:, None] + width * ((np.arange(count) + 0.5) / count - 0.5)
-    voxels = np.floor(points).astype(int)[..., None] + np.arange(1 - reach, reach + 1)
-    weights = kernel(np.abs(voxels - points[..., None])) / count
+    voxels = np.floor(points).astype(int)[..., None] + np.arange(2)  # on either side of a point
+    weights = (1 - np.abs(voxels - points[..., None])) / count
     rows = np.indices(voxels.shape)[0]
     entries = (weights.ravel(), (rows.ravel(), voxels.clip(0, side - 1).ravel()))
     return scipy.sparse.coo_array(entries, (len(positions), side)).tocsr().astype("float32")
@@ -364,39 +383,3 @@ def _require_on_grid(array: np.ndarray, grid: Grid) -> None:
 
 def _describe(spacing: tuple[float, ...]) -> str:
     return " × ".join(f"{distance:.3g}" for distance in spacing)
-
-
-def _linear(distance: np.ndarray) -> np.ndarray:
-    return 1 - distance
-
-
-def _catmull_rom(distance: np.ndarray) -> np.ndarray:
-    """The cubic of Keys (1981, doi:10.1109/TASSP.1981.1163711) with a = -1/2."""
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
-    return np.where(distance < 1, near, far)
-
-
-# How many voxels to each side count, and what a voxel weighs by its distance, which is up to that.
-KERNELS = {"linear": (1, _linear), "spline": (2, _catmull_rom)}
-
-
-def foreground_box(image: np.ndarray) -> tuple[slice, slice, slice]:
-    """Return the smallest box that holds the foreground: voxels brighter than the darkest.
-
-    Of CT, whose window's low end is 0, these are the voxels above 0, as in the published program.
-
-    Args:
-        image: Normalised, shape `(x, y, z, channels)`; a voxel counts that is brighter than the
-            darkest in any channel.
-
-    Returns:
-        A slice for each axis; the whole image where all voxels are alike.
-    """
-    foreground = np.any(image > image.min(axis=(0, 1, 2)), axis=-1)
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        (planes,) = np.nonzero(foreground.any(axis=others))
-        box.append(slice(planes[0], planes[-1] + 1) if len(planes) else slice(None))
-    return tuple(box)
