@@ -11,7 +11,7 @@ Validated on are the six volumes that the published program's framework validate
 epochs: the published number of epochs between two validations is not known.
 """
 
-from keras_lgmsnet.recipe.schema import Recipe, VolumeData, VolumeTraining
+from keras_lgmsnet.recipe import Recipe, VolumeData, VolumeTraining
 
 recipe = Recipe(
     data=VolumeData(

@@ -12,6 +12,6 @@ Images are normalised once; the paper's scores come from its program's literal a
 `--set data.split_seed=41`, `64` and `1337`. Normal cases, without a lesion, are left out.
 """
 
-from keras_lgmsnet.recipe.schema import Data, Recipe
+from keras_lgmsnet.recipe import Data, Recipe
 
 recipe = Recipe(data=Data(source="busi"))

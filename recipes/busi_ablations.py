@@ -33,6 +33,6 @@ they are single kernels and even steps. The same changes apply to `isic.py`, `kv
 `tnscui.py`.
 """
 
-from keras_lgmsnet.recipe.loading import load_recipe
+from keras_lgmsnet.recipe import load_recipe
 
 recipe = load_recipe("busi")

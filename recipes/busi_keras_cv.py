@@ -15,7 +15,7 @@ keras-cv's own:
 `--set "data.augmentation={'RandomFlip': {}, 'RandomZoom': {'height_factor': 0.2}}"`.
 """
 
-from keras_lgmsnet.recipe.schema import Data, Recipe
+from keras_lgmsnet.recipe import Data, Recipe
 
 recipe = Recipe(
     data=Data(

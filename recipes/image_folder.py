@@ -10,7 +10,7 @@ Images of one patient belong into one folder within `images/` (and `masks/`): th
 on that has another of the same patient in the validation or the test.
 """
 
-from keras_lgmsnet.recipe.schema import Data, Recipe, Training
+from keras_lgmsnet.recipe import Data, Recipe, Training
 
 recipe = Recipe(
     data=Data(source="image_folder", test_fraction=0.1, validation_fraction=0.2),

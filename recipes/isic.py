@@ -12,7 +12,7 @@ Images are normalised once; the paper's scores come from its program's literal a
 `--set data.split_seed=41`, `64` and `1337`.
 """
 
-from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training
+from keras_lgmsnet.recipe import Data, Model, Recipe, Training
 
 recipe = Recipe(
     data=Data(

@@ -12,7 +12,7 @@ directory's `splits.json`. The best epoch is picked on the same cases, which fla
 `--set data.test_fraction=0.2` sets others aside beforehand.
 """
 
-from keras_lgmsnet.recipe.schema import Recipe, VolumeData
+from keras_lgmsnet.recipe import Recipe, VolumeData
 
 recipe = Recipe(
     data=VolumeData(

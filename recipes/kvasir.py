@@ -8,7 +8,7 @@ Expected: test IoU 88.14 ± 0.3 %, F1 93.04 ± 0.3 % (the paper's mean over thre
     is picked on the 100 validation images, the score is that of the 100 test images).
 """
 
-from keras_lgmsnet.recipe.schema import Data, Recipe, Training
+from keras_lgmsnet.recipe import Data, Recipe, Training
 
 recipe = Recipe(
     data=Data(

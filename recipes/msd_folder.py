@@ -11,7 +11,7 @@ normalisation are proposed from the volumes trained on, printed, and kept in `fi
 `--set data.spacing=1,1,1` and `--set data.intensity_window=-175,250` override them.
 """
 
-from keras_lgmsnet.recipe.schema import Recipe, VolumeData, VolumeTraining
+from keras_lgmsnet.recipe import Recipe, VolumeData, VolumeTraining
 
 recipe = Recipe(
     data=VolumeData(source="msd_folder", test_fraction=0.2, validation_fraction=0.1),

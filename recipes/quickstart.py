@@ -9,7 +9,7 @@ Expected: validation IoU 0.70 to 0.71, F1 0.78, from two runs.
 The published learning rate is meant for tens of thousands of steps; these few hundred want more.
 """
 
-from keras_lgmsnet.recipe.schema import Data, Recipe, Training
+from keras_lgmsnet.recipe import Data, Recipe, Training
 
 recipe = Recipe(
     data=Data(source="synthetic", num_images=160, image_size=(96, 96)),
