@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import resource
 import shutil
 import types
@@ -12,13 +13,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import run_directory as run_directory_module
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.data.splits import split_ids
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training, VolumeData
-from keras_lgmsnet.run_directory import read_json, read_recipe, require_no_run
+from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
 from keras_lgmsnet.training import images as image_task
 from keras_lgmsnet.training import loop as training
 from keras_lgmsnet.training.epochs import FinishedEpochs
@@ -168,7 +168,7 @@ def test_resumed_run_equals_the_uninterrupted(
 )
 def test_full_disk(name, uninterrupted: Path, tmp_path: Path, monkeypatch) -> None:
     run = tmp_path / "run"
-    replace = run_directory_module.os.replace
+    replace = os.replace
 
     def failing(source, target) -> None:
         if target.name == name:
@@ -176,7 +176,7 @@ def test_full_disk(name, uninterrupted: Path, tmp_path: Path, monkeypatch) -> No
         replace(source, target)
 
     with monkeypatch.context() as context:
-        context.setattr(run_directory_module.os, "replace", failing)
+        context.setattr(os, "replace", failing)
         with pytest.raises(OSError, match=r"No space left on device"):
             train(RECIPE, run)
     # Without recipe.json there is nothing to resume, and nothing in the way of a new run.
@@ -323,7 +323,7 @@ def test_two_processes_cannot_train_in_one_directory(tmp_path: Path, monkeypatch
     train_one_epoch(RECIPE, run, monkeypatch)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     with (
-        run_directory_module.lock(run),  # as the other process has it
+        lock(run),  # as the other process has it
         pytest.raises(BlockingIOError, match=r"Another process is training in .*run: wait for it"),
     ):
         train(RECIPE, run, resume=True)
