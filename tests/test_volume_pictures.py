@@ -36,9 +36,9 @@ def volume(mask=MIDDLE, prediction=MIDDLE, bright=None, **changes) -> SegmentedV
     if bright is not None:
         image[bright] = 1000
     labels = np.zeros((2, *SHAPE), "uint8")
-    for of, part in zip(labels, (mask, prediction), strict=True):
+    for array, part in zip(labels, (mask, prediction), strict=True):
         if part is not None:
-            of[part] = 1
+            array[part] = 1
     return SegmentedVolume(image, *labels, SPACING, **({"window": (0.0, 1000.0)} | changes))
 
 
@@ -82,7 +82,7 @@ def test_planes_have_one_scale_in_millimetres() -> None:
 def test_truth_is_a_tint_and_prediction_an_outline_in_the_labels_color() -> None:
     first, second = volume(), volume()
     second.prediction[MIDDLE] = 2
-    outlines = [near(draw_planes(of)["axial"], label_color(2)) for of in (first, second)]
+    outlines = [near(draw_planes(drawn)["axial"], label_color(2)) for drawn in (first, second)]
     assert not len(outlines[0])
     assert len(outlines[1])
     tinted = draw_planes(volume(prediction=None))["axial"]
@@ -122,7 +122,9 @@ def test_montage_has_a_tile_for_each_of_up_to_twelve_planes(labelled, tiles) -> 
 
 def test_montage_goes_from_head_to_foot() -> None:
     column = (slice(8, 12), slice(10, 14), slice(0, 12))
-    plain, bright = (draw_montage(volume(mask=column, bright=of)) for of in (None, SIDES["head"]))
+    plain, bright = (
+        draw_montage(volume(mask=column, bright=part)) for part in (None, SIDES["head"])
+    )
     rows, columns = np.nonzero((plain != bright).any(-1))
     height, width = plain.shape[:2]
     assert rows.max() < height / 3  # the first two of twelve planes

@@ -11,7 +11,7 @@ from keras_lgmsnet.drawing import volumes as volume_pictures
 from keras_lgmsnet.drawing.volumes import SegmentedVolume, label_color
 from keras_lgmsnet.reports.volumes import render_volume_report
 from keras_lgmsnet.scoring.regions import SCORES, describe_convention, summarize
-from tests.test_report import Page
+from tests.helpers.pages import Page
 
 pytestmark = pytest.mark.no_backend
 

@@ -1,14 +1,9 @@
 """The look that all diagrams share."""
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-
-
-def style_axes(axes: Axes) -> None:
-    """Give axes the look of all diagrams: a light grid, and no frame."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e5e7eb", linewidth=0.6)
-    axes.set_axisbelow(True)
+from matplotlib.ticker import AutoLocator
 
 
 def make_figure(title: str, xlabel: str, height: float = 3.0) -> tuple[Figure, Axes]:
@@ -18,3 +13,17 @@ def make_figure(title: str, xlabel: str, height: float = 3.0) -> tuple[Figure, A
     axes.set(title=title, xlabel=xlabel)
     style_axes(axes)
     return figure, axes
+
+
+def style_axes(axes: Axes) -> None:
+    """Give axes the look of all diagrams: a light grid, and no frame."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e5e7eb", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def tick_whole_numbers(axis: Axis) -> None:
+    """Put the ticks of a linear axis at whole numbers only."""
+    locator = AutoLocator()
+    locator.set_params(integer=True)
+    axis.set_major_locator(locator)

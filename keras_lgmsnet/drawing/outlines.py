@@ -4,26 +4,7 @@ import cv2
 import numpy as np
 
 TRUTH_COLOR = "#00e5ff"
-
-
 PREDICTION_COLOR = "#ffb300"
-
-
-def draw_outlines(image: np.ndarray, masks: np.ndarray, color: str, thickness: int) -> None:
-    """Draw the outlines of masks onto an image, in place.
-
-    Args:
-        image: 8-bit RGB, contiguous, shape `(height, width, 3)`.
-        masks: 0 and 1, shape `(..., num_classes)`; enlarged to the image's size.
-        color: Such as `"#ffb300"`.
-        thickness: In pixels of the image.
-    """
-    size = image.shape[1::-1]
-    rgb = tuple(bytes.fromhex(color[1:]))
-    for mask in np.moveaxis(masks, -1, 0):
-        enlarged = cv2.resize(mask.astype("uint8"), size, interpolation=cv2.INTER_NEAREST)
-        outlines, _ = cv2.findContours(enlarged, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(image, outlines, -1, rgb, thickness, cv2.LINE_AA)
 
 
 def outlined(
@@ -45,3 +26,20 @@ def outlined(
     if prediction is not None:
         draw_outlines(canvas, prediction, PREDICTION_COLOR, 2)
     return canvas
+
+
+def draw_outlines(image: np.ndarray, masks: np.ndarray, color: str, thickness: int) -> None:
+    """Draw the outlines of masks onto an image, in place.
+
+    Args:
+        image: 8-bit RGB, contiguous, shape `(height, width, 3)`.
+        masks: 0 and 1, shape `(..., num_classes)`; enlarged to the image's size.
+        color: Such as `"#ffb300"`.
+        thickness: In pixels of the image.
+    """
+    size = image.shape[1::-1]
+    rgb = tuple(bytes.fromhex(color[1:]))
+    for mask in np.moveaxis(masks, -1, 0):
+        enlarged = cv2.resize(mask.astype("uint8"), size, interpolation=cv2.INTER_NEAREST)
+        outlines, _ = cv2.findContours(enlarged, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, outlines, -1, rgb, thickness, cv2.LINE_AA)

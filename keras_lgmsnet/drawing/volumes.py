@@ -3,17 +3,15 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import cv2
 import numpy as np
 from scipy import ndimage
 
+from keras_lgmsnet.data.volumes import VolumeExample
 from keras_lgmsnet.drawing.outlines import draw_outlines
 from keras_lgmsnet.geometry import to_canonical
-
-if TYPE_CHECKING:
-    from keras_lgmsnet.data.volumes import VolumeExample
 
 # Bright on black and far from one another; labels beyond them begin anew.
 _COLORS = (
@@ -51,7 +49,7 @@ class SegmentedVolume:
     @classmethod
     def of_example(
         cls,
-        example: "VolumeExample",
+        example: VolumeExample,
         prediction: np.ndarray,
         window: tuple[float, float] | None = None,
     ) -> Self:
@@ -63,10 +61,11 @@ class SegmentedVolume:
             window: As above.
         """
         arrays = (example.image[..., 0], example.segmentation_mask, prediction)
-        image, *labels = (
+        image, segmentation_mask, prediction = (
             to_canonical(array, example.grid, interpolation="nearest") for array in arrays
         )
-        return cls(image, *labels, example.grid.oriented().spacing, window)
+        spacing = example.grid.oriented().spacing
+        return cls(image, segmentation_mask, prediction, spacing, window)
 
     @functools.cached_property
     def labelled(self) -> np.ndarray:
@@ -171,8 +170,8 @@ def _draw_plane(
 ) -> np.ndarray:
     """Draw a plane across an axis at so many pixels a mm."""
     image, truth, prediction = (
-        np.flip(np.take(of, index, axis)).T  # the patient's right, or front, goes left; head up
-        for of in (volume.shown, volume.segmentation_mask, volume.prediction)
+        np.flip(np.take(array, index, axis)).T  # the patient's right, or front, goes left; head up
+        for array in (volume.shown, volume.segmentation_mask, volume.prediction)
     )
     sides = np.delete(np.asarray(volume.spacing), axis) * image.shape[::-1]
     size = tuple(max(1, round(side * scale)) for side in sides)
@@ -245,17 +244,17 @@ def _centred(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _write_letters(picture: np.ndarray, letters: str) -> None:
-    """Write what is left, right, top and bottom at the edges of a picture."""
+    """Write at the edges of a picture what is left, right, top and bottom of it, in this order."""
     height, width = picture.shape[:2]
-    left, right, top, bottom = letters
-    letter = 18 * width // _SIDE  # pixels
-    for text, x, y in (
-        (left, letter // 3, (height + letter) // 2),
-        (right, width - letter, (height + letter) // 2),
-        (top, (width - letter) // 2, letter + letter // 8),
-        (bottom, (width - letter) // 2, height - letter // 2),
-    ):
-        _write(picture, text, (x, y), letter / 30)
+    size = 18 * width // _SIDE  # pixels
+    places = (
+        (size // 3, (height + size) // 2),
+        (width - size, (height + size) // 2),
+        ((width - size) // 2, size + size // 8),
+        ((width - size) // 2, height - size // 2),
+    )
+    for letter, place in zip(letters, places, strict=True):
+        _write(picture, letter, place, size / 30)
 
 
 def _write(picture: np.ndarray, text: str, place: tuple[int, int], size: float) -> None:

@@ -1,1 +1,1 @@
-"""Reports: a run's outcome as one HTML page."""
+"""Reports: a run's outcome as one HTML page with everything inside."""

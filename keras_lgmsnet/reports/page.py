@@ -1,4 +1,7 @@
-"""The report of a run: one HTML page with everything inside."""
+"""What the reports of images and of volumes share: the page, its curves, and how it holds pictures.
+
+Everything is inside the page, so that it needs no other file.
+"""
 
 import base64
 import io
@@ -11,76 +14,99 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_lgmsnet.about import NOTICE
-from keras_lgmsnet.drawing.diagrams import make_figure
+from keras_lgmsnet.drawing.diagrams import make_figure, tick_whole_numbers
+from keras_lgmsnet.kinds import Kind
+
+# One mapping an epoch, of the scores and, preceded by `val_`, of their counterparts on the part for
+# validation. `None` is a score that was not measured, as where validation was skipped.
+History = Sequence[Mapping[str, float | None]]
 
 
-def render_page(template: str, **values: Any) -> str:
-    """Return a page of a template in this package, which may extend `report_frame.html.jinja`.
+def render_page(
+    kind: Kind,
+    *,
+    title: str,
+    metrics: Mapping[str, Any],
+    means: Mapping[str, str],
+    validation_means: Mapping[str, str] | None,
+    history: History,
+    recipe: Mapping[str, Mapping[str, Any]],
+    environment: Mapping[str, str],
+    diagrams: Sequence[Mapping[str, str]] = (),
+    **values: Any,
+) -> str:
+    """Return a report, by the template of its kind, which extends `page.html.jinja`.
 
     Args:
-        template: File name of the template.
-        **values: What the template and the frame name: every one must be there.
+        kind: What the run was trained on.
+        title: Heading of the page.
+        metrics: Contents of `metrics.json`.
+        means: The mean scores of what was held out, as printed, by what to call them.
+        validation_means: Those of the part for validation, where another was held out for a test.
+        history: What the curves are drawn of.
+        recipe: The resolved recipe, by section.
+        environment: Backend and versions.
+        diagrams: More of them to stand before the curves, each with "image", a data URI, and
+            "alt", its text.
+        **values: What the template of this kind names: every one must be there.
     """
-    environment = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("keras_lgmsnet.reports", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template(template).render(notice=NOTICE, **values)
+    curves = {"loss": "Loss", **kind.headlines, "learning_rate": "Learning rate"}
+    return templates.get_template(f"{kind.name}.html.jinja").render(
+        notice=NOTICE,
+        kind=kind,
+        picked_by=kind.headlines[kind.best_by.removeprefix("val_")],
+        title=title,
+        metrics=metrics,
+        means=means,
+        validation_means=validation_means,
+        diagrams=[*diagrams, *draw_curves(history, metrics["best_epoch"], curves)],
+        recipe=recipe,
+        environment=environment,
+        **values,
+    )
 
 
 def draw_curves(
-    history: Sequence[dict[str, float | None]], best_epoch: int, titles: Mapping[str, str]
+    history: History, best_epoch: int, titles: Mapping[str, str]
 ) -> list[dict[str, str]]:
     """Return a diagram by epoch of each score, with "image", a data URI, and "alt", its text.
 
     Args:
-        history: One mapping an epoch, of the scores and, preceded by `val_`, of their counterparts
-            on the validation's part. `None` is a score that was skipped, and not drawn.
+        history: Scores of every epoch. Those that were not measured are not drawn; a score that no
+            epoch has gets no diagram.
         best_epoch: The epoch to mark, counted from 1.
-        titles: What to call each score that is drawn, by its name in the history.
+        titles: What to call each score, by its name in the history.
     """
     curves = []
     for name, title in titles.items():
         figure, axes = make_figure(title, xlabel="epoch")
+        alt = None
         for key, label, color in (
             (name, "training", "#8a94a6"),
             (f"val_{name}", "validation", "#1262b3"),
         ):
-            epochs = [n for n, row in enumerate(history, start=1) if row.get(key) is not None]
-            if epochs:
-                values = [history[epoch - 1][key] for epoch in epochs]
+            measured = {
+                epoch: score
+                for epoch, row in enumerate(history, start=1)
+                if (score := row.get(key)) is not None
+            }
+            if measured:
+                epochs, values = list(measured), list(measured.values())
                 marker = "." if len(epochs) < 60 else None
                 axes.plot(epochs, values, label=label, color=color, marker=marker)
-                last = f"{title} by epoch, ending at {values[-1]:.4g} after epoch {epochs[-1]}."
+                alt = f"{title} by epoch, ending at {values[-1]:.4g} after epoch {epochs[-1]}."
+        if alt is None:
+            continue
         axes.axvline(best_epoch, color="#c2410c", linestyle=":", label="best epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        tick_whole_numbers(axes.xaxis)
         axes.legend(frameon=False)
-        curves.append({"image": svg_uri(figure), "alt": last})
+        curves.append({"image": svg_uri(figure), "alt": alt})
     return curves
-
-
-def best_median_worst(
-    scores: np.ndarray, candidates: np.ndarray, limit: int = 3
-) -> dict[str, list[int]]:
-    """Choose cases to show, best first, without repeating one where possible.
-
-    Args:
-        scores: One a case.
-        candidates: Indices of the cases to choose from, at least one.
-        limit: How many to choose of each kind, at most.
-
-    Returns:
-        Indices for "Best", "Median" and "Worst".
-    """
-    order = candidates[np.argsort(-scores[candidates], kind="stable")].tolist()
-    count = max(1, min(limit, len(order) // 3))
-    middle = (len(order) - count) // 2
-    return {
-        "Best": order[:count],
-        "Median": order[middle : middle + count],
-        "Worst": order[-count:],
-    }
 
 
 def picture_uri(picture: np.ndarray) -> str:

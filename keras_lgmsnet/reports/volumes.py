@@ -1,10 +1,11 @@
-"""The report of a run on volumes: one HTML page with everything inside."""
+"""The report of a run on volumes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from keras_lgmsnet.drawing.cases import name_extremes
 from keras_lgmsnet.drawing.diagrams import make_figure
 from keras_lgmsnet.drawing.volumes import (
     SegmentedVolume,
@@ -13,24 +14,17 @@ from keras_lgmsnet.drawing.volumes import (
     draw_surface,
     label_color,
 )
-from keras_lgmsnet.reports.page import (
-    best_median_worst,
-    draw_curves,
-    picture_uri,
-    render_page,
-    svg_uri,
-)
+from keras_lgmsnet.kinds import VOLUMES
+from keras_lgmsnet.reports.page import History, picture_uri, render_page, svg_uri
 from keras_lgmsnet.scoring.regions import SCORES, Scores, mean_over_regions, tabulate
 from keras_lgmsnet.tables import score_cell
-
-_CURVES = {"loss": "Loss", "dice": "Dice", "learning_rate": "Learning rate"}
 
 
 def render_volume_report(
     *,
     title: str,
     metrics: Mapping[str, Any],
-    history: Sequence[dict[str, float | None]],
+    history: History,
     cases: Mapping[str, Mapping[str, Scores]],
     read_case: Callable[[str], SegmentedVolume],
     labels: Mapping[int, str],
@@ -43,11 +37,11 @@ def render_volume_report(
     Args:
         title: Heading of the page.
         metrics: Contents of `metrics.json`: "subset" (`"test"` or `"validation"`), "volumes" (their
-            number), "best_epoch", "summary" (what `volume_scoring.summarize` returned),
+            number), "best_epoch", "summary" (what `scoring.regions.summarize` returned),
             "convention" and "caution"; where the subset is `"test"`, "validation_summary", too.
         history: One mapping an epoch, such as of `loss`, `val_loss`, `val_dice` and
             `learning_rate`; `None` is what was not measured, as where validation was skipped.
-        cases: What `volume_scoring.score_case` returned for every case scored, by its id.
+        cases: What `scoring.regions.score_case` returned for every case scored, by its id.
         read_case: From an id to the case with its segmentations; called for the three cases that
             are shown, one after another, so that memory holds one at a time.
         labels: The name of every label, 0 being background.
@@ -72,15 +66,11 @@ def render_volume_report(
     """
     ids = list(cases)
     dice = np.array([mean_over_regions(case)["dice"] for case in cases.values()], "float64")
-    scored = np.flatnonzero(~np.isnan(dice))
-    chosen = best_median_worst(dice, scored, limit=1) if scored.size else {}
-    headings: dict[int, list[str]] = {}  # of few cases, one may be several
-    for name, (index,) in chosen.items():
-        headings.setdefault(index, []).append(name)
+    headings = name_extremes(dice, np.flatnonzero(~np.isnan(dice)))
     header, rows = tabulate(metrics["summary"])
     validation = metrics.get("validation_summary")
     return render_page(
-        "volume_report.html.jinja",
+        VOLUMES,
         title=title,
         metrics=metrics,
         means=_means(metrics["summary"]),
@@ -91,14 +81,14 @@ def render_volume_report(
         colors={name: label_color(label) for label, name in labels.items() if label},
         examples=[
             {
-                "heading": ", ".join(names).capitalize(),
+                "heading": heading,
                 "id": ids[index],
                 "dice": score_cell(SCORES["dice"], dice[index]),
                 "pictures": _draw(read_case(ids[index])),
             }
-            for index, names in headings.items()
+            for index, heading in headings.items()
         ],
-        figures=draw_curves(history, metrics["best_epoch"], _CURVES),
+        history=history,
         preparation=preparation,
         recipe=recipe,
         environment=environment,
@@ -106,8 +96,10 @@ def render_volume_report(
 
 
 def _means(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return mean scores as printed, by what to call them."""
     return {
-        SCORES[name]: score_cell(SCORES[name], of["mean"]) for name, of in summary["mean"].items()
+        SCORES[name]: score_cell(SCORES[name], score["mean"])
+        for name, score in summary["mean"].items()
     }
 
 
@@ -154,8 +146,8 @@ def _chart(cases: Mapping[str, Mapping[str, Scores]], summary: Mapping[str, Any]
     axes.set(xlim=(0, 100), ylim=(len(regions) - 0.5, -0.5), yticks=range(len(regions)))
     axes.set_yticklabels(regions, parse_math=False)
     means = [
-        f"{region} {score_cell(SCORES['dice'], of_region['scores']['dice']['mean'])}"
-        for region, of_region in regions.items()
+        f"{region} {score_cell(SCORES['dice'], summarized['scores']['dice']['mean'])}"
+        for region, summarized in regions.items()
     ]
     return {
         "image": svg_uri(figure),

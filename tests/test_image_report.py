@@ -1,44 +1,22 @@
 """The report page: self-contained, complete, and drawn where the masks are."""
 
 import base64
-import html.parser
 import re
 
 import cv2
+import matplotlib.axes
 import numpy as np
 import pytest
 
 from keras_lgmsnet import NOTICE
-from keras_lgmsnet.drawing.outlines import outlined
-from keras_lgmsnet.reports import page as report
-from keras_lgmsnet.reports.images import render_report
-from keras_lgmsnet.reports.page import picture_uri
+from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, TRUTH_COLOR, outlined
+from keras_lgmsnet.reports.images import render_image_report
+from keras_lgmsnet.reports.page import draw_curves, picture_uri
+from tests.helpers.pages import Page
 
 pytestmark = pytest.mark.no_backend
 
 SIDE = 32
-
-
-class Page(html.parser.HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes) -> None:
-        self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data) -> None:
-        self.text += data
 
 
 def square(left: int, right: int) -> np.ndarray:
@@ -78,7 +56,7 @@ def render(count: int = 9, **changes) -> Page:
         "recipe": {"data": {"source": "test"}, "training": {"epochs": 3}},
         "environment": {"backend": "jax", "keras": "3.15"},
     }
-    return Page(render_report(**(arguments | changes)))
+    return Page(render_image_report(**(arguments | changes)))
 
 
 def test_page_needs_nothing_else() -> None:
@@ -181,14 +159,23 @@ def test_one_epoch() -> None:
 def test_skipped_scores_are_not_drawn(monkeypatch) -> None:
     drawn = {}
     monkeypatch.setattr(
-        report.Axes, "plot", lambda self, x, y, label, **style: drawn.setdefault(label, (x, y))
+        matplotlib.axes.Axes,
+        "plot",
+        lambda self, x, y, label, **style: drawn.setdefault(label, (x, y)),
     )
     history = [{"dice": 0.1 * epoch, "val_dice": None} for epoch in (1, 2, 3)]
     history[1]["val_dice"] = 0.5
-    (curve,) = report.draw_curves(history, 2, {"dice": "Dice"})
+    (curve,) = draw_curves(history, 2, {"dice": "Dice"})
     assert drawn["validation"] == ([2], [0.5])
     assert drawn["training"] == ([1, 2, 3], [0.1, 0.2, pytest.approx(0.3)])
     assert curve["alt"] == "Dice by epoch, ending at 0.5 after epoch 2."
+
+
+def test_a_score_that_no_epoch_has_gets_no_diagram() -> None:
+    history = [{"loss": 1.0, "val_loss": None, "dice": None}]
+    (curve,) = draw_curves(history, 1, {"iou": "IoU", "loss": "Loss", "dice": "Dice"})
+    assert curve["alt"] == "Loss by epoch, ending at 1 after epoch 1."
+    assert draw_curves([], 1, {"loss": "Loss"}) == []
 
 
 def test_names_are_escaped() -> None:
@@ -198,7 +185,7 @@ def test_names_are_escaped() -> None:
 
 
 def outline_pixels(uri: str, color: str) -> np.ndarray:
-    """Return where the JPEG is near a color, as rows and columns of the small image."""
+    """Return where the picture is near a color, as rows and columns of the small image."""
     webp = np.frombuffer(base64.b64decode(uri.partition(",")[2]), "uint8")
     image = cv2.imdecode(webp, cv2.IMREAD_COLOR)[..., ::-1].astype(int)
     near = np.abs(image - list(bytes.fromhex(color[1:]))).max(axis=-1) < 60
@@ -208,8 +195,8 @@ def outline_pixels(uri: str, color: str) -> np.ndarray:
 def test_outlines_lie_on_the_masks() -> None:
     grey = np.full((SIDE, SIDE, 3), 128, "uint8")
     uri = picture_uri(outlined(grey, square(4, 28), square(10, 20)))
-    truth = outline_pixels(uri, report.TRUTH_COLOR)
-    prediction = outline_pixels(uri, report.PREDICTION_COLOR)
+    truth = outline_pixels(uri, TRUTH_COLOR)
+    prediction = outline_pixels(uri, PREDICTION_COLOR)
     for pixels, left, right in ((truth, 4, 28), (prediction, 10, 20)):
         np.testing.assert_allclose(pixels.min(axis=0), left, atol=0.3)
         np.testing.assert_allclose(pixels.max(axis=0), right, atol=0.3)
@@ -219,13 +206,13 @@ def test_every_class_and_part_is_outlined() -> None:
     grey = np.full((SIDE, SIDE, 3), 128, "uint8")
     masks = np.concatenate([square(2, 8), square(20, 30)], axis=-1)
     uri = picture_uri(outlined(grey, masks, np.zeros_like(masks)))
-    truth = outline_pixels(uri, report.TRUTH_COLOR)
+    truth = outline_pixels(uri, TRUTH_COLOR)
     np.testing.assert_allclose([truth.min(), truth.max()], [2, 30], atol=0.3)
-    assert len(outline_pixels(uri, report.PREDICTION_COLOR)) == 0
+    assert len(outline_pixels(uri, PREDICTION_COLOR)) == 0
 
 
 def test_empty_and_full_masks_are_drawn() -> None:
     grey = np.full((SIDE, SIDE, 3), 128, "uint8")
     uri = picture_uri(outlined(grey, square(0, 0), square(0, SIDE)))
-    assert len(outline_pixels(uri, report.TRUTH_COLOR)) == 0
-    assert len(outline_pixels(uri, report.PREDICTION_COLOR)) > 100
+    assert len(outline_pixels(uri, TRUTH_COLOR)) == 0
+    assert len(outline_pixels(uri, PREDICTION_COLOR)) > 100
