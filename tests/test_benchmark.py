@@ -1,7 +1,6 @@
 """The benchmark's table, its errors, and a small run with processes."""
 
 import dataclasses
-import functools
 import os
 import subprocess
 import sys
@@ -11,9 +10,14 @@ import keras
 import pytest
 from tqdm import tqdm
 
-from keras_lgmsnet.benchmark import networks as benchmark
-from keras_lgmsnet.benchmark.networks import PEER, Case, Row
-from keras_lgmsnet.benchmark.pipeline import PipelineRow
+from keras_lgmsnet.benchmark import networks
+from keras_lgmsnet.benchmark.machine import describe_machine
+from keras_lgmsnet.benchmark.networks import PEER, Case, Row, benchmark, format_table
+from keras_lgmsnet.benchmark.pipeline import (
+    PipelineRow,
+    benchmark_pipeline,
+    format_pipeline_table,
+)
 
 SMALL = (4, 4, 4, 8, 8)
 ROW = Row(
@@ -39,7 +43,7 @@ def test_row_compares_with_its_reference():
 
 
 def test_table():
-    assert benchmark.format_table([ROW]).splitlines() == [
+    assert format_table([ROW]).splitlines() == [
         "| case       | backend | device | parameters | multiply-adds | ms  | images/s | MB    "
         "| reference    | its ms | its MB | time ratio | memory ratio |",
         "| ---------- | ------- | ------ | ---------- | ------------- | --- | -------- | ----- "
@@ -51,14 +55,14 @@ def test_table():
 
 def test_unknown_memory_leaves_the_table_a_dash():
     row = dataclasses.replace(ROW, memory=None, reference_memory=None)
-    cells = benchmark.format_table([row]).splitlines()[-1].split("|")
+    cells = format_table([row]).splitlines()[-1].split("|")
     assert [cells[column].strip() for column in (8, 11, 13)] == ["–", "–", "–"]
 
 
 def test_pipeline_table():
     row = PipelineRow("training-2d", "kvasir", 2, images_per_second=1000, trained_per_second=40)
     assert row.ratio == 25
-    assert benchmark.format_pipeline_table([row]).splitlines() == [
+    assert format_pipeline_table([row]).splitlines() == [
         "| case        | augmentation | pipeline images/s | training images/s | ratio "
         "| images/s a core | cores for 16 images in 30 ms |",
         "| ----------- | ------------ | ----------------- | ----------------- | ----- "
@@ -81,7 +85,7 @@ def test_the_pipeline_is_timed_for_what_trains_on_rgb_images():
     }
     rows = [dataclasses.replace(ROW, case=name, backend=backend) for name in (*names, "fed")]
     rows.append(dataclasses.replace(ROW, case="fed", backend=backend, seconds=0.25))
-    timed = benchmark.benchmark_pipeline(rows, cases, repeats=1)
+    timed = benchmark_pipeline(rows, cases, repeats=1)
     assert [(row.case, row.augmentation) for row in timed] == [
         ("fed", "rotate_flip"),
         ("fed", "kvasir"),
@@ -93,7 +97,7 @@ def test_the_pipeline_is_timed_for_what_trains_on_rgb_images():
 
 
 def test_machine_names_the_cores_and_the_versions():
-    machine = benchmark.describe_machine(threads=1)
+    machine = describe_machine(threads=1)
     assert f"1 of {os.cpu_count()} cores" in machine
     assert f"keras {keras.__version__}" in machine
 
@@ -109,19 +113,19 @@ def test_machine_names_the_cores_and_the_versions():
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
-        benchmark.benchmark(**arguments)
+        benchmark(**arguments)
 
 
 def test_missing_backend_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'keras-lgmsnet\[jax\]'"):
-        benchmark.benchmark(backends=["jax"])
+        benchmark(backends=["jax"])
 
 
 def test_a_network_that_cannot_be_built_names_its_case():
     backend = keras.backend.backend()
     with ThreadPoolExecutor(1) as worker, pytest.raises(ValueError, match=r"odd sides.*30, 30, 3"):
-        benchmark._time_case("odd sides", Case((30, 30, 3)), backend, worker, worker, 1, None)
+        networks._time_case("odd sides", Case((30, 30, 3)), backend, worker, worker, 1, None)
 
 
 @pytest.mark.no_backend
@@ -134,8 +138,8 @@ def test_a_network_that_cannot_be_built_names_its_case():
     ],
 )
 def test_peer_step(case):
-    benchmark._warm_up(case, PEER)
-    assert benchmark._time_step(case, PEER) > 0
+    networks._warm_up(case, PEER)
+    assert networks._time_step(case, PEER) > 0
 
 
 CASES = {
@@ -154,14 +158,11 @@ def assert_timed(network: Row, layer: Row) -> None:
         assert row.reference_seconds > 0
 
 
-def test_cases_are_timed_on_every_backend(monkeypatch):
-    # Contestants share what is kept for one in a process of its own.
-    for name in ("_step", "_keras_model"):
-        monkeypatch.setattr(benchmark, name, functools.cache(getattr(benchmark, name).__wrapped__))
+def test_cases_are_timed_on_every_backend():
     backend = keras.backend.backend()
     with ThreadPoolExecutor(1) as worker, tqdm(disable=True) as progress:
         rows = [
-            benchmark._time_case(name, case, backend, worker, worker, 1, progress)
+            networks._time_case(name, case, backend, worker, worker, 1, progress)
             for name, case in CASES.items()
         ]
     assert_timed(*rows)
@@ -171,8 +172,8 @@ def test_cases_are_timed_on_every_backend(monkeypatch):
 @pytest.mark.no_backend
 def test_run_in_processes():
     """On other backends than this process's, so whoever computes was told."""
-    (network,) = benchmark.benchmark(["torch"], {"network": CASES["network"]}, repeats=1)
-    (layer,) = benchmark.benchmark(["jax"], {"layer": CASES["layer"]}, repeats=1)
+    (network,) = benchmark(["torch"], {"network": CASES["network"]}, repeats=1)
+    (layer,) = benchmark(["jax"], {"layer": CASES["layer"]}, repeats=1)
     assert_timed(network, layer)
     assert (network.backend, layer.backend) == ("torch", "jax")
     for row in (network, layer):
@@ -180,7 +181,29 @@ def test_run_in_processes():
         assert 0 < row.reference_memory < 4e9
 
 
+def imported_with(*modules: str) -> set[str]:
+    """Return all that a fresh process has imported with these modules."""
+    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    return set(child.stdout.decode().split())
+
+
+HEAVY = {"keras", "tensorflow", "jax", "torch", "onnxruntime", "openvino", "ai_edge_litert"}
+
+
 @pytest.mark.no_backend
 def test_the_calling_process_imports_no_keras():
-    program = "import sys, keras_lgmsnet.benchmark; sys.exit('keras' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+    names = ("exports", "machine", "networks", "pipeline", "runtimes", "workers")
+    assert not HEAVY & imported_with(*(f"keras_lgmsnet.benchmark.{name}" for name in names))
+    counted = networks._complexity(CASES["layer"])
+    assert type(counted) is tuple  # what it receives is pickled by name, class and all
+
+
+@pytest.mark.no_backend
+def test_the_peer_imports_nothing_but_torch():
+    imported = imported_with("keras_lgmsnet.benchmark.peer")
+    assert HEAVY & imported == {"torch"}
+    assert {name for name in imported if name.startswith("keras_lgmsnet.")} == {
+        "keras_lgmsnet.benchmark",
+        "keras_lgmsnet.benchmark.peer",
+    }

@@ -1,6 +1,5 @@
 """The exports' benchmark: its table, what is left out, and that all time the same network."""
 
-import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,8 +7,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet.benchmark import exports as export_benchmark
-from keras_lgmsnet.benchmark.exports import CONTESTANTS, REFERENCE, ExportRow, benchmark_exports
+from keras_lgmsnet.benchmark import exports
+from keras_lgmsnet.benchmark.exports import (
+    CONTESTANTS,
+    REFERENCE,
+    ExportRow,
+    benchmark_exports,
+    format_export_table,
+    left_out,
+)
 
 pytestmark = pytest.mark.no_backend
 SHAPE = (32, 32, 3)
@@ -28,7 +34,7 @@ ROW = ExportRow(
 
 
 def test_table():
-    assert export_benchmark.format_export_table([ROW]).splitlines() == [
+    assert format_export_table([ROW]).splitlines() == [
         "| network in its runtime | threads | file MB | on XNNPACK | first ms | RAM MB | median ms "
         "| 95 % ms | ratio |",
         "| ---------------------- | ------- | ------- | ---------- | -------- | ------ | --------- "
@@ -42,19 +48,19 @@ def test_what_is_not_installed_is_left_out(monkeypatch):
     absent = {"jax", "openvino", "onnxscript"}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in absent else name)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert export_benchmark.left_out(SHAPE) == {
+    assert left_out(SHAPE) == {
         "Keras on JAX": "jax",
         "PyTorch peer, torch.compile": "a C++ compiler",
         "PyTorch peer, ONNX Runtime": "onnxscript",
         "PyTorch peer, OpenVINO": "openvino and onnxscript",
     }
-    assert export_benchmark.left_out(SHAPE, ["Keras on PyTorch"]) == {}
+    assert left_out(SHAPE, ["Keras on PyTorch"]) == {}
     plain = [name for name in CONTESTANTS if "plain" in name]
-    assert export_benchmark.left_out((32, 32, 32, 1), plain).keys() == set(plain)
+    assert left_out((32, 32, 32, 1), plain).keys() == set(plain)
 
 
 def test_a_missing_peer_is_named(monkeypatch):
-    monkeypatch.setattr(export_benchmark, "require_installed", lambda: None)
+    monkeypatch.setattr(exports, "require_installed", lambda: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras-lgmsnet\[torch\]'"):
         benchmark_exports()
@@ -80,7 +86,7 @@ def start_thread(backend, threads, gpu) -> ThreadPoolExecutor:
 
 @WRITES
 def test_a_network_that_cannot_be_built_is_told_in_one_sentence(monkeypatch):
-    monkeypatch.setattr(export_benchmark, "start_worker", start_thread)
+    monkeypatch.setattr(exports, "start_worker", start_thread)
     with pytest.raises(ValueError, match=r"cannot be written\. .*Received: .*30, 30, 3"):
         benchmark_exports((30, 30, 3), contestants=[], threads=[1])
 
@@ -92,24 +98,23 @@ def test_contestants_are_one_network(monkeypatch):
     import torch
 
     outputs = {}
-    call = export_benchmark._call
+    call = exports._call
 
-    @functools.cache  # the contestants share what is kept for one in a process of its own
     def recorded(runtime, path, input_shape, threads):
         predict = call(runtime, path, input_shape, threads)
         outputs[runtime, os.path.basename(path)] = predict()
         return predict
 
-    monkeypatch.setattr(export_benchmark, "start_worker", start_thread)
-    monkeypatch.setattr(export_benchmark, "_call", recorded)
-    monkeypatch.setattr(export_benchmark, "CALLS", 2)
+    monkeypatch.setattr(exports, "start_worker", start_thread)
+    monkeypatch.setattr(exports, "_call", recorded)
+    monkeypatch.setattr(exports, "CALLS", 2)
     peers = ["PyTorch peer, ONNX Runtime", "PyTorch peer, OpenVINO"]
     names = ["LiteRT, float32", "ONNX Runtime", *peers]
     threads = torch.get_num_threads()
     rows = benchmark_exports(SHAPE, dims=(4, 4, 4, 4, 4), contestants=names, repeats=2, threads=[1])
     torch.set_num_threads(threads)
 
-    timed = {*names, REFERENCE} - export_benchmark.left_out(SHAPE).keys()
+    timed = {*names, REFERENCE} - left_out(SHAPE).keys()
     assert {row.contestant for row in rows} == timed
     expected = np.moveaxis(outputs.pop(("torch", "peer.pt")), 1, -1)
     assert expected.std() > 1e-4

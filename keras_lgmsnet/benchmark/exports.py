@@ -10,14 +10,10 @@ turns, some calls each, so that whatever else slows the machine meets all alike.
 
 import contextlib
 import functools
-import importlib.util
-import os
-import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 from keras_lgmsnet.benchmark.machine import megabytes, milliseconds
+from keras_lgmsnet.benchmark.networks import channels_first, create_network
+from keras_lgmsnet.benchmark.runtimes import RUNTIMES, not_installed
 from keras_lgmsnet.benchmark.workers import (
     import_packages,
     peak_memory,
@@ -34,12 +32,14 @@ from keras_lgmsnet.benchmark.workers import (
 )
 from keras_lgmsnet.export.parent import require_installed
 from keras_lgmsnet.export.promises import PRECISIONS
+from keras_lgmsnet.files.paths import size_on_disk
+from keras_lgmsnet.kinds import Kind, kind_of_rank
 from keras_lgmsnet.tables import markdown_table
 
 # Timed calls of a contestant in a turn, after one to settle.
 CALLS = 10
 # What the times depend on.
-PACKAGES = (
+EXPORT_PACKAGES = (
     *("ai-edge-litert", "onnxruntime", "openvino"),
     *("keras", "tensorflow", "jax", "torch", "onnxscript"),
 )
@@ -51,7 +51,7 @@ class Contestant:
 
     Args:
         file: What the benchmark writes, and the runtime reads.
-        runtime: A key of `_RUNTIMES`.
+        runtime: A key of `RUNTIMES`.
         backend: Keras's, where Keras is the runtime.
     """
 
@@ -59,21 +59,15 @@ class Contestant:
     runtime: str
     backend: str | None = None
 
-    def missing(self, rank: int) -> str | None:
-        """Return what it needs and has not, if anything.
-
-        Args:
-            rank: 2 for images, 3 for volumes.
-        """
-        needed = [*_RUNTIMES[self.runtime].needs, *([self.backend] if self.backend else [])]
+    def missing(self, kind: Kind) -> str | None:
+        """Return what it needs and has not to compute networks of a kind, if anything."""
+        needed = [self.backend] if self.backend else []
         if self.file == "peer.onnx":
             needed.append("onnxscript")
-        absent = [package for package in needed if importlib.util.find_spec(package) is None]
-        if self.runtime == "torch.compile" and not shutil.which(os.environ.get("CXX", "g++")):
-            absent.append("a C++ compiler")
-        if rank == 3 and self.file.startswith("plain"):
-            absent.append("builtin operators for volumes")
-        return " and ".join(absent) or None
+        missing = RUNTIMES[self.runtime].missing() + not_installed(needed)
+        if self.file.startswith("plain"):
+            missing += kind.choose(images=[], volumes=["builtin operators for volumes"])
+        return " and ".join(missing) or None
 
 
 REFERENCE = "PyTorch peer, eager"
@@ -172,7 +166,7 @@ def benchmark_exports(
     for number in threads:
         require_threads(number)
     require_installed()
-    if importlib.util.find_spec("torch") is None:
+    if not_installed(["torch"]):
         raise ModuleNotFoundError(
             "The peer needs PyTorch: pip install 'keras-lgmsnet[torch]'.", name="torch"
         )
@@ -197,7 +191,8 @@ def left_out(
         input_shape: Sides and channels of an image or volume.
         contestants: Keys of `CONTESTANTS`.
     """
-    missing = {name: CONTESTANTS[name].missing(len(input_shape) - 1) for name in contestants}
+    kind = kind_of_rank(len(input_shape) - 1)
+    missing = {name: CONTESTANTS[name].missing(kind) for name in contestants}
     return {name: needed for name, needed in missing.items() if needed}
 
 
@@ -256,9 +251,9 @@ def _time(
     """Let all contestants take turns."""
     progress.set_description(f"threads: {threads}")
     imported, loaded = {}, {}
-    seconds = {name: [] for name in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     with contextlib.ExitStack() as stack:
-        workers: dict[str, ProcessPoolExecutor] = {
+        workers = {
             name: stack.enter_context(start_worker(contestant.backend, threads, gpu=False))
             for name, contestant in contestants.items()
         }
@@ -267,7 +262,7 @@ def _time(
             for name, contestant in contestants.items()
         }
         for name, worker in workers.items():
-            packages = _RUNTIMES[contestants[name].runtime].imports
+            packages = RUNTIMES[contestants[name].runtime].imports
             imported[name] = worker.submit(import_packages, *packages).result()
             loaded[name] = worker.submit(_load, *tasks[name]).result()
             progress.update()
@@ -283,7 +278,7 @@ def _time(
         ExportRow(
             contestant=name,
             threads=threads,
-            file_bytes=_size(folder / contestant.file),
+            file_bytes=size_on_disk(folder / contestant.file),
             delegated_share=shares.get(contestant.file),
             load_seconds=loaded[name],
             memory=memory[name],
@@ -295,7 +290,8 @@ def _time(
     ]
 
 
-# What follows runs in the workers, which import nothing but their own runtime.
+# What follows runs in the workers, which import nothing but their own runtime, and keep what it
+# opened between calls.
 
 
 def _write_ours(
@@ -309,25 +305,23 @@ def _write_ours(
     import keras
     import tensorflow as tf
 
-    from keras_lgmsnet import LGMSNet2D, LGMSNet3D
     from keras_lgmsnet.checkpoints import torch_state_dict
-    from keras_lgmsnet.export import litert
-    from keras_lgmsnet.export import writers as export_formats
     from keras_lgmsnet.export.deployment import deploy
+    from keras_lgmsnet.export.litert import inspect_tflite, trace
+    from keras_lgmsnet.export.writers import write
 
     keras.utils.set_random_seed(0)
-    network_class = LGMSNet2D if len(input_shape) == 3 else LGMSNet3D
-    network = network_class(input_shape, num_classes, dims=dims)
+    network = create_network(input_shape, num_classes, dims)
     deployed = deploy(network)
     noise = np.random.default_rng(0).normal(size=(8, *input_shape)).astype("float32")
 
     def write_export(format_: str, precision: str = "float32") -> None:
         metadata = {"output": {"name": "logits"}}
         images = noise if precision == "int8" else None
-        export_formats.write(deployed, Path(folder), format_, precision, metadata, images)
+        write(deployed, Path(folder), format_, precision, metadata, images)
 
     def write_plain(precision: str) -> None:
-        function, variables = litert.trace(network)
+        function, variables = trace(network)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], variables)
         if precision == "int8":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -348,7 +342,7 @@ def _write_ours(
     for file in writers.keys() & set(files):
         writers[file]()
     shares = {
-        path.name: litert.inspect_tflite(path.read_bytes()).delegated_share
+        path.name: inspect_tflite(path.read_bytes()).delegated_share
         for path in Path(folder).glob("*.tflite")
     }
     return torch_state_dict(network), shares
@@ -394,6 +388,7 @@ def _load(runtime: str, path: str, input_shape: tuple[int, ...], threads: int) -
 
 
 def _time_calls(runtime: str, path: str, input_shape: tuple[int, ...], threads: int) -> list[float]:
+    """Return the seconds of each call, after one to settle."""
     call = _call(runtime, path, input_shape, threads)
     call()
     seconds = []
@@ -404,114 +399,13 @@ def _time_calls(runtime: str, path: str, input_shape: tuple[int, ...], threads: 
     return seconds
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _call(
     runtime: str, path: str, input_shape: tuple[int, ...], threads: int
 ) -> Callable[[], np.ndarray]:
     """Return what computes the logits of an image of noise."""
     image = np.random.default_rng(1).normal(size=(1, *input_shape)).astype("float32")
     if Path(path).name.startswith("peer"):
-        image = np.ascontiguousarray(np.moveaxis(image, -1, 1))
-    predict = _RUNTIMES[runtime].open(path, threads)
+        image = channels_first(image)
+    predict = RUNTIMES[runtime].open(path, threads)
     return lambda: predict(image)
-
-
-Predict = Callable[[np.ndarray], np.ndarray]
-
-
-def _open_litert(path: str, threads: int) -> Predict:
-    from ai_edge_litert.interpreter import Interpreter
-
-    run = Interpreter(path, num_threads=threads).get_signature_runner()
-    return lambda image: run(image=image)["logits"]
-
-
-def _open_onnxruntime(path: str, threads: int) -> Predict:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda image: session.run(["logits"], {"image": image})[0]
-
-
-def _open_saved_model(path: str, threads: int) -> Predict:
-    import tensorflow as tf
-
-    serve = tf.saved_model.load(path).signatures["serving_default"]
-    return lambda image: serve(image=tf.constant(image))["logits"].numpy()
-
-
-def _open_keras(path: str, threads: int) -> Predict:
-    import keras
-
-    return keras.saving.load_model(path).predict_on_batch
-
-
-def _open_torch(path: str, threads: int, compiled: bool = False) -> Predict:
-    import torch
-
-    from keras_lgmsnet.benchmark import peer
-
-    torch.set_num_threads(threads)
-    saved = torch.load(path)
-    network = peer.LGMSNet(*saved["configuration"]).eval()
-    network.load_state_dict(saved["weights"])
-    if compiled:
-        # What was compiled before would be found in a folder that outlives the process.
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{Path(path).parent}/compiled_{threads}"
-        network = torch.compile(network)
-
-    @torch.inference_mode()
-    def predict(image: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(image)).numpy()
-
-    return predict
-
-
-def _open_openvino(path: str, threads: int) -> Predict:
-    import openvino
-
-    options = {
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",  # it may be bfloat16 otherwise
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    network = openvino.Core().compile_model(path, "CPU", options)
-    return lambda image: network(image)[0]
-
-
-@dataclass(frozen=True)
-class _Runtime:
-    """How a file is opened.
-
-    Args:
-        open: From a file's path and a number of threads to what predicts.
-        needs: Packages that must be installed.
-        imports: What is imported before the file is loaded.
-    """
-
-    open: Callable[[str, int], Predict]
-    needs: tuple[str, ...]
-    imports: tuple[str, ...]
-
-
-_PEER = "keras_lgmsnet.benchmark.peer"
-_RUNTIMES = {
-    "litert": _Runtime(_open_litert, ("ai_edge_litert",), ("ai_edge_litert.interpreter",)),
-    "onnxruntime": _Runtime(_open_onnxruntime, ("onnxruntime",), ("onnxruntime",)),
-    "tensorflow": _Runtime(_open_saved_model, ("tensorflow",), ("tensorflow",)),
-    "keras": _Runtime(_open_keras, (), ("keras_lgmsnet.models",)),
-    "torch": _Runtime(_open_torch, ("torch",), (_PEER,)),
-    "torch.compile": _Runtime(
-        functools.partial(_open_torch, compiled=True),
-        ("torch",),
-        (_PEER, "torch._inductor.compile_fx"),
-    ),
-    "openvino": _Runtime(_open_openvino, ("openvino",), ("openvino",)),
-}
-
-
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)

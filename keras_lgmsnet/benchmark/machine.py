@@ -1,17 +1,11 @@
-"""The machine, and how its times and sizes are printed."""
+"""The machine that is timed: its processor and devices, and how its times and sizes print."""
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -40,18 +34,8 @@ def describe_machine(
     )
 
 
-def milliseconds(seconds: float) -> str:
-    """Return a time for a table, in milliseconds."""
-    return f"{1000 * seconds:.0f}" if seconds >= 0.1 else f"{1000 * seconds:.1f}"
-
-
-def megabytes(number: int | None) -> str:
-    """Return a number of bytes for a table, in MB."""
-    return "–" if number is None else f"{number / 1e6:,.0f}"
-
-
-def device(backend: str) -> str:
-    """What the backend computes on by default."""
+def default_device(backend: str) -> str:
+    """Return what a backend computes on by default: `"CPU"`, `"GPU"` or what JAX calls it."""
     if backend == "tensorflow":
         import tensorflow
 
@@ -63,3 +47,13 @@ def device(backend: str) -> str:
     import torch
 
     return "GPU" if torch.cuda.is_available() else "CPU"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a time for a table, in milliseconds."""
+    return f"{1000 * seconds:.0f}" if seconds >= 0.1 else f"{1000 * seconds:.1f}"
+
+
+def megabytes(number: int | None) -> str:
+    """Return a number of bytes for a table, in MB."""
+    return "–" if number is None else f"{number / 1e6:,.0f}"

@@ -7,13 +7,9 @@ and the peak memory of the two. No more than these two processes live at a time:
 fit into the memory of a small machine. A forward pass is what `model.predict_on_batch` does, a
 training step what `model.train_on_batch` does with a network as it arrives, from NumPy arrays to
 NumPy results; the peer runs eagerly and does the same.
-
-Where 2D networks trained, the pipeline that feeds them is timed too, alone: it should deliver twice
-what the fastest of them takes.
 """
 
 import functools
-import importlib.metadata
 import importlib.util
 import statistics
 import time
@@ -25,17 +21,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from keras_lgmsnet.benchmark.machine import BACKENDS, device, megabytes, milliseconds
+from keras_lgmsnet.benchmark.machine import BACKENDS, default_device, megabytes, milliseconds
 from keras_lgmsnet.benchmark.workers import (
     import_packages,
     peak_memory,
     require_threads,
     start_worker,
 )
+from keras_lgmsnet.kinds import Kind, kind_of_rank
 from keras_lgmsnet.tables import markdown_table
 
 if TYPE_CHECKING:
     import keras
+    import torch
+
+    from keras_lgmsnet.benchmark import peer
+
+    PeerLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 PEER = "peer"
 
@@ -62,6 +64,11 @@ class Case:
     num_classes: int = 1
     dims: tuple[int, ...] = (16, 32, 64, 128, 128)
     depthwise: int | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Images or volumes, by the number of sides."""
+        return kind_of_rank(len(self.input_shape) - 1)
 
 
 CASES = {
@@ -188,6 +195,22 @@ def format_table(rows: Sequence[Row]) -> str:
     return markdown_table(header, lines)
 
 
+def create_network(
+    input_shape: tuple[int, ...], num_classes: int, dims: tuple[int, ...]
+) -> "keras.Model":
+    """Return our network for images or volumes of a shape, with random weights."""
+    from keras_lgmsnet.models.lgmsnet import LGMSNet2D, LGMSNet3D
+
+    kind = kind_of_rank(len(input_shape) - 1)
+    network_class = kind.choose(images=LGMSNet2D, volumes=LGMSNet3D)
+    return network_class(input_shape, num_classes, dims=dims)
+
+
+def channels_first(batch: np.ndarray) -> np.ndarray:
+    """Return a batch whose channels are last as PyTorch takes it."""
+    return np.ascontiguousarray(np.moveaxis(batch, -1, 1))
+
+
 def _time_case(
     name: str,
     case: Case,
@@ -199,10 +222,13 @@ def _time_case(
 ) -> Row:
     """Let a backend and its reference take turns."""
     if case.depthwise is None:
-        subjects, its_name = ("network", PEER), "PyTorch peer"
-        packages = {"network": "keras_lgmsnet.models", PEER: "keras_lgmsnet.benchmark.peer"}
+        subjects, reference_name = ("network", PEER), "PyTorch peer"
+        packages = {
+            "network": "keras_lgmsnet.models.lgmsnet",
+            PEER: "keras_lgmsnet.benchmark.peer",
+        }
     else:
-        subjects, its_name = ("layer", "native"), f"Conv3D(groups={case.input_shape[-1]})"
+        subjects, reference_name = ("layer", "native"), f"Conv3D(groups={case.input_shape[-1]})"
         packages = dict.fromkeys(subjects, "keras_lgmsnet.layers")
     contestants = tuple(zip((ours, reference), subjects, strict=True))
 
@@ -219,7 +245,9 @@ def _time_case(
     progress.update()
     rounds = []
     for _ in range(repeats):
-        rounds.append([p.submit(_time_step, case, subject).result() for p, subject in contestants])
+        rounds.append(
+            [process.submit(_time_step, case, subject).result() for process, subject in contestants]
+        )
         progress.update()
 
     seconds, reference_seconds = map(statistics.median, zip(*rounds, strict=True))
@@ -231,13 +259,13 @@ def _time_case(
     return Row(
         case=name,
         backend=backend,
-        device=ours.submit(device, backend).result(),
+        device=ours.submit(default_device, backend).result(),
         parameters=parameters,
         multiply_adds=multiply_adds,
         batch_size=case.batch_size,
         seconds=seconds,
         memory=memory,
-        reference=its_name,
+        reference=reference_name,
         reference_seconds=reference_seconds,
         reference_memory=reference_memory,
     )
@@ -257,8 +285,8 @@ def _require_backends(backends: Sequence[str]) -> None:
             )
 
 
-# What follows runs in the workers. They import Keras only once their backend is chosen, and keep
-# their subject between calls.
+# What follows runs in the workers, of which each has one case and subject, and keeps it between
+# calls. It is the workers that import Keras or PyTorch: the calling process needs neither.
 
 
 def _build(case: Case, subject: str) -> None:
@@ -278,7 +306,7 @@ def _time_step(case: Case, subject: str) -> float:
     return time.perf_counter() - start
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _step(case: Case, subject: str) -> Callable[[], Any]:
     return _peer_step(case) if subject == PEER else _keras_step(case, subject)
 
@@ -291,18 +319,17 @@ def _keras_step(case: Case, subject: str) -> Callable[[], Any]:
     return lambda: model.predict_on_batch(images)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _keras_model(case: Case, subject: str) -> "keras.Model":
     import keras
 
-    from keras_lgmsnet import LGMSNet2D, LGMSNet3D, layers
+    from keras_lgmsnet.layers import DepthwiseConv
 
-    if subject == "network":
-        network = LGMSNet2D if len(case.input_shape) == 3 else LGMSNet3D
-        return network(case.input_shape, case.num_classes, dims=case.dims)
+    if case.depthwise is None:
+        return create_network(case.input_shape, case.num_classes, case.dims)
     channels = case.input_shape[-1]
     if subject == "layer":
-        layer = layers.DepthwiseConv(case.depthwise)
+        layer = DepthwiseConv(case.depthwise)
     else:
         layer = keras.layers.Conv3D(channels, case.depthwise, groups=channels, padding="same")
     pointwise = keras.layers.Dense(channels)
@@ -312,13 +339,15 @@ def _keras_model(case: Case, subject: str) -> "keras.Model":
 
 
 def _complexity(case: Case) -> tuple[int, int]:
+    """Return the parameters and multiply-adds of what is timed."""
     from keras_lgmsnet.models.complexity import count
 
     if case.depthwise is None:
-        counted = count(_keras_model(case, "network"))
+        parameters, multiply_adds = count(_keras_model(case, "network"))
     else:
-        counted = count(_keras_model(case, "layer").layers[-1])
-    return tuple(counted)  # a plain one, or receiving it would import Keras
+        parameters, multiply_adds = count(_keras_model(case, "layer").layers[-1])
+    # Not as a `Complexity`: to unpickle one, the calling process would have to import Keras.
+    return parameters, multiply_adds
 
 
 def _peer_step(case: Case) -> Callable[[], Any]:
@@ -326,31 +355,25 @@ def _peer_step(case: Case) -> Callable[[], Any]:
 
     from keras_lgmsnet.benchmark import peer
 
-    rank = len(case.input_shape) - 1
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = peer.LGMSNet(rank, case.input_shape[-1], case.num_classes, case.dims).to(device)
+    channels = case.input_shape[-1]
+    network = peer.LGMSNet(case.kind.rank, channels, case.num_classes, case.dims).to(device)
     images, targets = _batch(case)
-    images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
+    images = channels_first(images)
     if not case.training:
-        model.eval()
+        network.eval()
 
         @torch.inference_mode()
         def forward() -> np.ndarray:
-            return model(torch.from_numpy(images).to(device)).cpu().numpy()
+            return network(torch.from_numpy(images).to(device)).cpu().numpy()
 
         return forward
 
-    if rank == 2:
-        targets = np.ascontiguousarray(np.moveaxis(targets, -1, 1))
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
-        loss_function = peer.bce_dice_loss
-    else:
-        targets = targets.astype("int64")
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-5)
-        loss_function = peer.dice_ce_loss
+    prepare = case.kind.choose(images=_peer_training_on_images, volumes=_peer_training_on_volumes)
+    targets, optimizer, loss_function = prepare(network, targets)
 
     def train() -> float:
-        logits = model(torch.from_numpy(images).to(device))
+        logits = network(torch.from_numpy(images).to(device))
         loss = loss_function(logits, torch.from_numpy(targets).to(device))
         optimizer.zero_grad()
         loss.backward()
@@ -360,15 +383,45 @@ def _peer_step(case: Case) -> Callable[[], Any]:
     return train
 
 
+def _peer_training_on_images(
+    network: "peer.LGMSNet", masks: np.ndarray
+) -> "tuple[np.ndarray, torch.optim.Optimizer, PeerLoss]":
+    """Return the targets, the optimizer and the loss of the published training in PyTorch."""
+    import torch
+
+    from keras_lgmsnet.benchmark import peer
+
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
+    return channels_first(masks), optimizer, peer.bce_dice_loss
+
+
+def _peer_training_on_volumes(
+    network: "peer.LGMSNet", labels: np.ndarray
+) -> "tuple[np.ndarray, torch.optim.Optimizer, PeerLoss]":
+    """Return the targets, the optimizer and the loss of the published training in PyTorch."""
+    import torch
+
+    from keras_lgmsnet.benchmark import peer
+
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-5)
+    return labels.astype("int64"), optimizer, peer.dice_ce_loss
+
+
 def _batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Noise, channels last, with targets as the case's loss takes them."""
+    """Return noise, channels last, with targets as the case's loss takes them."""
     generator = np.random.default_rng(0)
-    sides = case.input_shape[:-1]
     images = generator.random((case.batch_size, *case.input_shape), "float32")
     if case.depthwise is not None:
         return images, images
-    if len(sides) == 2:
-        masks = generator.integers(0, 2, (case.batch_size, *sides, case.num_classes))
-        return images, masks.astype("float32")
-    return images, generator.integers(0, case.num_classes, (case.batch_size, *sides), "int32")
+    draw = case.kind.choose(images=_draw_masks, volumes=_draw_labels)
+    return images, draw(generator, case)
 
+
+def _draw_masks(generator: np.random.Generator, case: Case) -> np.ndarray:
+    shape = (case.batch_size, *case.input_shape[:-1], case.num_classes)
+    return generator.integers(0, 2, shape).astype("float32")
+
+
+def _draw_labels(generator: np.random.Generator, case: Case) -> np.ndarray:
+    shape = (case.batch_size, *case.input_shape[:-1])
+    return generator.integers(0, case.num_classes, shape, "int32")

@@ -69,6 +69,7 @@ class LGMSNet(nn.Module):
         self.Conv_1x1 = conv(rank, c1, num_classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Return the logits of images or volumes."""
         e1 = self.encoder1(self.stem(image))
         e2 = self.encoder2(self.pool(e1, 2))
         e3 = self.encoder3(self.pool(e2, 2))
@@ -112,12 +113,13 @@ class LMSBlock(nn.Module):
         self.conv_nxn_bn = conv_norm_silu(rank, bottleneck, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = x.chunk(len(self.depthwise_names), dim=1)
-        parts = [
-            self.get_submodule(name)(part)
-            for name, part in zip(self.depthwise_names, parts, strict=True)
+        """Return features of the same shape."""
+        groups = x.chunk(len(self.depthwise_names), dim=1)
+        convolved = [
+            self.get_submodule(name)(group)
+            for name, group in zip(self.depthwise_names, groups, strict=True)
         ]
-        y = self.norm_act(torch.cat(parts, dim=1) + x)
+        y = self.norm_act(torch.cat(convolved, dim=1) + x)
         return self.conv_nxn_bn(self.conv_1x1_bn(y)) + x
 
 
@@ -143,6 +145,7 @@ class GMSBlock(nn.Module):
         self.conv4 = conv_norm_silu(rank, filters + in_channels, filters, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same sides."""
         to_transformer, to_conv = self.conv2(self.conv1(x)).split(self.widths, dim=1)
         branches = []
         if self.transformer is not None:
@@ -187,6 +190,7 @@ class DepthwiseBranch(nn.Module):
         self.bn2 = batch_norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
         spatial, pointwise = map(self.get_submodule, self.names)
         return self.bn2(pointwise(functional.relu(self.bn1(spatial(x))))) + x
 
@@ -201,10 +205,10 @@ class Transformer(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        for attention, perceptron in self.layers:
-            tokens = tokens + attention(tokens)
-            tokens = tokens + perceptron(tokens)
-        return tokens
+        """Return tokens of the same shape."""
+        attention, perceptron = map(self.get_submodule, ("layers.0.0", "layers.0.1"))
+        tokens = tokens + attention(tokens)
+        return tokens + perceptron(tokens)
 
 
 class Attention(nn.Module):
@@ -220,6 +224,7 @@ class Attention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(inner, channels))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return what the tokens of each sequence gather from one another."""
         query, key, value = (
             part.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
             for part in self.to_qkv(self.norm(tokens)).chunk(3, dim=-1)
@@ -229,19 +234,19 @@ class Attention(nn.Module):
 
 
 def feed_forward(channels: int, hidden: int) -> nn.Module:
-    """Layer norm and a two-layer perceptron; the identity holds the place of a dropout."""
+    """Return layer norm and a two-layer perceptron; the identity holds the place of a dropout."""
     layers = nn.LayerNorm(channels), nn.Linear(channels, hidden), nn.SiLU(), nn.Identity()
     return nn.Sequential(OrderedDict(net=nn.Sequential(*layers, nn.Linear(hidden, channels))))
 
 
 def stem(rank: int, in_channels: int, filters: int) -> nn.Module:
-    """Convolution, norm, ReLU at full resolution."""
+    """Return convolution, norm and ReLU at full resolution."""
     layers = conv(rank, in_channels, filters, 3), norm(rank, filters), nn.ReLU()
     return nn.Sequential(OrderedDict(conv=nn.Sequential(*layers)))
 
 
 def up(rank: int, in_channels: int, filters: int) -> nn.Module:
-    """Doubles every side linearly, then convolution, norm, ReLU."""
+    """Return what doubles every side linearly, then convolution, norm and ReLU."""
     upsample = nn.Upsample(scale_factor=2, mode="bilinear" if rank == 2 else "trilinear")
     layers = upsample, conv(rank, in_channels, filters, 3), norm(rank, filters), nn.ReLU()
     return nn.Sequential(OrderedDict(up=nn.Sequential(*layers)))
@@ -250,25 +255,26 @@ def up(rank: int, in_channels: int, filters: int) -> nn.Module:
 def conv(
     rank: int, in_channels: int, filters: int, kernel_size: int, groups: int = 1, bias: bool = True
 ) -> nn.Module:
-    """Convolution that keeps the sides."""
+    """Return a convolution that keeps the sides."""
     layer = nn.Conv2d if rank == 2 else nn.Conv3d
     padding = kernel_size // 2
     return layer(in_channels, filters, kernel_size, padding=padding, groups=groups, bias=bias)
 
 
 def norm(rank: int, channels: int) -> nn.Module:
-    """The published norm: batch in 2D; instance, without parameters or statistics, in 3D."""
+    """Return the published norm: batch; in 3D, instance without parameters or statistics."""
     return nn.BatchNorm2d(channels) if rank == 2 else nn.InstanceNorm3d(channels)
 
 
 def conv_norm_silu(rank: int, in_channels: int, filters: int, kernel_size: int) -> nn.Sequential:
+    """Return convolution, norm and SiLU."""
     return nn.Sequential(
         conv(rank, in_channels, filters, kernel_size, bias=False), norm(rank, filters), nn.SiLU()
     )
 
 
 def unfold_patches(x: Tensor) -> Tensor:
-    """(batch, channels, *sides) → (batch, 2^rank positions, tokens, channels).
+    """Turn (batch, channels, *sides) into (batch, 2^rank positions, tokens, channels).
 
     The pixels at one position inside every patch of side 2 make one sequence.
     """
@@ -281,7 +287,7 @@ def unfold_patches(x: Tensor) -> Tensor:
 
 
 def fold_patches(tokens: Tensor, sides: Sequence[int]) -> Tensor:
-    """Inverse of `unfold_patches`; `sides` are those of the unfolded tensor."""
+    """Invert `unfold_patches`; `sides` are those of what was unfolded."""
     rank = len(sides)
     x = tokens.unflatten(2, [side // 2 for side in sides]).unflatten(1, [2] * rank)
     interleaved = [axis for i in range(rank) for axis in (1 + rank + i, 1 + i)]
@@ -289,7 +295,7 @@ def fold_patches(tokens: Tensor, sides: Sequence[int]) -> Tensor:
 
 
 def bce_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """The published 2D loss: half the cross-entropy plus the mean of the images' Dice losses."""
+    """Return the published 2D loss: half the cross-entropy plus the images' mean Dice loss."""
     probability, mask = logits.sigmoid().flatten(1), masks.flatten(1)
     overlap, total = (probability * mask).sum(1), (probability + mask).sum(1)
     dice = ((2 * overlap + 1e-5) / (total + 1e-5)).mean()
@@ -297,7 +303,7 @@ def bce_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def dice_ce_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The published 3D loss: squared soft Dice of every class plus cross-entropy."""
+    """Return the published 3D loss: squared soft Dice of every class plus cross-entropy."""
     axes = tuple(range(2, logits.ndim))
     probability = logits.softmax(dim=1)
     one_hot = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1)

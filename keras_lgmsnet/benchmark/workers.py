@@ -59,10 +59,12 @@ def peak_memory(imported: int | None) -> int | None:
     Returns:
         The difference; `None` where the system does not tell (it does on Linux).
     """
-    return None if imported is None else _read_status("VmHWM") - imported
+    peak = _read_status("VmHWM")
+    return None if imported is None or peak is None else peak - imported
 
 
 def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:
+    """Set up a worker, before it imports anything that reads these variables."""
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend
     if not gpu:
@@ -77,6 +79,7 @@ def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:
 
 
 def _read_status(field: str) -> int | None:
+    """Return a number of bytes that Linux tells of this process; `None` on other systems."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None

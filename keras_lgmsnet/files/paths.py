@@ -41,6 +41,12 @@ def find_files(
                 yield Path(parent, name)
 
 
+def size_on_disk(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder and its subfolders."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
 def printable(path: object) -> str:
     """Return a path as text, also where its bytes are none in UTF-8."""
     return os.fsencode(str(path)).decode("utf-8", "replace")
