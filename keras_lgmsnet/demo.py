@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keras_lgmsnet.files.writing import atomic_directory, require_unused
-from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.kinds import IMAGES
+from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import read_json
 
 __all__ = ["read_litertjs", "serve", "write_demo"]
@@ -144,14 +145,14 @@ def write_demo(
             shutil.copyfile(export_directory / name, unfinished / name)
 
 
-def require_showable(recipe: Recipe) -> None:
+def require_showable(recipe: AnyRecipe) -> None:
     """Raise `ValueError` unless a run is on images, resized as the page resizes them.
 
     Args:
         recipe: The run's.
     """
-    if recipe.kind.rank != 2:
-        raise ValueError("The demo shows 2D images. Received: a run on volumes")
+    if recipe.kind is not IMAGES:
+        raise ValueError(f"The demo shows 2D images. Received: a run on {recipe.kind.name}")
     _require_linear(recipe.data.interpolation)
 
 
@@ -177,7 +178,7 @@ def read_litertjs(folder: str | Path | None = None) -> dict[str, bytes]:
     ```
     """
     if folder is None:
-        contents = {}
+        contents: dict[str, bytes] = {}
         for package in ARCHIVES:
             contents |= _unpack(package, _fetch(package))
     else:
@@ -238,7 +239,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             return None
         return super().send_head()
 
-    def list_directory(self, path: str) -> None:
+    def list_directory(self, path: str | os.PathLike[str]) -> None:
         self.send_error(http.HTTPStatus.NOT_FOUND)
 
     def end_headers(self) -> None:
@@ -258,7 +259,7 @@ def _read_export(directory: Path) -> list[str]:
     try:
         models = [name for name, file in description["files"].items() if file["format"] == "tflite"]
         shape, resize = description["input"]["shape"], description["input"].get("resize")
-        rank, interpolation = len(shape), resize and resize["interpolation"]
+        num_axes, interpolation = len(shape), resize and resize["interpolation"]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{directory / 'export.json'} is damaged: {error!r}.") from error
     if not models:
@@ -270,7 +271,7 @@ def _read_export(directory: Path) -> list[str]:
         path = directory / name
         if not re.fullmatch(r"[\w.-]+\.tflite", name) or path.is_symlink() or not path.is_file():
             raise FileNotFoundError(f"{directory} is damaged: there is no model {name} in it.")
-    if rank != 4 or shape[-1] != 3:
+    if num_axes != 4 or shape[-1] != 3:
         raise ValueError(
             "The demo shows 2D RGB images, of shape (1, height, width, 3). "
             f"Received: {directory}, for images of shape {tuple(shape)}"
@@ -332,16 +333,17 @@ def _unpack(package: str, archive: bytes) -> dict[str, bytes]:
             if not name.startswith(f"{package}/"):
                 continue
             path = f"package/{name.removeprefix(f'{package}/')}"
-            try:
+            file = None
+            with contextlib.suppress(KeyError):
                 member = members.getmember(path)
-            except KeyError:
-                member = None
-            if member is None or not member.isreg() or member.size > MAX_BYTES:
+                if member.isreg() and member.size <= MAX_BYTES:
+                    file = members.extractfile(member)
+            if file is None:
                 raise ValueError(
                     f"The archive of @litertjs/{package} must hold the file {path}, of at most "
                     f"{MAX_BYTES:,} bytes."
                 )
-            contents[name] = members.extractfile(member).read()
+            contents[name] = file.read()
     return contents
 
 

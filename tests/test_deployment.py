@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lgmsnet import LGMSNet2D, LGMSNet3D
-from keras_lgmsnet.export import deployment
-from keras_lgmsnet.export import parent as export
+from keras_lgmsnet import LGMSNet2D, LGMSNet3D, export
+from keras_lgmsnet.export import flat
 from keras_lgmsnet.export.deployment import deploy
 from tests.helpers.runs import scatter
 
@@ -118,7 +117,7 @@ def test_any_number_of_images_passes() -> None:
 def test_attention_by_head_is_attention(monkeypatch) -> None:
     network = scatter(LGMSNet2D((32, 64, 3), dims=(4, 4, 8, 8, 8)))
     images = images_for(network)
-    monkeypatch.setattr(deployment, "_WEIGHTS_IN_CACHE", 0)
+    monkeypatch.setattr(flat, "WEIGHTS_IN_CACHE", 0)
     np.testing.assert_allclose(
         predict(deploy(network), images), predict(network, images), atol=1e-5
     )
@@ -150,8 +149,8 @@ def test_kernels_of_runs_by_hand() -> None:
     image = keras.Input((1, 4, 1))
     kernel = np.zeros((3, 3, 1, 1))
     kernel[1, :, 0, 0] = 1, 10, 100
-    convolve = deployment._depthwise_by_runs(2)
-    outputs = convolve(deployment._Features.of(image), kernel, np.array([0.5]), "by_hand")
+    features = flat.Features.from_input(image)
+    outputs = flat.depthwise_by_runs(features, kernel, np.array([0.5]), "by_hand", run=2)
     pixels = np.float32([1, 2, 3, 4]).reshape(1, 1, 4, 1)
     # Each pixel is 1 × the one before + 10 × itself + 100 × the one after.
     expected = [[210.5, 321.5], [432.5, 43.5]]
@@ -161,11 +160,11 @@ def test_kernels_of_runs_by_hand() -> None:
 
 def test_a_norm_yet_to_be_applied_is_never_dropped() -> None:
     images = keras.Input((4, 4, 2))
-    pending = deployment._Features(images, None, scale=np.ones(2), offset=np.zeros(2))
-    with pytest.raises(ValueError, match=r"_settle the features first"):
-        deployment._convolve(pending, np.zeros((3, 3, 2, 1)), None, "convolution")
-    with pytest.raises(ValueError, match=r"_settle the features first"):
-        deployment._concatenate([pending, pending])
+    pending = flat.Features(images, None, flat.Affine(scale=np.ones(2), offset=np.zeros(2)))
+    with pytest.raises(ValueError, match=r"settle the features first"):
+        flat.convolve(pending, np.zeros((3, 3, 2, 1)), None, "convolution")
+    with pytest.raises(ValueError, match=r"settle the features first"):
+        flat.concatenate([pending, pending])
 
 
 def test_other_models_are_refused() -> None:
@@ -182,7 +181,7 @@ def test_unknown_sides_are_refused() -> None:
 
 def test_deploy_is_reached_through_export() -> None:
     assert export.deploy is deploy
-    with pytest.raises(AttributeError, match="no attribute 'deployed'"):
+    with pytest.raises(AttributeError, match="attribute deployed"):
         _ = export.deployed
 
 

@@ -24,16 +24,18 @@ import tfds_builders
 from keras_lgmsnet import LGMSNet2D
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import preprocess
-from keras_lgmsnet.export import child as export_on_tensorflow
-from keras_lgmsnet.export import examples as export_examples
-from keras_lgmsnet.export import parent as export
+from keras_lgmsnet.export import child, parent
 from keras_lgmsnet.export.agreement import compare, summarize
+from keras_lgmsnet.export.deployment import deploy
+from keras_lgmsnet.export.examples import read_export_examples, sample
 from keras_lgmsnet.export.model_card import (
     describe_input,
     describe_training_data,
     read_classes,
     render_card,
 )
+from keras_lgmsnet.export.parent import export
+from keras_lgmsnet.export.promises import IMAGE_PROMISES, PRECISIONS, Promise
 from keras_lgmsnet.export.writers import _gelu_by_erf, with_preprocessing
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.inference.windows import sigmoid
@@ -56,7 +58,7 @@ EVERY_FILE = {
 
 
 # As they are, before the fixture below.
-PROMISES = dict(export.PROMISES[2])
+PROMISES = dict(IMAGE_PROMISES)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,7 +66,7 @@ def _untrained_networks_may_be_exported() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         for precision, promise in PROMISES.items():
             untrained = dataclasses.replace(promise, least_iou=0.0)
-            monkeypatch.setitem(export.PROMISES[2], precision, untrained)
+            monkeypatch.setitem(IMAGE_PROMISES, precision, untrained)
         yield
 
 
@@ -86,9 +88,9 @@ def output_directory(run_directory, tmp_path_factory) -> Path:
     """Every format in every precision, after the first backend one file only."""
     folder = tmp_path_factory.mktemp("output") / "new" / "exported"
     if os.environ.get("LGMSNET_TEST_BACKENDS_DONE"):
-        exported = export.export(run_directory, folder, ["tflite"])
+        exported = export(run_directory, folder, ["tflite"])
     else:
-        exported = export.export(run_directory, folder, precisions=export.PRECISIONS)
+        exported = export(run_directory, folder, precisions=PRECISIONS)
     assert exported == read(folder)
     return folder
 
@@ -101,11 +103,11 @@ def published(network, tmp_path_factory) -> Path:
     (folder / "metrics.json").unlink()
     network.save(folder / "model.keras")
     output_directory = folder.parent / "exported"
-    export.export(
+    export(
         folder,
         output_directory,
         ["tflite"],
-        precisions=export.PRECISIONS,
+        precisions=PRECISIONS,
         activation="sigmoid",
     )
     return output_directory
@@ -216,7 +218,7 @@ def test_directory_holds_the_files_and_what_is_known_of_them(output_directory) -
     assert output_directory.stat().st_mode == output_directory.parent.stat().st_mode
     assert exported["files"].keys() == EVERY_FILE
     for name, file in exported["files"].items():
-        assert export.PROMISES[2][file["precision"]].is_kept(file["agreement"])
+        assert IMAGE_PROMISES[file["precision"]].is_kept(file["agreement"])
         if (path := output_directory / name).is_file():
             assert file["bytes"] == path.stat().st_size
         assert ("litert" in file) == name.endswith(".tflite")
@@ -293,7 +295,7 @@ def test_model_card_tells_what_a_user_must_know(output_directory, published) -> 
         "Resize it to 32 × 64 pixels",
         "| iou    | 0.6250 |",
         *EVERY_FILE,
-        *(promise.words for promise in export.PROMISES[2].values()),
+        *(promise.words for promise in IMAGE_PROMISES.values()),
     ):
         assert words in card
     card = (published / "model_card.md").read_text()
@@ -309,7 +311,7 @@ def test_model_card_promises_what_the_gate_asks_for(output_directory) -> None:
     promised = {file.strip(): promise.strip() for file, *_, promise in rows[2:]}
     files = read(output_directory)["files"]
     assert promised == {
-        name: export.PROMISES[2][file["precision"]].words for name, file in files.items()
+        name: IMAGE_PROMISES[file["precision"]].words for name, file in files.items()
     }
 
 
@@ -318,7 +320,7 @@ def test_saved_model_holds_the_deploy_form_only(output_directory, network) -> No
     reader = tf.train.load_checkpoint(str(output_directory / "saved_model/variables/variables"))
     shapes = reader.get_variable_to_shape_map().values()
     held = sum(np.prod(shape) for shape in shapes if shape)
-    assert held == export.deploy(network).count_params() + 3 * 3 + 3  # and the preprocessing's
+    assert held == deploy(network).count_params() + 3 * 3 + 3  # and the preprocessing's
 
 
 @pytest.mark.no_backend
@@ -331,25 +333,25 @@ def test_export_that_disagrees_is_not_written(
     def write_again(*, output_directory: str, source: Path = output_directory, **_) -> None:
         shutil.copytree(source, output_directory, dirs_exist_ok=True)
 
-    monkeypatch.setattr(export, "_write_in_child", write_again)
-    promise = export.PROMISES[2][precision]
-    impossible = export.Promise(promise.measure, limit, promise.words)
-    monkeypatch.setitem(export.PROMISES[2], precision, impossible)
+    monkeypatch.setattr(parent, "_write_in_child", write_again)
+    promise = IMAGE_PROMISES[precision]
+    impossible = Promise(promise.measure, limit, promise.words)
+    monkeypatch.setitem(IMAGE_PROMISES, precision, impossible)
     with pytest.raises(ValueError, match=r"not agree .* as promised, .* nothing was written"):
-        export.export(run_directory, tmp_path / "exported", precisions=export.PRECISIONS)
+        export(run_directory, tmp_path / "exported", precisions=PRECISIONS)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.no_backend
-@pytest.mark.parametrize("precision", export.PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_network_that_finds_nothing_has_nothing_to_lose(precision, monkeypatch) -> None:
-    monkeypatch.setitem(export.PROMISES, 2, PROMISES)
+    monkeypatch.setitem(IMAGE_PROMISES, precision, PROMISES[precision])
     measures = dict.fromkeys(("max_probability_difference", "changed_pixels", "iou_loss"), 0.0)
 
     def require(network_iou: float) -> None:
         agreement = measures | {"network_iou": network_iou, "examples": 9}
         file = {"precision": precision, "agreement": agreement}
-        export._require_agreement({"rank": 2, "files": {"file": file}})
+        parent._require_agreement({"rank": 2, "files": {"file": file}})
 
     require(0.1)
     if precision in ("dynamic", "int8"):
@@ -360,9 +362,9 @@ def test_a_network_that_finds_nothing_has_nothing_to_lose(precision, monkeypatch
 
 
 @pytest.mark.no_backend
-@pytest.mark.parametrize("precision", export.PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_promises_hold_at_their_limit_and_never_of_nan(precision) -> None:
-    promise = export.PROMISES[2][precision]
+    promise = IMAGE_PROMISES[precision]
     values = dict.fromkeys(("max_probability_difference", "changed_pixels", "iou_loss"), 0.0)
     assert promise.is_kept(values | {promise.measure: promise.limit})
     assert not promise.is_kept(values | {promise.measure: 1.01 * promise.limit})
@@ -433,10 +435,10 @@ def test_resize_rule_is_the_recipes() -> None:
 @pytest.mark.no_backend
 def test_samples_are_drawn_once_and_for_all() -> None:
     ids = [str(number) for number in range(50)]
-    assert export_examples.sample(ids, 50) == ids
-    sample = export_examples.sample(ids, 20)
-    assert len(set(sample)) == 20
-    assert sample == sorted(sample, key=int) == export_examples.sample(ids, 20)
+    assert sample(ids, 50) == ids
+    drawn = sample(ids, 20)
+    assert len(set(drawn)) == 20
+    assert drawn == sorted(drawn, key=int) == sample(ids, 20)
 
 
 def test_absent_images_are_asked_for(run_directory, tmp_path) -> None:
@@ -445,7 +447,7 @@ def test_absent_images_are_asked_for(run_directory, tmp_path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"--manual-dir .*--data-dir .* busi is neither prepared"
     ):
-        export_on_tensorflow.write_exports(
+        child.write_exports(
             tmp_path / "run", tmp_path / "new", [], "none", None, str(tmp_path / "data")
         )
     assert not (tmp_path / "new").exists()
@@ -457,7 +459,7 @@ def test_networks_for_other_images_are_refused(sides, run_directory, tmp_path) -
     write_run(run)
     LGMSNet2D(input_shape=(*sides, 3), **NETWORK).save(run / "model.keras")
     with pytest.raises(ValueError, match=r"for images of shape \(32, 64, 3\).* Received: "):
-        export_examples.read_export_examples(Run.read(run), None, None, calibrate=False)
+        read_export_examples(Run.read(run), None, None, calibrate=False)
 
 
 @pytest.mark.no_backend
@@ -467,7 +469,7 @@ def test_a_failing_child_is_told_in_one_sentence(tmp_path) -> None:
     with zipfile.ZipFile(run_directory / "model.keras", "w") as archive:
         archive.writestr("readme.txt", "no network")
     with pytest.raises(ChildProcessError, match=r"not be exported: .*model.keras is dam") as caught:
-        export.export(run_directory, tmp_path / "exported")
+        export(run_directory, tmp_path / "exported")
     assert "\n" not in str(caught.value)
     assert "Traceback" in caught.value.__notes__[0]
     assert list(tmp_path.iterdir()) == [run_directory]
@@ -475,7 +477,7 @@ def test_a_failing_child_is_told_in_one_sentence(tmp_path) -> None:
 
 @pytest.mark.no_backend
 def test_errors_become_one_sentence() -> None:
-    sentence = export_on_tensorflow._sentence
+    sentence = child._sentence
     assert sentence(OSError(28, "No space left on device")) == "No space left on device"
     assert sentence(OSError(28, "No space", "a/b")) == "No space: a/b"
     assert sentence(ValueError("one\ntwo")) == "one two"
@@ -495,7 +497,7 @@ def test_full_disk_leaves_nothing(run_directory, tmp_path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the child inherits it
     try:
         with pytest.raises(ChildProcessError, match=r"could not be exported: File too large"):
-            export.export(run_directory, tmp_path / "exported", ["tflite"])
+            export(run_directory, tmp_path / "exported", ["tflite"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list(tmp_path.iterdir())
@@ -505,39 +507,39 @@ def test_full_disk_leaves_nothing(run_directory, tmp_path) -> None:
 @pytest.mark.parametrize("formats", [(), ["onnx5"], ["tflite", "TFLITE"], "tflite"])
 def test_unknown_formats_are_refused(formats, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"one or more of saved_model, tflite, onnx. Received: "):
-        export.export(tmp_path, tmp_path / "exported", formats)
+        export(tmp_path, tmp_path / "exported", formats)
 
 
 @pytest.mark.no_backend
 def test_unknown_precisions_and_activations_are_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"of float32, float16, dynamic, int8. Received: "):
-        export.export(tmp_path, tmp_path / "exported", precisions=["int4"])
+        export(tmp_path, tmp_path / "exported", precisions=["int4"])
     with pytest.raises(ValueError, match=r"of none, sigmoid, softmax. Received: activation='tanh'"):
-        export.export(tmp_path, tmp_path / "exported", activation="tanh")
+        export(tmp_path, tmp_path / "exported", activation="tanh")
     write_run(tmp_path / "run")
     with pytest.raises(ValueError, match=r"images.* none or sigmoid. Received: .*='softmax'"):
-        export.export(tmp_path / "run", tmp_path / "exported", activation="softmax")
+        export(tmp_path / "run", tmp_path / "exported", activation="softmax")
 
 
 @pytest.mark.no_backend
 def test_formats_are_written_in_the_precisions_they_have(tmp_path) -> None:
-    files = export._choose_files(["onnx", "tflite", "onnx"], ["int8", "float32"])
+    files = parent._choose_files(["onnx", "tflite", "onnx"], ["int8", "float32"])
     assert files == [("onnx", "float32"), ("tflite", "float32"), ("tflite", "int8")]
     with pytest.raises(ValueError, match=r"saved_model is written in float32 only: .* Received: "):
-        export.export(tmp_path, tmp_path / "exported", precisions=["int8"])
+        export(tmp_path, tmp_path / "exported", precisions=["int8"])
 
 
 @pytest.mark.no_backend
 def test_directories_without_a_network_are_refused(tmp_path) -> None:
     run_directory, output_directory = tmp_path / "run", tmp_path / "exported"
     with pytest.raises(FileNotFoundError, match=r"run is not a run directory"):
-        export.export(run_directory, output_directory)
+        export(run_directory, output_directory)
     write_run(run_directory)
     with pytest.raises(FileNotFoundError, match=r"run has no trained network yet"):
-        export.export(run_directory, output_directory)
+        export(run_directory, output_directory)
     (run_directory / "model.keras").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(ValueError, match=r"model.keras is damaged"):
-        export.export(run_directory, output_directory)
+        export(run_directory, output_directory)
     assert not output_directory.exists()
 
 
@@ -548,9 +550,9 @@ def test_outputs_are_never_overwritten(tmp_path) -> None:
     with zipfile.ZipFile(run / "model.keras", "w") as archive:
         archive.writestr("readme.txt", "no network")
     with pytest.raises(FileExistsError, match=r"is in use: choose another"):
-        export.export(run, run)
+        export(run, run)
     with pytest.raises(FileExistsError, match=r"model.keras is in use"):
-        export.export(run, run / "model.keras")
+        export(run, run / "model.keras")
 
 
 @pytest.mark.no_backend
@@ -559,5 +561,5 @@ def test_missing_packages_are_named(tmp_path, monkeypatch) -> None:
     with pytest.raises(
         ModuleNotFoundError, match=r"pip install 'keras-lgmsnet\[export\]'"
     ) as caught:
-        export.export(tmp_path, tmp_path / "exported")
+        export(tmp_path, tmp_path / "exported")
     assert caught.value.name == "tensorflow"

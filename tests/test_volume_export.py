@@ -17,7 +17,8 @@ from keras_lgmsnet.data.patches import PreparedVolume, cut_patch, prepare_volume
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import load_volumes
 from keras_lgmsnet.export import examples as export_examples
-from keras_lgmsnet.export import parent as export
+from keras_lgmsnet.export.parent import export
+from keras_lgmsnet.export.promises import VOLUME_PROMISES
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Model, Recipe, VolumeData
 from keras_lgmsnet.run import Run
@@ -89,7 +90,7 @@ def patches(run_directory, folders) -> np.ndarray:
 @pytest.fixture(scope="module")
 def output_directory(run_directory, folders, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("output") / "exported"
-    exported = export.export(run_directory, folder, activation="softmax", **folders)
+    exported = export(run_directory, folder, activation="softmax", **folders)
     assert exported == json.loads((folder / "export.json").read_text())
     return folder
 
@@ -122,7 +123,7 @@ def test_export_tells_how_it_was_made_and_tried(output_directory, folders) -> No
     names = {"saved_model", "model_float32.tflite", "model_float32.onnx"}
     assert exported["files"].keys() == names
     for file in exported["files"].values():
-        assert export.PROMISES[3][file["precision"]].is_kept(file["agreement"])
+        assert VOLUME_PROMISES[file["precision"]].is_kept(file["agreement"])
     assert exported["rank"] == 3
     assert exported["classes"] == CLASSES
     assert exported["compared_on"] == {"subset": "validation", "examples": 2, "of": 2}
@@ -146,7 +147,7 @@ def test_export_tells_how_it_was_made_and_tried(output_directory, folders) -> No
         "voxels changed, %",
         "| dice   | 0.6250 |\n| hd95   | –      |",
         "The run's own, on 2 validation volumes",
-        export.PROMISES[3]["float32"].words,
+        VOLUME_PROMISES["float32"].words,
     ):
         assert words in card
     with pytest.raises(ValueError, match=r"2D RGB images.*\(None, 32, 32, 32, 1\)"):
@@ -181,7 +182,7 @@ def test_patches_lie_in_the_middle_of_what_is_labelled() -> None:
 )
 def test_what_volumes_have_not_is_refused(arguments, words, run_directory, tmp_path) -> None:
     with pytest.raises(ValueError, match=words):
-        export.export(run_directory, tmp_path / "exported", **arguments)
+        export(run_directory, tmp_path / "exported", **arguments)
     assert not list(tmp_path.iterdir())
 
 

@@ -33,18 +33,18 @@ def compare(
     """
     sides = tuple(range(1, probabilities.ndim - 1))
     classify = _most_probable if exclusive else _above_threshold
-    expected, found = classify(network_probabilities), classify(probabilities)
+    network_masks, exported_masks = classify(network_probabilities), classify(probabilities)
     columns = {
         "max_probability_difference": np.abs(network_probabilities - probabilities).max(
             (*sides, -1)
         ),
-        "changed_pixels": (expected != found).any(-1).mean(sides),
+        "changed_pixels": (network_masks != exported_masks).any(-1).mean(sides),
     }
-    masks = [segmentation_masks.astype(bool), expected, found]
+    masks = [segmentation_masks.astype(bool), network_masks, exported_masks]
     if exclusive:
-        masks = [of_classes[..., 1:] for of_classes in masks]
+        masks = [mask[..., 1:] for mask in masks]  # without the background
     counted = np.any(masks, axis=0).any(sides)
-    network_scores, scores = (_score(masks[0], chosen, counted) for chosen in masks[1:])
+    network_scores, scores = (_score(masks[0], predicted, counted) for predicted in masks[1:])
     for score in ("iou", "f1"):
         columns |= {f"network_{score}": network_scores[score], score: scores[score]}
     return [
@@ -79,10 +79,12 @@ def _most_probable(probabilities: np.ndarray) -> np.ndarray:
     return probabilities.argmax(-1)[..., None] == np.arange(probabilities.shape[-1])
 
 
-def _score(masks: np.ndarray, chosen: np.ndarray, counted: np.ndarray) -> dict[str, np.ndarray]:
+def _score(true: np.ndarray, predicted: np.ndarray, counted: np.ndarray) -> dict[str, np.ndarray]:
     """Return the means over the classes that count of each example's scores."""
-    by_class = [np.moveaxis(of_classes, -1, 1) for of_classes in (masks, chosen)]
-    true, predicted = (array.reshape(counted.size, -1) for array in by_class)
+    # One image for each example and class.
+    true, predicted = (
+        np.moveaxis(masks, -1, 1).reshape(counted.size, -1) for masks in (true, predicted)
+    )
     scores = image_scores(true, predicted - THRESHOLD)  # as logits: only the side of 0 counts
     weights = np.where(counted.any(-1, keepdims=True), counted, True)
     return {

@@ -1,4 +1,4 @@
-"""The child process of `keras_lgmsnet.export.parent`: writes the files and tries them, on TensorFlow.
+"""The child process of `keras_lgmsnet.export.parent`: it writes and tries files, on TensorFlow.
 
     KERAS_BACKEND=tensorflow python -m keras_lgmsnet.export.child ARGUMENTS
 
@@ -7,6 +7,7 @@ on standard output; everything else goes to standard error.
 """
 
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -19,18 +20,18 @@ import numpy as np
 import scipy.special
 
 from keras_lgmsnet.about import NOTICE, __version__
-from keras_lgmsnet.export import model_card
-from keras_lgmsnet.export import writers as export_formats
+from keras_lgmsnet.export import model_card, writers
 from keras_lgmsnet.export.agreement import compare, summarize
 from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.export.examples import ExportExamples, read_export_examples
 from keras_lgmsnet.export.litert import inspect_tflite
+from keras_lgmsnet.export.promises import terms_for
+from keras_lgmsnet.files.paths import size_on_disk
 from keras_lgmsnet.files.writing import write_csv, write_json, write_text
 from keras_lgmsnet.inference.windows import sigmoid
-from keras_lgmsnet.run import Run
+from keras_lgmsnet.run import ImageRun, Run
 from keras_lgmsnet.run_directory import read_json
 
-BATCH_SIZES = {2: 8, 3: 1}  # by the rank of the network
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx")
 
 
@@ -55,21 +56,22 @@ def write_exports(
     run = Run.read(run_directory)
     calibrate = any(precision == "int8" for _, precision in files)
     examples = read_export_examples(run, manual_dir, data_dir, calibrate=calibrate)
+    representative = examples.representative
 
     network = deploy(run.network)
-    if run.recipe.kind.rank == 2:
-        network = export_formats.with_preprocessing(network, run.recipe.data.preprocessing)
-    network = export_formats.with_activation(network, activation)
+    if isinstance(run, ImageRun):
+        network = writers.with_preprocessing(network, run.recipe.data.preprocessing)
+    network = writers.with_activation(network, activation)
     described = _describe(run, examples, network, activation)
-    written = {}
+    written: dict[str, dict[str, Any]] = {}
     for format_, precision in files:
-        name = export_formats.write(
+        name = writers.write(
             network,
             output_directory,
             format_,
             precision,
             described,
-            examples.representative if precision == "int8" else None,
+            representative if precision == "int8" else None,
         )
         written[name] = {"format": format_, "precision": precision}
 
@@ -77,7 +79,7 @@ def write_exports(
     rows = _compare(run, output_directory, written, output, examples)
     for name, file in written.items():
         path = output_directory / name
-        file["bytes"] = _size(path)
+        file["bytes"] = size_on_disk(path)
         file["agreement"] = summarize(rows[name])
         if file["format"] == "tflite":
             file["litert"] = inspect_tflite(path.read_bytes()).to_dict()
@@ -89,7 +91,7 @@ def write_exports(
             "examples": len(examples.ids),
             "of": examples.num_held_out,
         },
-        "calibrated_on": len(examples.representative) if calibrate else None,
+        "calibrated_on": None if representative is None else len(representative),
     }
     write_csv(
         output_directory / "agreement.csv",
@@ -106,10 +108,10 @@ def _describe(
     environment = read_json(run.directory, "recipe.json", "backend", "versions")
     return {
         "notice": NOTICE,
-        "rank": run.recipe.kind.rank,
+        "rank": run.kind.rank,
         "classes": examples.classes,
         "input": examples.input,
-        "output": model_card.describe_output(network.output_shape, activation),
+        "output": model_card.describe_output(run.kind, network.output_shape, activation),
         "training_data": model_card.describe_training_data(run.recipe.data.source),
         "metrics": _read_metrics(run),
         "provenance": {
@@ -146,36 +148,31 @@ def _compare(
 ) -> dict[str, list[dict[str, Any]]]:
     """Load every file and return the rows of `compare` for each."""
     predict = {
-        name: export_formats.open_(directory / name, file["format"], output)
+        name: writers.open_(directory / name, file["format"], output)
         for name, file in files.items()
     }
-    rows = {name: [] for name in files}
-    exclusive = run.recipe.kind.rank == 3
-
-    def probabilities_of(logits: np.ndarray) -> np.ndarray:
-        logits = logits.astype("float64")
-        return scipy.special.softmax(logits, axis=-1) if exclusive else sigmoid(logits)
-
-    batch_size = BATCH_SIZES[run.recipe.kind.rank]
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in files}
+    to_probabilities = run.kind.choose(
+        images=sigmoid, volumes=functools.partial(scipy.special.softmax, axis=-1)
+    )
+    batch_size = terms_for(run.kind).batch_size
     for start in range(0, len(examples.ids), batch_size):
         part = slice(start, start + batch_size)
         inputs = np.asarray(examples.inputs[part])
-        expected = probabilities_of(run.network.predict_on_batch(examples.prepare(inputs)))
+        logits = run.network.predict_on_batch(examples.prepare(inputs))
+        expected = to_probabilities(logits.astype("float64"))
         for name in files:
             outputs = predict[name](inputs)
+            if output == "logits":
+                outputs = to_probabilities(outputs.astype("float64"))
             rows[name] += compare(
                 examples.ids[part],
                 examples.segmentation_masks[part],
                 expected,
-                probabilities_of(outputs) if output == "logits" else outputs,
-                exclusive=exclusive,
+                outputs,
+                exclusive=run.kind.classes_exclude_each_other,
             )
     return rows
-
-
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
 
 
 def _sentence(error: Exception) -> str:

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_lgmsnet.data.images import preprocess
+from keras_lgmsnet.data.images import Rows, preprocess
 from keras_lgmsnet.data.patches import PreparedVolume, cut_patch, prepare_volumes
 from keras_lgmsnet.data.volumes import load_volumes
 from keras_lgmsnet.evaluation.selection import choose_ids, read_images
 from keras_lgmsnet.export import model_card
-from keras_lgmsnet.run import Run
+from keras_lgmsnet.export.promises import terms_for
+from keras_lgmsnet.run import ImageRun, Run, VolumeRun
 
-# The most that are compared, by the rank of the network.
-MAX_EXAMPLES = {2: 256, 3: 32}
 NUM_CALIBRATION_EXAMPLES = 100
 SEED = 0
 
@@ -38,8 +37,8 @@ class ExportExamples:
     """
 
     ids: Sequence[str]
-    inputs: np.ndarray
-    segmentation_masks: np.ndarray
+    inputs: np.ndarray | Rows
+    segmentation_masks: np.ndarray | Rows
     num_held_out: int
     prepare: Callable[[np.ndarray], np.ndarray]
     representative: np.ndarray | None
@@ -63,13 +62,15 @@ def read_export_examples(
             or not those of the run.
         FileNotFoundError: If the data are neither prepared nor downloaded.
     """
-    read = run.kind.choose(images=_read_images, volumes=_read_patches)
+    read: Callable[..., ExportExamples] = run.kind.choose(
+        images=_read_images, volumes=_read_patches
+    )
     try:
         return read(run, manual_dir, data_dir, calibrate)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"Its own held-out {run.kind.name} are needed to check the files on: say where they are by "
-            f"--manual-dir (manual_dir=) or --data-dir (data_dir=). {error}"
+            f"Its own held-out {run.kind.name} are needed to check the files on: say where they "
+            f"are by --manual-dir (manual_dir=) or --data-dir (data_dir=). {error}"
         ) from error
 
 
@@ -82,27 +83,27 @@ def sample(ids: Sequence[str], count: int) -> list[str]:
 
 
 def _read_images(
-    run: Run, manual_dir: str | None, data_dir: str | None, calibrate: bool
+    run: ImageRun, manual_dir: str | None, data_dir: str | None, calibrate: bool
 ) -> ExportExamples:
     data = run.recipe.data
     _require_input_shape(run, (*data.image_size, 3))
     examples, held_out = read_images([run], None, manual_dir, data_dir)
-    compared = examples.subset(sample(held_out, MAX_EXAMPLES[2]))
+    compared = examples.subset(sample(held_out, terms_for(run.kind).max_examples))
     shown = examples.subset(sample(run.train_ids, NUM_CALIBRATION_EXAMPLES))
     return ExportExamples(
-        compared.ids,
-        compared.images,
-        compared.segmentation_masks,
-        len(held_out),
-        lambda images: preprocess(images, data.preprocessing),
-        np.asarray(shown.images) if calibrate else None,
-        model_card.read_classes(data.source),
-        model_card.describe_input(data),
+        ids=compared.ids,
+        inputs=compared.images,
+        segmentation_masks=compared.segmentation_masks,
+        num_held_out=len(held_out),
+        prepare=lambda images: preprocess(images, data.preprocessing),
+        representative=np.asarray(shown.images) if calibrate else None,
+        classes=model_card.read_classes(data.source),
+        input=model_card.describe_input(data),
     )
 
 
 def _read_patches(
-    run: Run, manual_dir: str | None, data_dir: str | None, calibrate: bool
+    run: VolumeRun, manual_dir: str | None, data_dir: str | None, calibrate: bool
 ) -> ExportExamples:
     data = run.recipe.data
     fingerprint = run.fingerprint
@@ -115,7 +116,7 @@ def _read_patches(
         progress=sys.stderr.isatty(),
     )
     held_out = choose_ids([run], None, source, manual_dir)
-    ids = sample(held_out, MAX_EXAMPLES[3])
+    ids = sample(held_out, terms_for(run.kind).max_examples)
     volumes = prepare_volumes(
         source,
         ids,
@@ -126,14 +127,14 @@ def _read_patches(
     patches = [cut_patch(volumes[id_], _middle(volumes[id_]), data.patch_size) for id_ in ids]
     images, labels = map(np.stack, zip(*patches, strict=True))
     return ExportExamples(
-        ids,
-        images,
-        labels[..., None] == np.arange(len(source.labels), dtype=labels.dtype),
-        len(held_out),
-        lambda images: images,
-        None,
-        list(source.labels.values()),
-        model_card.describe_patch_input(data, fingerprint),
+        ids=ids,
+        inputs=images,
+        segmentation_masks=labels[..., None] == np.arange(len(source.labels), dtype=labels.dtype),
+        num_held_out=len(held_out),
+        prepare=lambda images: images,
+        representative=None,
+        classes=list(source.labels.values()),
+        input=model_card.describe_patch_input(data, fingerprint),
     )
 
 

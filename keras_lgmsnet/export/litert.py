@@ -41,11 +41,18 @@ GPU_OPERATORS = frozenset(
 _FLOAT_OPERATORS = ("BATCH_MATMUL", "GELU", "SOFTMAX", "SPLIT", "TRANSPOSE")
 _NORM_OPERATORS = ("MEAN", "RSQRT", "SUB")
 _NORM_FOLLOWERS = ("ADD", "FULLY_CONNECTED", "MUL")
-# In which steps int8 operators compute, by the scales of their two inputs.
-_STEPS = dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL"), math.prod) | {
+# The scale of an int8 operator's result, before it is brought to the scale of the output: from the
+# scales of its two inputs.
+_SCALE_OF_RESULT: dict[str, Callable[[list[float]], float]] = {
+    "CONV_2D": math.prod,
+    "DEPTHWISE_CONV_2D": math.prod,
+    "FULLY_CONNECTED": math.prod,
+    "MUL": math.prod,
     "ADD": max,
     "SUB": max,
 }
+# By how much the kernels can multiply a result to bring it to the scale of the output.
+_LARGEST_FACTOR = 256
 
 _OPERATOR_NAMES, _TYPE_NAMES = (
     {code: name for name, code in vars(names).items() if isinstance(code, int)}
@@ -65,7 +72,7 @@ def to_tflite(
     `output`, float32.
 
     Args:
-        model: One input, one output, known sides; best what `deployment.deploy` returns.
+        model: One input, one output, known sides; best what `deploy` returns.
         precision: Of the weights and the arithmetic: `"float32"`; `"float16"` weights, which a
             CPU expands to float32 when it loads them; `"dynamic"`, int8 weights by channel and
             activations quantized as they come; `"int8"`, both quantized beforehand, but for the
@@ -91,9 +98,8 @@ def to_tflite(
             f"precision must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}"
         )
     if precision == "int8":
-        _require_images(representative_images, model.input_shape[1:])
-        images = representative_images.astype(model.input.dtype)
-        content = _quantize(trace(model, output=output), images)
+        images = _require_images(representative_images, model.input_shape[1:])
+        content = _quantize(trace(model, output=output), images.astype(model.input.dtype))
     else:
         converter = _converter(*trace(model, output=output))
         if precision != "float32":
@@ -137,10 +143,10 @@ class Inspection:
             tensor of more than four axes. This is read off the model; no GPU has tried it.
     """
 
-    operators: Counter
+    operators: Counter[tuple[str, str]]
     max_axes: int
-    not_delegated: Counter
-    not_on_gpu: Counter
+    not_delegated: Counter[str]
+    not_on_gpu: Counter[str]
 
     @property
     def delegated_share(self) -> float:
@@ -169,7 +175,8 @@ def inspect_tflite(content: bytes) -> Inspection:
             builtin.
     """
     model = _parse(content)
-    operators, not_on_gpu = Counter(), Counter()
+    operators: Counter[tuple[str, str]] = Counter()
+    not_on_gpu: Counter[str] = Counter()
     for graph in model.subgraphs:
         for operator in graph.operators:
             name = _operator_name(model, operator)
@@ -236,7 +243,7 @@ def _quantize(traced: tuple[Callable, tf.Module], images: np.ndarray) -> bytes:
         )
     content = debugger.get_nondebug_quantized_model()
     if silent := list(_silent_nodes(content)):
-        options.denylisted_nodes += silent
+        options.denylisted_nodes += silent  # and so left in float, at the second try
         content = debugger.get_nondebug_quantized_model()
     return content
 
@@ -245,42 +252,48 @@ def _norm_nodes(content: bytes) -> Iterator[str]:
     """Yield the names of the nodes of the norms: means, and the elementwise ones after them."""
     model = _parse(content)
     graph = model.subgraphs[0]
-    within = set()
+    norm_tensors: set[int] = set()
     for operator in graph.operators:
         name = _operator_name(model, operator)
         if name in _NORM_OPERATORS or (
-            name in _NORM_FOLLOWERS and not within.isdisjoint(operator.inputs)
+            name in _NORM_FOLLOWERS and not norm_tensors.isdisjoint(operator.inputs)
         ):
-            within.update(operator.outputs)
+            norm_tensors.update(operator.outputs)
             yield graph.tensors[operator.outputs[0]].name.decode()
 
 
 def _silent_nodes(content: bytes) -> Iterator[str]:
-    """Yield the names of the int8 nodes whose output is next to 0 whatever image they were shown.
+    """Yield the names of the int8 nodes that LiteRT could not run, since they only ever gave 0.
 
-    Such as a ReLU before which everything is negative. What is always 0 gets a scale of nearly 0,
-    but the kernels divide the steps in which they compute by 256 at most: XNNPACK refuses to run,
-    which leaves LiteRT's memory corrupt, and LiteRT's own kernels abort.
+    An int8 tensor holds integers, each of which stands for itself times the tensor's scale, and the
+    converter sets that scale by the largest value that the tensor had for the images shown. Where
+    it was 0 or nearly so for all of them, as of a ReLU that saw negative numbers only, the scale is
+    next to 0. But a kernel adds and multiplies integers first, and then multiplies the result by
+    its scale over the output's, which can be `_LARGEST_FACTOR` at most: beyond it XNNPACK refuses
+    to run, which leaves LiteRT's memory corrupt, and LiteRT's own kernels abort. In float such
+    nodes do no harm.
     """
     model = _parse(content)
     graph = model.subgraphs[0]
     for operator in graph.operators:
-        step_of = _STEPS.get(_operator_name(model, operator))
+        scale_of_result = _SCALE_OF_RESULT.get(_operator_name(model, operator))
         output = graph.tensors[operator.outputs[0]]
-        if step_of is not None and output.type == schema.TensorType.INT8:
+        if scale_of_result is not None and output.type == schema.TensorType.INT8:
             scales = [max(graph.tensors[i].quantization.scale) for i in operator.inputs[:2]]
-            if step_of(scales) >= 256 * output.quantization.scale[0]:
+            if scale_of_result(scales) >= _LARGEST_FACTOR * output.quantization.scale[0]:
                 yield output.name.decode()
 
 
-def _require_images(images: np.ndarray | None, shape: tuple[int, ...]) -> None:
-    received = None if images is None else np.shape(images)
-    if received is None or received[1:] != shape or not received[0]:
+def _require_images(images: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the images, or raise `ValueError` unless there are some of that shape."""
+    if images is None or np.shape(images)[1:] != shape or not len(images):
         raise ValueError(
             "int8 needs representative_images, preprocessed inputs of shape (images, "
             f"{', '.join(map(str, shape))}), to know the activations' ranges. "
-            f"Received: representative_images of shape {received}"
+            "Received: representative_images of shape "
+            f"{None if images is None else np.shape(images)}"
         )
+    return images
 
 
 def _without_names(content: bytes) -> bytes:

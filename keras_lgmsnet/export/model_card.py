@@ -10,24 +10,10 @@ from typing import Any
 import jinja2
 
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.export.promises import PROMISES
+from keras_lgmsnet.export.promises import terms_for
+from keras_lgmsnet.kinds import Kind, kind_of_rank
 from keras_lgmsnet.recipe.schema import Data, VolumeData
 from keras_lgmsnet.tables import markdown_table
-
-# By the rank of the network and the activation.
-_OUTPUT_RULES = {
-    (2, "none"): "A pixel belongs to a class where its logit is above 0; `1 / (1 + exp(-logit))` "
-    "is the probability.",
-    (2, "sigmoid"): "A pixel belongs to a class where its probability is above 0.5.",
-    (3, "none"): "A voxel belongs to the class of its highest logit; the softmax over the classes "
-    "gives their probabilities.",
-    (3, "softmax"): "A voxel belongs to its most probable class.",
-}
-# What the examples and the scores are called, by the rank of the network.
-_WORDS = {
-    2: {"image": "image", "kind": "images", "pixels": "pixels", "f1": "F1"},
-    3: {"image": "scan", "kind": "volumes", "pixels": "voxels", "f1": "Dice"},
-}
 
 
 def describe_input(data: Data) -> dict[str, Any]:
@@ -83,22 +69,22 @@ def describe_patch_input(data: VolumeData, fingerprint: VolumeFingerprint) -> di
     }
 
 
-def describe_output(shape: Sequence[int | None], activation: str) -> dict[str, Any]:
+def describe_output(kind: Kind, shape: Sequence[int | None], activation: str) -> dict[str, Any]:
     """Tell what the exported network returns.
 
     Args:
+        kind: What it segments.
         shape: Of the output.
         activation: `"none"`, of images `"sigmoid"`, of volumes `"softmax"`.
     """
-    rank = len(shape) - 2
     threshold = 0.0 if activation == "none" else 0.5
     return {
         "name": "logits" if activation == "none" else "probabilities",
         "shape": list(shape),
         "dtype": "float32",
         "activation": activation,
-        "threshold": threshold if rank == 2 else None,
-        "rule": _OUTPUT_RULES[rank, activation],
+        "threshold": None if kind.classes_exclude_each_other else threshold,
+        "rule": terms_for(kind).activations[activation],
     }
 
 
@@ -127,6 +113,7 @@ def describe_training_data(source: str) -> dict[str, Any]:
     builder = _builder(source)
     told = builder.get_metadata()  # README.md and CITATIONS.bib beside the builder
     licence = re.search(r"\*\*Licence\*\*: (.+?)(?:\n\n|\Z)", told.description, re.DOTALL)
+    assert licence is not None, f"The builder of {source} must tell the licence of its data."
     return {
         "licence": " ".join(licence[1].split()),
         "citation": (told.citation or "").strip() or None,
@@ -149,11 +136,12 @@ def render_card(exported: dict[str, Any]) -> str:
     )
     files = exported["files"].items()
     metrics = exported["metrics"]
-    rank = exported["rank"]
+    kind = kind_of_rank(exported["rank"])
     return environment.from_string(template).render(
         **exported,
-        words=_WORDS[rank],
-        findings=exported["classes"][rank == 3 :],  # of volumes, the first is the background
+        kind=kind,
+        subject=terms_for(kind).subject,
+        findings=exported["classes"][1 if kind.classes_exclude_each_other else 0 :],
         files_table=markdown_table(
             ["file", "format", "precision", "MB"],
             [
@@ -182,7 +170,8 @@ def agreement_table(exported: dict[str, Any]) -> str:
         exported: The contents of an `export.json`.
     """
     rows = []
-    words, promises = _WORDS[exported["rank"]], PROMISES[exported["rank"]]
+    kind = kind_of_rank(exported["rank"])
+    terms = terms_for(kind)
     for path, file in exported["files"].items():
         agreement = file["agreement"]
         rows.append(
@@ -194,16 +183,16 @@ def agreement_table(exported: dict[str, Any]) -> str:
                     f"{100 * agreement[name]:.2f} (Keras {100 * agreement[f'network_{name}']:.2f})"
                     for name in ("iou", "f1")
                 ),
-                promises[file["precision"]].words,
+                terms.promises[file["precision"]].words,
             ]
         )
     return markdown_table(
         [
             "file",
             "probability off by at most",
-            f"{words['pixels']} changed, %",
+            f"{kind.element}s changed, %",
             "IoU, %",
-            f"{words['f1']}, %",
+            f"{terms.f1_name}, %",
             "promised",
         ],
         rows,

@@ -7,22 +7,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from keras_lgmsnet.export.promises import (
-    _ACTIVATIONS,
-    ACTIVATIONS,
-    FORMATS,
-    PRECISIONS,
-    PROMISES,
-)
+from keras_lgmsnet.export.promises import ACTIVATIONS, FORMATS, PRECISIONS, terms_for
 from keras_lgmsnet.files.writing import atomic_directory, require_unused
+from keras_lgmsnet.kinds import Kind, kind_of_rank
 from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
-
-if TYPE_CHECKING:
-    from keras_lgmsnet.export.deployment import deploy
-
-__all__ = ["ACTIVATIONS", "FORMATS", "PRECISIONS", "PROMISES", "deploy", "export"]
 
 
 def export(
@@ -44,7 +34,7 @@ def export(
     LiteRT's interpreter with XNNPACK, ONNX Runtime) and run beside the Keras network on the run's
     own held-out images, all of them or 256 drawn from a fixed seed, or on one patch each of at most
     32 of its volumes, from the middle of what is labelled in it. A file that agrees less than
-    `PROMISES` says for its precision fails the export.
+    `IMAGE_PROMISES` or `VOLUME_PROMISES` says for its precision fails the export.
 
     The output directory appears whole or not at all. It holds
 
@@ -101,7 +91,7 @@ def export(
             f"The activation must be one of {', '.join(ACTIVATIONS)}. Received: {activation=}"
         )
     require_installed()
-    _require_for_rank(read_recipe(run_directory).kind.rank, files, activation)
+    _require_offered(read_recipe(run_directory).kind, files, activation)
     require_network(run_directory)
     require_unused(output_directory)
 
@@ -119,54 +109,6 @@ def export(
     return exported
 
 
-def __getattr__(name: str) -> Any:
-    """Import `deploy` on first use: with it comes Keras, whose backend is then chosen."""
-    if name == "deploy":
-        from keras_lgmsnet.export.deployment import deploy
-
-        return deploy
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _choose_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of format and precision to write."""
-    for kind, values, known in (
-        ("formats", formats, FORMATS),
-        ("precisions", precisions, PRECISIONS),
-    ):
-        if isinstance(values, str) or not values or not set(values) <= set(known):
-            raise ValueError(
-                f"The {kind} must be one or more of {', '.join(known)}. Received: {values!r}"
-            )
-    files = []
-    for format_ in dict.fromkeys(formats):
-        own = [precision for precision in FORMATS[format_] if precision in precisions]
-        if not own:
-            raise ValueError(
-                f"{format_} is written in {' or '.join(FORMATS[format_])} only: choose another "
-                f"format or precision. Received: formats={list(formats)}, "
-                f"precisions={list(precisions)}"
-            )
-        files += [(format_, precision) for precision in own]
-    return files
-
-
-def _require_for_rank(rank: int, files: Sequence[tuple[str, str]], activation: str) -> None:
-    """Raise `ValueError` unless networks of a rank have what is asked for."""
-    if activation not in _ACTIVATIONS[rank]:
-        raise ValueError(
-            f"The activation of a run on {'images' if rank == 2 else 'volumes'}, whose classes may "
-            f"{'overlap' if rank == 2 else 'not overlap'}, must be "
-            f"{' or '.join(_ACTIVATIONS[rank])}. Received: {activation=}"
-        )
-    for _, precision in files:
-        if precision not in PROMISES[rank]:
-            raise ValueError(
-                f"A run on volumes is exported in {', '.join(PROMISES[rank])} only, since 8-bit "
-                f"arithmetic was not shown to segment volumes as well. Received: {precision=}"
-            )
-
-
 def require_installed() -> None:
     """Raise `ModuleNotFoundError` unless the packages of the `export` extra are installed."""
     for package in (
@@ -181,6 +123,47 @@ def require_installed() -> None:
             raise ModuleNotFoundError(
                 f"Export needs the package {package}: pip install 'keras-lgmsnet[export]'.",
                 name=package,
+            )
+
+
+def _choose_files(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of format and precision to write."""
+    for name, values, known in (
+        ("formats", formats, FORMATS),
+        ("precisions", precisions, PRECISIONS),
+    ):
+        if isinstance(values, str) or not values or not set(values) <= set(known):
+            raise ValueError(
+                f"The {name} must be one or more of {', '.join(known)}. Received: {values!r}"
+            )
+    files = []
+    for format_ in dict.fromkeys(formats):
+        own = [precision for precision in FORMATS[format_] if precision in precisions]
+        if not own:
+            raise ValueError(
+                f"{format_} is written in {' or '.join(FORMATS[format_])} only: choose another "
+                f"format or precision. Received: formats={list(formats)}, "
+                f"precisions={list(precisions)}"
+            )
+        files += [(format_, precision) for precision in own]
+    return files
+
+
+def _require_offered(kind: Kind, files: Sequence[tuple[str, str]], activation: str) -> None:
+    """Raise `ValueError` unless runs on a kind of data are exported in what is asked for."""
+    terms = terms_for(kind)
+    if activation not in terms.activations:
+        raise ValueError(
+            f"The activation of a run on {kind.name}, whose classes may "
+            f"{'not overlap' if kind.classes_exclude_each_other else 'overlap'}, must be "
+            f"{' or '.join(terms.activations)}. Received: {activation=}"
+        )
+    for _, precision in files:
+        if precision not in terms.promises:
+            raise ValueError(
+                f"A run on {kind.name} is exported in {', '.join(terms.promises)} only, since "
+                f"8-bit arithmetic was not shown to segment {kind.name} as well. "
+                f"Received: {precision=}"
             )
 
 
@@ -208,8 +191,10 @@ def _write_in_child(**arguments: Any) -> None:
 
 
 def _require_agreement(exported: dict[str, Any]) -> None:
+    """Raise `ValueError` unless every file keeps what is promised for its precision."""
+    promises = terms_for(kind_of_rank(exported["rank"])).promises
     for path, file in exported["files"].items():
-        promise = PROMISES[exported["rank"]][file["precision"]]
+        promise = promises[file["precision"]]
         agreement = file["agreement"]
         if agreement["network_iou"] < promise.least_iou:
             raise ValueError(

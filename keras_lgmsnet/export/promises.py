@@ -1,12 +1,11 @@
-"""What an export is promised to keep, by its precision, and what there is to choose."""
+"""What there is to choose of an export, what its files are promised to keep, how they are tried."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
-
+from keras_lgmsnet.kinds import KINDS, Kind
 
 # The precisions of each format.
 FORMATS = {
@@ -14,16 +13,7 @@ FORMATS = {
     "tflite": ("float32", "float16", "dynamic", "int8"),
     "onnx": ("float32",),
 }
-
-
 PRECISIONS = FORMATS["tflite"]
-
-
-# Those of each rank: the masks of an image's classes may overlap, a voxel has one class.
-_ACTIVATIONS = {2: ("none", "sigmoid"), 3: ("none", "softmax")}
-
-
-ACTIVATIONS = tuple(dict.fromkeys(_ACTIVATIONS[2] + _ACTIVATIONS[3]))
 
 
 @dataclass(frozen=True)
@@ -51,18 +41,74 @@ class Promise:
 
 _IOU_LOSS = Promise("iou_loss", 0.01, "≤ 1.0 point of mean IoU lost", least_iou=0.1)
 
-
-# By the rank of the network and the precision. A volume's instance norms magnify rounding.
-PROMISES = {
-    2: {
-        "float32": Promise("max_probability_difference", 1e-4, "every probability within 1e-4"),
-        "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the pixels changed"),
-        "dynamic": _IOU_LOSS,
-        "int8": _IOU_LOSS,
-    },
-    3: {
-        "float32": Promise("max_probability_difference", 1e-3, "every probability within 1e-3"),
-        "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the voxels changed"),
-        "dynamic": _IOU_LOSS,
-    },
+# By precision; one that is absent is not offered.
+IMAGE_PROMISES = {
+    "float32": Promise("max_probability_difference", 1e-4, "every probability within 1e-4"),
+    "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the pixels changed"),
+    "dynamic": _IOU_LOSS,
+    "int8": _IOU_LOSS,
 }
+# A volume's instance norms magnify rounding.
+VOLUME_PROMISES = {
+    "float32": Promise("max_probability_difference", 1e-3, "every probability within 1e-3"),
+    "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the voxels changed"),
+    "dynamic": _IOU_LOSS,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What differs between exports of runs on images and on volumes.
+
+    Args:
+        activations: What may follow the logits, and how the output is to be read then.
+        promises: By precision, what files are promised to keep.
+        max_examples: The most that files are compared with the network on.
+        batch_size: How many of them at once.
+        subject: What people have that is to be segmented, in the words of the model card.
+        f1_name: What the F1 score is called there.
+    """
+
+    activations: Mapping[str, str]
+    promises: Mapping[str, Promise]
+    max_examples: int
+    batch_size: int
+    subject: str
+    f1_name: str
+
+
+_IMAGE_TERMS = Terms(
+    activations={
+        "none": "A pixel belongs to a class where its logit is above 0; `1 / (1 + exp(-logit))` is "
+        "the probability.",
+        "sigmoid": "A pixel belongs to a class where its probability is above 0.5.",
+    },
+    promises=IMAGE_PROMISES,
+    max_examples=256,
+    batch_size=8,
+    subject="image",
+    f1_name="F1",
+)
+_VOLUME_TERMS = Terms(
+    activations={
+        "none": "A voxel belongs to the class of its highest logit; the softmax over the classes "
+        "gives their probabilities.",
+        "softmax": "A voxel belongs to its most probable class.",
+    },
+    promises=VOLUME_PROMISES,
+    max_examples=32,
+    batch_size=1,
+    subject="scan",
+    f1_name="Dice",
+)
+
+
+def terms_for(kind: Kind) -> Terms:
+    """Return the terms of exports of runs on this kind of data."""
+    return kind.choose(images=_IMAGE_TERMS, volumes=_VOLUME_TERMS)
+
+
+# Those of every kind.
+ACTIVATIONS = tuple(
+    dict.fromkeys(activation for kind in KINDS for activation in terms_for(kind).activations)
+)

@@ -1,4 +1,4 @@
-"""The formats of `keras_lgmsnet.export.parent`: how each is written, and how its user opens it.
+"""The formats of exports: how each is written, and how its user opens it.
 
 It runs on the TensorFlow backend only, so in the child process of `keras_lgmsnet.export.parent`.
 """

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_lgmsnet.export.model_card import describe_input, describe_output
 from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.kinds import IMAGES
 from keras_lgmsnet.recipe.schema import Data
 
 
@@ -40,7 +41,7 @@ def write_export(
         {
             "classes": list(classes),
             "input": describe_input(data),
-            "output": describe_output((None, *image_size, len(classes)), "none"),
+            "output": describe_output(IMAGES, (None, *image_size, len(classes)), "none"),
             "files": files,
         },
     )

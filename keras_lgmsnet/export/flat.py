@@ -1,0 +1,443 @@
+"""Layers in two dimensions, of images and of volumes slice by slice, as LiteRT computes them best.
+
+Each function adds to a functional Keras model: it takes `Features` and weights as NumPy arrays, and
+returns the features that stock layers and operations make of them. Tensors have four axes at most,
+and every operation has a LiteRT builtin. `keras_lgmsnet.export.deployment` says what is gained.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import KerasTensor, ops
+
+from keras_lgmsnet.layers.normalization import EPSILON, BatchNormalization
+
+# Floats in the widest vector registers there are; on shorter ones a multiple is as good.
+LANES = 16
+# Output slices that one banded convolution of a volume computes, and pixels along the width.
+BAND = (4, 4)
+# Attention weights of one head, beyond which the heads are computed one after the other.
+WEIGHTS_IN_CACHE = 256**2
+
+
+class Affine(NamedTuple):
+    """A map `images * scale + offset`, by channel."""
+
+    scale: np.ndarray
+    offset: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Images, or the slices of volumes as images, and perhaps a batch norm yet to be applied.
+
+    Args:
+        images: Shape `(batch, height, width, channels)`; of volumes `(batch * depth, height, width,
+            channels)`.
+        depth: How many slices make a volume; `None` of images.
+        pending: What is yet to be applied to the images, and may be folded into the layer that
+            comes next; `None` for nothing.
+    """
+
+    images: KerasTensor
+    depth: int | None
+    pending: Affine | None = None
+
+    @classmethod
+    def from_input(cls, inputs: KerasTensor) -> "Features":
+        """Return a network's input, images or volumes, in this form."""
+        if len(inputs.shape) == 4:
+            return cls(inputs, None)
+        _, depth, *slice_shape = inputs.shape
+        return cls(ops.reshape(inputs, (-1, *slice_shape)), depth)
+
+    def to_output(self) -> KerasTensor:
+        """Return the images, or the volumes that the slices make."""
+        if self.depth is None:
+            return self.settled()
+        return ops.reshape(self.settled(), (-1, self.depth, *self.images.shape[1:]))
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.images.shape[1:3]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.images.shape[-1]
+
+    def settled(self) -> KerasTensor:
+        """Return the images, to which nothing may be yet to be applied."""
+        if self.pending is not None:
+            raise ValueError("A norm is yet to be applied here: settle the features first.")
+        return self.images
+
+    def replace(self, images: KerasTensor) -> "Features":
+        """Return other images, or slices of volumes, to which nothing is yet to be applied."""
+        return Features(images, self.depth)
+
+
+# === Weights ===
+
+
+def to_array(weight: Any) -> np.ndarray:
+    """Return a weight in float64, so that folding rounds once."""
+    return np.array(ops.convert_to_numpy(ops.cast(weight, "float32")), dtype="float64")
+
+
+def kernel_and_bias(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the weights of a convolution or a dense layer, which may have no bias."""
+    return to_array(layer.kernel), None if layer.bias is None else to_array(layer.bias)
+
+
+def to_affine(norm: BatchNormalization) -> Affine:
+    """Return what a batch norm amounts to in inference."""
+    mean, variance = to_array(norm.moving_mean), to_array(norm.moving_variance)
+    scale = to_array(norm.gamma) / np.sqrt(variance + norm.epsilon)
+    return Affine(scale, to_array(norm.beta) - mean * scale)
+
+
+def fold_before(
+    convolution: keras.layers.Layer, norm: keras.layers.Layer
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the kernel and the bias of a convolution with the batch norm after it in them.
+
+    Another norm depends on the image; `normalize_unless_folded` applies it.
+    """
+    kernel, bias = kernel_and_bias(convolution)
+    if not isinstance(norm, BatchNormalization):
+        return kernel, bias
+    scale, offset = to_affine(norm)
+    return kernel * scale, offset if bias is None else bias * scale + offset
+
+
+def fold_after(
+    affine: Affine, kernel: np.ndarray, bias: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kernel and the bias of a pointwise convolution with the map before it in them."""
+    matrix = kernel.reshape(kernel.shape[-2:])
+    return affine.scale[:, None] * matrix, affine.offset @ matrix + (0 if bias is None else bias)
+
+
+# === Norms ===
+
+
+def normalize_unless_folded(x: Features, norm: keras.layers.Layer) -> Features:
+    """Apply an instance norm; a batch norm is in the convolution before it, by `fold_before`."""
+    if isinstance(norm, BatchNormalization):
+        return x
+    return x.replace(normalize(x, x.channels, norm.epsilon))
+
+
+def normalize_or_defer(x: Features, norm: keras.layers.Layer) -> Features:
+    """Apply an instance norm; a batch norm is only noted, as `pending`.
+
+    A pointwise convolution that comes next folds it into its kernel, at no cost; before anything
+    else, `settle` applies it.
+    """
+    if isinstance(norm, BatchNormalization):
+        return dataclasses.replace(x, pending=to_affine(norm))
+    return normalize_unless_folded(x, norm)
+
+
+def settle(x: Features, name: str) -> Features:
+    """Apply what is pending, if anything.
+
+    A convolution with a border cannot fold it: beyond the border is 0, not the offset.
+    """
+    if x.pending is None:
+        return x
+    return depthwise_2d(x, x.pending.scale.reshape(1, 1, -1, 1), x.pending.offset, name)
+
+
+def normalize(
+    x: Features,
+    groups: int,
+    epsilon: float,
+    gamma: np.ndarray | None = None,
+    beta: np.ndarray | None = None,
+) -> KerasTensor:
+    """Apply group norm over all pixels of an image or a volume; a group's channels adjoin."""
+    shape = (-1, *x.images.shape[1:])
+    images = x.images
+    if x.depth is not None:
+        images = ops.reshape(images, (-1, x.depth, math.prod(x.sides), x.channels))
+    group = x.channels // groups
+    average = np.kron(np.eye(groups), np.full((group, group), 1 / group)).astype("float32")
+
+    def mean(images: KerasTensor) -> KerasTensor:
+        # One axis after the other: one sum over 256² pixels would be less exact.
+        means = ops.mean(ops.mean(images, axis=2, keepdims=True), axis=1, keepdims=True)
+        return means if group == 1 else ops.matmul(means, average)
+
+    centred = images - mean(images)
+    scale = ops.rsqrt(mean(centred * centred) + epsilon)
+    outputs = centred * (scale if gamma is None else scale * gamma.astype("float32"))
+    if beta is not None:
+        outputs = outputs + beta.astype("float32")
+    return outputs if x.depth is None else ops.reshape(outputs, shape)
+
+
+def normalize_pixels(images: KerasTensor) -> KerasTensor:
+    """Apply layer norm without scale and offset, to each pixel."""
+    centred = images - ops.mean(images, axis=-1, keepdims=True)
+    variance = ops.mean(centred * centred, axis=-1, keepdims=True)
+    return centred * ops.rsqrt(variance + EPSILON)
+
+
+# === Activations ===
+
+
+def activate(images: KerasTensor, activation: Any) -> KerasTensor:
+    """Apply an activation, a callable or Keras's name of one; `"gelu"` is the exact one."""
+    return keras.layers.Activation(activation, dtype="float32")(images)
+
+
+# === Attention ===
+
+
+def attend(sequences: KerasTensor, num_heads: int) -> KerasTensor:
+    """Return softmax(QKᵀ)V of `(batch, [queries | keys | values] by head, tokens, features)`.
+
+    The queries are scaled already.
+    """
+    parts = ops.split(sequences, 3, axis=1)
+    if sequences.shape[2] ** 2 <= WEIGHTS_IN_CACHE:
+        return _attention(*parts)
+    heads = zip(*(ops.split(part, num_heads, axis=1) for part in parts), strict=True)
+    return join([_attention(*head) for head in heads], axis=1)
+
+
+def _attention(query: KerasTensor, key: KerasTensor, value: KerasTensor) -> KerasTensor:
+    """Return softmax(QKᵀ)V of `(batch, heads, tokens, features)`."""
+    if value.shape[2] == 1:
+        return value  # a token alone attends to itself; Keras would warn of the softmax
+    weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
+    return ops.matmul(weights, value)
+
+
+# === Convolutions ===
+
+
+def convolve(x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: str) -> Features:
+    """Apply a dense convolution; to volumes, slice by slice, its neighbours on the channels."""
+    taps = kernel.shape[0]
+    if taps == 1:
+        return pointwise(x, kernel, bias, name)
+    images = x.settled()
+    if x.depth is not None:
+        padded = _pad_depth(x, taps // 2, taps // 2)
+        slices = [padded[:, tap : tap + x.depth] for tap in range(taps)]
+        images = join(slices, axis=-1)
+        images = ops.reshape(images, (-1, *x.sides, images.shape[-1]))
+        kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(taps, taps, -1, kernel.shape[-1])
+    return x.replace(_conv_2d(images, kernel, bias, name))
+
+
+def pointwise(x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: str) -> Features:
+    """Apply a convolution of one tap, with what is pending folded in."""
+    kernel = kernel.reshape(kernel.shape[-2:])
+    if x.pending is not None:
+        kernel, bias = fold_after(x.pending, kernel, bias)
+    return x.replace(_conv_2d(x.images, kernel[None, None], bias, name))
+
+
+def depthwise(
+    x: Features,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+    name: str,
+    activation: str | None = None,
+) -> Features:
+    """Apply a depthwise convolution with a kernel `(*taps, 1, channels)`."""
+    kernel = np.swapaxes(kernel, -1, -2)
+    if x.depth is None:
+        return depthwise_2d(x, kernel, bias, name, activation)
+    taps = kernel.shape[0]
+    if taps > 3 or x.channels <= 4:
+        y = _depthwise_banded(x, kernel[..., 0], bias, name)
+    else:
+        padded = _pad_depth(x, taps // 2, taps // 2)
+        images = [
+            ops.reshape(padded[:, tap : tap + x.depth], (-1, *x.sides, x.channels))
+            for tap in range(taps)
+        ]
+        parts = [
+            depthwise_2d(
+                x.replace(part), kernel[tap], bias if tap == 0 else None, f"{name}_tap_{tap}"
+            ).images
+            for tap, part in enumerate(images)
+        ]
+        y = x.replace(sum(parts[1:], parts[0]))
+    return y if activation is None else y.replace(activate(y.images, activation))
+
+
+def run_length(x: Features, channels: int) -> int:
+    """Return how many neighbouring pixels `depthwise_by_runs` is to compute at once.
+
+    They fill a vector register with so many channels of the features, and divide a row. It is 1
+    where that form does not pay: of volumes, and where two pixels do not fit into a register.
+
+    A row has two runs at least: of one run of a single channel, oneDNN (TensorFlow's and
+    PyTorch's kernels on the CPU) computes wrong values.
+    """
+    if x.depth is not None or 2 * channels > LANES:
+        return 1
+    return math.gcd(2 ** int(math.log2(LANES // channels)), x.sides[1] // 2)
+
+
+def depthwise_by_runs(
+    x: Features, kernel: np.ndarray, bias: np.ndarray, name: str, run: int
+) -> Features:
+    """Apply a depthwise convolution, and leave `run` pixels side by side on the channels.
+
+    It is a dense convolution with that stride along the width, zeros in its kernel.
+    """
+    height, width, _, channels = kernel.shape
+    dense = np.zeros((height, width + run - 1, channels, run, channels), kernel.dtype)
+    for pixel in range(run):
+        for channel in range(channels):
+            dense[:, pixel : pixel + width, channel, pixel, channel] = kernel[:, :, 0, channel]
+    dense = dense.reshape(*dense.shape[:3], run * channels)
+    return x.replace(_conv_2d(x.images, dense, np.tile(bias, run), name, strides=(1, run)))
+
+
+def _depthwise_banded(
+    x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: str
+) -> Features:
+    """Apply it to volumes as a 2D convolution per channel, with slices on its channels.
+
+    From `band + taps - 1` input slices it computes `band` output slices, and a run of pixels.
+    """
+    assert x.depth is not None
+    taps, channels = kernel.shape[0], x.channels
+    band = math.gcd(BAND[0], x.depth)
+    run = math.gcd(BAND[1], x.sides[1])
+    pixels = math.prod(x.sides)
+    bands = x.depth // band
+    further = -(-(taps - 1) // band)  # bands that a band sees beyond itself
+    padded = _pad_depth(x, taps // 2, further * band - taps // 2)
+    padded = ops.reshape(padded, (-1, band, pixels * channels))
+    padded = ops.reshape(
+        ops.transpose(padded, (0, 2, 1)), (-1, bands + further, pixels * channels, band)
+    )
+    windows = join([padded[:, first : first + bands] for first in range(further + 1)], axis=-1)
+    windows = ops.reshape(windows, (-1, pixels, channels, (further + 1) * band))
+
+    outputs = []
+    for channel in range(channels):
+        dense = np.zeros((taps, taps + run - 1, (further + 1) * band, run, band), kernel.dtype)
+        for pixel in range(run):
+            for slice_ in range(band):
+                dense[:, pixel : pixel + taps, slice_ : slice_ + taps, pixel, slice_] = kernel[
+                    ..., channel
+                ].transpose(1, 2, 0)
+        dense = dense.reshape(*dense.shape[:3], run * band)
+        channel_bias = None if bias is None else np.full(run * band, bias[channel])
+        images = ops.reshape(windows[:, :, channel : channel + 1], (-1, *x.sides, dense.shape[2]))
+        images = _conv_2d(images, dense, channel_bias, f"{name}_{channel}", strides=(1, run))
+        outputs.append(ops.reshape(images, (-1, pixels, 1, band)))
+    slices = ops.transpose(join(outputs, axis=2), (0, 3, 1, 2))
+    return x.replace(ops.reshape(slices, (-1, *x.sides, channels)))
+
+
+def depthwise_2d(
+    x: Features,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+    name: str,
+    activation: str | None = None,
+) -> Features:
+    """Apply a depthwise convolution with a kernel `(height, width, channels, 1)` to every image."""
+    layer = keras.layers.DepthwiseConv2D(
+        kernel.shape[:2],
+        padding="same",
+        use_bias=bias is not None,
+        activation=activation,
+        depthwise_initializer="zeros",
+        dtype="float32",
+        name=name,
+    )
+    return x.replace(_call_with(layer, x.images, kernel, bias))
+
+
+def _conv_2d(
+    images: KerasTensor,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+    name: str,
+    strides: tuple[int, int] = (1, 1),
+) -> KerasTensor:
+    layer = keras.layers.Conv2D(
+        kernel.shape[-1],
+        kernel.shape[:2],
+        strides=strides,
+        padding="same",
+        use_bias=bias is not None,
+        kernel_initializer="zeros",  # random numbers, soon overwritten, would take JAX seconds
+        dtype="float32",
+        name=name,
+    )
+    return _call_with(layer, images, kernel, bias)
+
+
+def _call_with(
+    layer: keras.layers.Layer, images: KerasTensor, kernel: np.ndarray, bias: np.ndarray | None
+) -> KerasTensor:
+    outputs = layer(images)
+    layer.set_weights([weight for weight in (kernel, bias) if weight is not None])
+    return outputs
+
+
+# === Rearrangements ===
+
+
+def halve(x: Features) -> Features:
+    """Apply max pooling by 2 along every axis."""
+    images = keras.layers.MaxPooling2D(2, dtype="float32")(x.images)
+    if x.depth is None:
+        return x.replace(images)
+    _, height, width, channels = images.shape
+    pairs = ops.reshape(images, (-1, 2, height * width, channels))
+    images = keras.layers.MaxPooling2D((2, 1), dtype="float32")(pairs)
+    return Features(ops.reshape(images, (-1, height, width, channels)), x.depth // 2)
+
+
+def double(x: Features) -> Features:
+    """Apply linear upsampling by 2 along every axis."""
+    images = _double_images(x.images, (2, 2))
+    if x.depth is None:
+        return x.replace(images)
+    _, height, width, channels = images.shape
+    images = ops.reshape(images, (-1, x.depth, height * width, channels))
+    images = _double_images(images, (2, 1))
+    return Features(ops.reshape(images, (-1, height, width, channels)), 2 * x.depth)
+
+
+def _double_images(images: KerasTensor, factors: tuple[int, int]) -> KerasTensor:
+    return keras.layers.UpSampling2D(factors, interpolation="bilinear", dtype="float32")(images)
+
+
+def concatenate(parts: list[Features]) -> Features:
+    """Concatenate features along their channels."""
+    return parts[0].replace(join([part.settled() for part in parts], axis=-1))
+
+
+def join(parts: list[KerasTensor], axis: int) -> KerasTensor:
+    """Concatenate tensors; LiteRT's fast kernel takes five at most."""
+    while len(parts) > 1:
+        parts = [
+            ops.concatenate(some, axis=axis) if len(some) > 1 else some[0]
+            for some in (parts[start : start + 4] for start in range(0, len(parts), 4))
+        ]
+    return parts[0]
+
+
+def _pad_depth(x: Features, before: int, after: int) -> KerasTensor:
+    """Return `(batch, before + depth + after, height * width, channels)`, zeros around."""
+    volumes = ops.reshape(x.images, (-1, x.depth, math.prod(x.sides), x.channels))
+    return ops.pad(volumes, ((0, 0), (before, after), (0, 0), (0, 0)))
