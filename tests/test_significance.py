@@ -39,7 +39,7 @@ def test_interval_of_equal_values_is_a_point_and_of_one_value_unknown() -> None:
 def test_interval_needs_little_memory_however_many_values(monkeypatch) -> None:
     values = np.random.default_rng(0).random(30)
     expected = mean_interval(values)
-    monkeypatch.setattr("keras_lgmsnet.significance._VALUES_IN_MEMORY", 90)
+    monkeypatch.setattr("keras_lgmsnet.scoring.significance._VALUES_IN_MEMORY", 90)
     largest = []
     bootstrap = stats.bootstrap
 

@@ -14,6 +14,7 @@ from keras_lgmsnet.data.volumes import VolumeSource
 from keras_lgmsnet.evaluation import volumes as volume_evaluation
 from keras_lgmsnet.evaluation.runs import compare, evaluate, format_table
 from keras_lgmsnet.evaluation.selection import read_images
+from keras_lgmsnet.evaluation.volumes import describe_convention
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Data, Recipe, VolumeData
 from keras_lgmsnet.run import Run
@@ -146,6 +147,12 @@ def test_the_fingerprint_is_read_once(run: Path, source: VolumeSource, monkeypat
     )
     evaluate(run)
     assert directories == [run]
+
+
+def test_the_convention_is_one_sentence() -> None:
+    convention = describe_convention(1.5)
+    assert "1.5 mm" in convention
+    assert convention.count(". ") == 0
 
 
 def test_table(run: Path, source: VolumeSource) -> None:

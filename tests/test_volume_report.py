@@ -9,8 +9,9 @@ import pytest
 from keras_lgmsnet import NOTICE
 from keras_lgmsnet.drawing import volumes as volume_pictures
 from keras_lgmsnet.drawing.volumes import SegmentedVolume, label_color
+from keras_lgmsnet.evaluation.volumes import describe_convention
 from keras_lgmsnet.reports.volumes import render_volume_report
-from keras_lgmsnet.scoring.regions import SCORES, describe_convention, summarize
+from keras_lgmsnet.scoring.regions import SCORES, summarize
 from tests.helpers.pages import Page
 
 pytestmark = pytest.mark.no_backend

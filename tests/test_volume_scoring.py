@@ -11,7 +11,6 @@ from keras_lgmsnet.geometry import Grid
 from keras_lgmsnet.scoring.regions import (
     MEAN_SCORES,
     SCORES,
-    describe_convention,
     list_regions,
     mean_dice,
     mean_over_regions,
@@ -259,12 +258,6 @@ def test_a_region_without_any_score_is_left_out_of_the_mean() -> None:
     assert summary["mean"]["dice"]["mean"] == 0.5
     empty = summarize([_case(None, None, volumes=(0, 0))], ["a"])
     assert empty["mean"]["dice"] == {"mean": None, "interval": None}
-
-
-def test_the_convention_is_one_sentence() -> None:
-    convention = describe_convention(1.5)
-    assert "1.5 mm" in convention
-    assert convention.count(". ") == 0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from keras_lgmsnet.scoring.regions import (
     SCORES,
     TOLERANCE,
     Scores,
-    describe_convention,
     list_regions,
     score_case,
     summarize,
@@ -176,6 +175,20 @@ def _compare(dice: np.ndarray, other: np.ndarray, groups: Sequence[str]) -> dict
         return None
     drawn = [group for group, counts in zip(groups, counted, strict=True) if counts]
     return describe_comparison(*np.nan_to_num(pairs[:, counted], nan=1.0), drawn)
+
+
+def describe_convention(tolerance: float) -> str:
+    """Return the sentence that tells how volumes were scored.
+
+    Args:
+        tolerance: That of `score_case`, in mm.
+    """
+    return (
+        "Each volume is scored on its own grid; a region that is missed, or predicted where there "
+        "is none, counts as a Dice, IoU and NSD of 0 and an HD95 of the volume's diagonal, one "
+        "that is neither there nor predicted is left out of that volume's scores, volume "
+        f"differences are absolute, and surfaces agree within {tolerance:g} mm."
+    )
 
 
 def score_volumes(

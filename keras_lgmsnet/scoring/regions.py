@@ -1,7 +1,7 @@
-"""How segmented volumes are scored: region by region, in millimetres and millilitres."""
+"""Scores of segmented volumes: region by region, in millimetres and millilitres."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -9,9 +9,6 @@ from keras_lgmsnet.geometry import Grid
 from keras_lgmsnet.scoring.significance import mean_interval
 from keras_lgmsnet.scoring.surface import require_tolerance, surface_distances
 from keras_lgmsnet.tables import score_cell
-
-if TYPE_CHECKING:
-    pass
 
 # What tables call the scores. All but those in mm and ml are shares, printed in percent.
 SCORES = {
@@ -26,7 +23,7 @@ SCORES = {
 MEAN_SCORES = ("dice", "iou", "hd95", "nsd")
 
 # Regions of several labels, as the challenge of a dataset scores them, by the dataset's builder.
-_HIERARCHIES = {
+_HIERARCHIES: dict[str, dict[str, tuple[int, ...]]] = {
     "kits23": {"kidney and masses": (1, 2, 3), "masses": (2, 3), "tumour": (2,)},
 }
 
@@ -34,21 +31,7 @@ TOLERANCE = 2.0  # mm within which surfaces agree, where none is asked for
 
 # The scores of one region of one case, with its volumes. Those of `SCORES` are None where there is
 # nothing to score.
-Scores = dict[str, float | None]
-
-
-def describe_convention(tolerance: float) -> str:
-    """Return the sentence that tells how volumes were scored.
-
-    Args:
-        tolerance: That of `score_case`, in mm.
-    """
-    return (
-        "Each volume is scored on its own grid; a region that is missed, or predicted where there "
-        "is none, counts as a Dice, IoU and NSD of 0 and an HD95 of the volume's diagonal, one "
-        "that is neither there nor predicted is left out of that volume's scores, volume "
-        f"differences are absolute, and surfaces agree within {tolerance:g} mm."
-    )
+Scores: TypeAlias = dict[str, float | None]
 
 
 def list_regions(dataset: str, labels: Mapping[int, str]) -> dict[str, tuple[int, ...]]:
@@ -67,8 +50,10 @@ def list_regions(dataset: str, labels: Mapping[int, str]) -> dict[str, tuple[int
     list_regions("msd_folder", {0: "background", 1: "spleen"})  # {"spleen": (1,)}
     ```
     """
-    of_labels = {name: (label,) for label, name in labels.items() if label != 0}
-    return _HIERARCHIES.get(dataset.partition("/")[0], of_labels)
+    builder = dataset.partition("/")[0]
+    if builder in _HIERARCHIES:
+        return _HIERARCHIES[builder]
+    return {name: (label,) for label, name in labels.items() if label != 0}
 
 
 def score_case(
@@ -99,8 +84,8 @@ def score_case(
         - `"volume_difference"`: how far the predicted volume is from the true one, ≥ 0, in ml;
         - `"volume"` and `"predicted_volume"`, in ml.
 
-        Surfaces are those of `keras_lgmsnet.scoring.surface`: voxels, as MONAI has them. A region that is
-        missed or predicted where there is none has the worst scores: shares of 0, and the
+        Surfaces are those of `keras_lgmsnet.scoring.surface`: voxels, as MONAI has them. A region
+        that is missed or predicted where there is none has the worst scores: shares of 0, and the
         volume's diagonal as HD95. One that is neither there nor predicted has no scores, None,
         but volumes of 0.
 
@@ -120,23 +105,22 @@ def score_case(
             f"segmentation_mask.shape={segmentation_mask.shape}, "
             f"prediction.shape={prediction.shape}"
         )
-    scores = {}
-    compared = _compare_regions(segmentation_mask, prediction, regions)
-    for name, (true, predicted, overlap, sizes) in zip(regions, compared, strict=True):
+    scores: dict[str, Scores] = {}
+    for region in _compare_regions(segmentation_mask, prediction, regions):
         volumes = {
-            "volume": sizes[0] * grid.voxel_volume,
-            "predicted_volume": sizes[1] * grid.voxel_volume,
+            "volume": region.size * grid.voxel_volume,
+            "predicted_volume": region.predicted_size * grid.voxel_volume,
         }
-        if not any(sizes):
-            scores[name] = dict.fromkeys(SCORES) | volumes
+        if not region.size and not region.predicted_size:
+            scores[region.name] = dict.fromkeys(SCORES) | volumes
             continue
-        distances = surface_distances(true, predicted, grid.spacing)
-        scores[name] = {
-            "dice": _dice(overlap, sizes),
-            "iou": overlap / (sum(sizes) - overlap),
+        distances = surface_distances(region.mask, region.prediction, grid.spacing)
+        scores[region.name] = {
+            "dice": region.dice,
+            "iou": region.overlap / (region.size + region.predicted_size - region.overlap),
             "hd95": distances.hausdorff(95),
             "nsd": distances.normalized_surface_distance(tolerance),
-            "volume_difference": abs(sizes[1] - sizes[0]) * grid.voxel_volume,
+            "volume_difference": abs(region.predicted_size - region.size) * grid.voxel_volume,
             **volumes,
         }
     return scores
@@ -155,11 +139,8 @@ def mean_dice(
         The mean over the regions of their means over the volumes, or None where no region is
         there or predicted.
     """
-    values = [
-        [_dice(overlap, sizes) for _, _, overlap, sizes in _compare_regions(*pair, regions)]
-        for pair in pairs
-    ]
-    return _mean(np.array(values, "float64"))  # None becomes NaN
+    dice = [[region.dice for region in _compare_regions(*pair, regions)] for pair in pairs]
+    return _mean(np.array(dice, "float64"))  # None becomes NaN
 
 
 def mean_over_regions(scores: Mapping[str, Scores]) -> Scores:
@@ -168,9 +149,11 @@ def mean_over_regions(scores: Mapping[str, Scores]) -> Scores:
     Args:
         scores: What `score_case` returned.
     """
-    counted = [of_region for of_region in scores.values() if of_region["dice"] is not None]
+    counted = [region for region in scores.values() if region["dice"] is not None]
     return {
-        name: float(np.mean([of_region[name] for of_region in counted])) if counted else None
+        name: float(np.array([region[name] for region in counted], "float64").mean())
+        if counted
+        else None
         for name in MEAN_SCORES
     }
 
@@ -190,21 +173,21 @@ def summarize(cases: Sequence[Mapping[str, Scores]], groups: Sequence[str]) -> d
         the regions: the mean of the means above, every region alike, as the paper's Table 3.
     """
     values = {  # None becomes NaN
-        score: np.array([[scores[score] for scores in case.values()] for case in cases], "float64")
-        for score in SCORES
+        name: np.array([[scores[name] for scores in case.values()] for case in cases], "float64")
+        for name in SCORES
     }
     regions = {}
     for index, region in enumerate(cases[0]):
         present = [case[region] for case in cases if case[region]["volume"]]
         absent = [case[region] for case in cases if not case[region]["volume"]]
         regions[region] = {
-            "scores": {score: _summarize(of[:, [index]], groups) for score, of in values.items()},
+            "scores": {name: _summarize(values[name][:, [index]], groups) for name in SCORES},
             "missed": sum(not scores["predicted_volume"] for scores in present),
             "present": len(present),
-            "false_alarms": sum(scores["predicted_volume"] > 0 for scores in absent),
+            "false_alarms": sum(bool(scores["predicted_volume"]) for scores in absent),
             "absent": len(absent),
         }
-    means = {score: _summarize(values[score], groups) for score in MEAN_SCORES}
+    means = {name: _summarize(values[name], groups) for name in MEAN_SCORES}
     return {"regions": regions, "mean": means}
 
 
@@ -217,12 +200,12 @@ def tabulate(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     header = ["", *SCORES.values(), "Missed", "False alarms"]
     rows = [
         [
-            region,
-            *(score_cell(label, **of_region["scores"][name]) for name, label in SCORES.items()),
-            _count_cell(of_region["missed"], of_region["present"]),
-            _count_cell(of_region["false_alarms"], of_region["absent"]),
+            name,
+            *(score_cell(label, **region["scores"][score]) for score, label in SCORES.items()),
+            _count_cell(region["missed"], region["present"]),
+            _count_cell(region["false_alarms"], region["absent"]),
         ]
-        for region, of_region in summary["regions"].items()
+        for name, region in summary["regions"].items()
     ]
     no_mean = {"mean": None}
     means = [
@@ -231,21 +214,36 @@ def tabulate(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return header, [*rows, ["Mean", *means, "", ""]]
 
 
+class _Region(NamedTuple):
+    """The true and the predicted mask of a region, with the voxels of each and of both."""
+
+    name: str
+    mask: np.ndarray
+    prediction: np.ndarray
+    size: int
+    predicted_size: int
+    overlap: int
+
+    @property
+    def dice(self) -> float | None:
+        """The Dice score; `None` where the region is neither there nor predicted."""
+        total = self.size + self.predicted_size
+        return 2 * self.overlap / total if total else None
+
+
 def _compare_regions(
     segmentation_mask: np.ndarray, prediction: np.ndarray, regions: Mapping[str, Sequence[int]]
-) -> Iterator[tuple[np.ndarray, np.ndarray, int, tuple[int, int]]]:
-    """Yield of each region both masks, the voxels of their overlap, and those of each."""
-    for labels in regions.values():
+) -> Iterator[_Region]:
+    """Yield region after region of a volume."""
+    for name, labels in regions.items():
         true, predicted = (
-            np.logical_or.reduce([of == label for label in labels])
-            for of in (segmentation_mask, prediction)
+            np.logical_or.reduce([volume == label for label in labels])
+            for volume in (segmentation_mask, prediction)
         )
-        overlap, *sizes = (int(np.count_nonzero(of)) for of in (true & predicted, true, predicted))
-        yield true, predicted, overlap, tuple(sizes)
-
-
-def _dice(overlap: int, sizes: tuple[int, int]) -> float | None:
-    return 2 * overlap / sum(sizes) if any(sizes) else None
+        size, predicted_size, overlap = (
+            int(np.count_nonzero(mask)) for mask in (true, predicted, true & predicted)
+        )
+        yield _Region(name, true, predicted, size, predicted_size, overlap)
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -258,5 +256,5 @@ def _summarize(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
     return {"mean": _mean(values), "interval": mean_interval(values, groups)}
 
 
-def _count_cell(count: int, of: int) -> str:
-    return f"{count} of {of}" if of else "–"
+def _count_cell(count: int, total: int) -> str:
+    return f"{count} of {total}" if total else "–"

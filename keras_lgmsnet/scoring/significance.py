@@ -1,10 +1,11 @@
 """How far a mean over images can be trusted, and whether two runs differ."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 # Keeps what is resampled, three numbers of 8 bytes a value, below about 80 MB at a time.
@@ -44,7 +45,7 @@ class PairedComparison:
 
 
 def mean_interval(
-    values: Any,
+    values: ArrayLike,
     groups: Sequence[str] | None = None,
     *,
     confidence: float = 0.95,
@@ -78,15 +79,15 @@ def mean_interval(
     ```
     """
     values = np.asarray(values, "float64")
-    if groups is None:
-        groups = range(len(values))
-    if len(groups) != len(values):
+    clusters: Sequence[Hashable] = range(len(values)) if groups is None else groups
+    if len(clusters) != len(values):
         raise ValueError(
-            f"Every value must have its group. Received: {len(values)} values, {len(groups)} groups"
+            "Every value must have its group. "
+            f"Received: {len(values)} values, {len(clusters)} groups"
         )
     values = values.reshape(len(values), -1)
-    positions: dict[Any, list[int]] = {}
-    for position, group in enumerate(groups):
+    positions: dict[Hashable, list[int]] = {}
+    for position, group in enumerate(clusters):
         if not np.isnan(values[position]).all():
             positions.setdefault(group, []).append(position)
     if len(positions) < 2:
@@ -95,7 +96,7 @@ def mean_interval(
     sizes = np.array([(~np.isnan(values[members])).sum(0) for members in positions.values()])
 
     def mean(drawn: np.ndarray, axis: int) -> np.ndarray:
-        sums_drawn, sizes_drawn = (of[drawn].sum(axis=-2) for of in (sums, sizes))
+        sums_drawn, sizes_drawn = sums[drawn].sum(axis=-2), sizes[drawn].sum(axis=-2)
         with np.errstate(invalid="ignore"):  # 0/0 where no image drawn has the region
             return np.nanmean(sums_drawn / sizes_drawn, axis=-1)
 
@@ -112,7 +113,7 @@ def mean_interval(
 
 
 def paired_comparison(
-    values: Any, other: Any, groups: Sequence[str] | None = None
+    values: ArrayLike, other: ArrayLike, groups: Sequence[str] | None = None
 ) -> PairedComparison:
     """Compare two scores of each of the same images.
 
@@ -154,7 +155,7 @@ def paired_comparison(
 
 
 def describe_comparison(
-    values: Any, other: Any, groups: Sequence[str] | None = None
+    values: ArrayLike, other: ArrayLike, groups: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Return what tables tell of two scores of each of the same images, ready for JSON.
 
@@ -168,8 +169,8 @@ def describe_comparison(
     """
     paired = paired_comparison(values, other, groups)
     return {
-        "mean": float(np.mean(values)),
-        "other_mean": float(np.mean(other)),
+        "mean": float(np.mean(np.asarray(values))),
+        "other_mean": float(np.mean(np.asarray(other))),
         **asdict(paired),
         "mark": paired.mark,
     }

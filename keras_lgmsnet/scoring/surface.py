@@ -10,9 +10,9 @@ distance of 0 and scores of 1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -95,7 +95,7 @@ class SurfaceDistances:
 
 
 def surface_distances(
-    segmentation_mask: Any, prediction: Any, spacing: Sequence[float] | None = None
+    segmentation_mask: ArrayLike, prediction: ArrayLike, spacing: Sequence[float] | None = None
 ) -> SurfaceDistances:
     """Measure how far apart the boundaries of two masks are.
 
@@ -134,8 +134,10 @@ def surface_distances(
     box = ndimage.find_objects((masks[0] | masks[1]).astype("uint8"))
     boundaries = [_boundary(mask[box[0]]) if box else np.zeros(0, bool) for mask in masks]
     if not all(boundary.any() for boundary in boundaries):
-        lost = [np.full(np.count_nonzero(boundary), np.inf) for boundary in boundaries]
-        return SurfaceDistances(*lost, diagonal)
+        from_mask, from_prediction = (
+            np.full(np.count_nonzero(boundary), np.inf) for boundary in boundaries
+        )
+        return SurfaceDistances(from_mask, from_prediction, diagonal)
     mask_points, prediction_points = (np.argwhere(boundary) for boundary in boundaries)
     return SurfaceDistances(
         from_mask=_distances(mask_points, prediction_points, spacing),

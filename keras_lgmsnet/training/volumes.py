@@ -15,7 +15,7 @@ from keras_lgmsnet.data.patches import PatchBatches, prepare_volumes
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import load_volumes
 from keras_lgmsnet.drawing.volumes import SegmentedVolume
-from keras_lgmsnet.evaluation.volumes import score_volumes
+from keras_lgmsnet.evaluation.volumes import describe_convention, score_volumes
 from keras_lgmsnet.files.writing import write_csv, write_json, write_text
 from keras_lgmsnet.inference.scans import segment_scan
 from keras_lgmsnet.inference.windows import segment_volume
@@ -28,7 +28,6 @@ from keras_lgmsnet.reports.volumes import render_volume_report
 from keras_lgmsnet.scoring.regions import (
     TOLERANCE,
     Scores,
-    describe_convention,
     list_regions,
     mean_dice,
     summarize,
