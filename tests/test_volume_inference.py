@@ -55,7 +55,8 @@ def scan() -> np.ndarray:
 def test_labels_lie_where_the_scan_has_them(crop_foreground) -> None:
     data = dataclasses.replace(DATA, crop_foreground=crop_foreground)
     network = Shares()
-    labels = segment_scan(network, scan(), GRID, FINGERPRINT, data)
+    labels, confidence = segment_scan(network, scan(), GRID, FINGERPRINT, data)
+    assert confidence is None
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, scan()[..., 0] > 100)
     # Canonical, the scan has 20 × 40 × 30 voxels, its body 12 × 26 × 20.

@@ -226,10 +226,10 @@ def score_volumes(
     cases = {}
     for id_ in tqdm(ids, desc="Evaluating", unit="volume", disable=None):  # on terminals only
         example = source.read(id_)
-        prediction = segment_scan(network, example.image, example.grid, fingerprint, data)
+        labels = segment_scan(network, example.image, example.grid, fingerprint, data).labels
         cases[id_] = score_case(
             example.segmentation_mask,
-            prediction,
+            labels,
             regions,
             example.grid,
             tolerance=tolerance,

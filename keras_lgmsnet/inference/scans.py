@@ -12,7 +12,7 @@ from keras_lgmsnet.geometry import (
     to_canonical,
     weights_from_canonical,
 )
-from keras_lgmsnet.inference.windows import segment_volume
+from keras_lgmsnet.inference.windows import Segmentation, segment_volume
 from keras_lgmsnet.recipe.schema import VolumeData
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def segment_scan(
     mirror: bool = False,
     confidence: bool = False,
     progress: str | None = None,
-) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """Segments a scan on its own grid.
+) -> Segmentation:
+    """Segment a scan on its own grid.
 
     It is oriented, resampled, normalised and cropped as the network was trained, and segmented in
     windows; what is cropped away is background. The probabilities are interpolated linearly back
@@ -44,13 +44,13 @@ def segment_scan(
         grid: Where its voxels lie.
         fingerprint: The run's.
         data: That of the run's recipe: its window and overlap, and whether it crops.
-        mirror: Whether to average over mirror images, see `inference.segment_volume`.
+        mirror: Whether to average over mirror images, as `segment_volume` does.
         confidence: Whether to return the probability of each label, too.
         progress: What to call the progress bar, shown on terminals only; by default there is none.
 
     Returns:
-        The label of every voxel, `uint8` of shape `(x, y, z)`; with `confidence`, a pair of them
-        and their probabilities, `float32` of the same shape, 1 where the scan was cropped.
+        The labels, of shape `(x, y, z)`; with `confidence`, also their probabilities, 1 where the
+        scan was cropped.
 
     Raises:
         ValueError: If the image has other channels than the volumes trained on.
@@ -58,15 +58,15 @@ def segment_scan(
     Example:
     ```python
     volume = read_volume("scan.nii.gz")
-    labels = segment_scan(network, volume.image, volume.grid, fingerprint, recipe.data)
-    write_label_map("segmentation.nii.gz", labels, volume)
+    segmentation = segment_scan(network, volume.image, volume.grid, fingerprint, recipe.data)
+    write_label_map("segmentation.nii.gz", segmentation.labels, volume)
     ```
     """
     spacing = fingerprint.spacing
     canonical = fingerprint.normalize(to_canonical(image, grid, spacing))
     box = foreground_box(canonical) if data.crop_foreground else (slice(None),) * 3
     resampling, region = weights_from_canonical(grid, spacing, box)
-    found = segment_volume(
+    labels, probabilities = segment_volume(
         network,
         canonical[box],
         data.patch_size,
@@ -76,15 +76,16 @@ def segment_scan(
         confidence=confidence,
         progress=progress,
     )
-    labels, probabilities = found if confidence else (found, None)
-    labels = _on_scan(labels, region, grid, 0)
-    return (labels, _on_scan(probabilities, region, grid, 1)) if confidence else labels
+    return Segmentation(
+        _on_scan(labels, region, grid, elsewhere=0),
+        None if probabilities is None else _on_scan(probabilities, region, grid, elsewhere=1),
+    )
 
 
 def _on_scan(
-    values: np.ndarray, region: tuple[slice, slice, slice], grid: Grid, elsewhere: int
+    values: np.ndarray, region: tuple[slice, ...], grid: Grid, elsewhere: int
 ) -> np.ndarray:
-    """Return what was found in a region of the oriented scan, on the scan's own grid."""
+    """Return on the scan's own grid what a region of the oriented scan holds, elsewhere another."""
     whole = np.full(grid.oriented().shape, elsewhere, values.dtype)
     whole[region] = values
     return from_canonical(whole, grid, interpolation="nearest")

@@ -195,7 +195,7 @@ class _Predictor:
             flags = self._compare(path, scan)
         except (OSError, ValueError) as error:
             return dataclasses.replace(row, error=sentence(error))
-        labels = segment_scan(
+        labels, probabilities = segment_scan(
             self.network,
             scan.image,
             scan.grid,
@@ -205,8 +205,7 @@ class _Predictor:
             confidence=self.confidence,
             progress=name,
         )
-        if self.confidence:
-            labels, probabilities = labels
+        if outputs.confidence is not None and probabilities is not None:
             write_map(outputs.confidence, probabilities, scan)
         volumes = _measure(labels, scan.grid, self.fingerprint.labels)
         write_label_map(outputs.segmentation, labels, scan)

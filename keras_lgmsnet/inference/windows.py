@@ -1,9 +1,10 @@
 """A network on an image of any size: overlapping windows, averaged."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -12,6 +13,19 @@ from keras_lgmsnet.geometry import Weights, resample_slabs
 
 if TYPE_CHECKING:
     import keras
+
+
+class Segmentation(NamedTuple):
+    """The labels of a volume's voxels.
+
+    Args:
+        labels: The label of every voxel, `uint8` of shape `(*sides,)`.
+        confidence: The probability of every voxel's label, `float32` of the same shape; `None`
+            where it was not asked for.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray | None
 
 
 def segment_volume(
@@ -25,8 +39,8 @@ def segment_volume(
     resampling: Sequence[Weights | None] | None = None,
     confidence: bool = False,
     progress: str | None = None,
-) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """Segments a volume of any size by a network for windows of it.
+) -> Segmentation:
+    """Segment a volume of any size by a network for windows of it.
 
     Logits are averaged as by `sliding_window`, as the published program does, and made
     probabilities, of which only the largest is kept, slab by slab, so memory never holds all
@@ -47,9 +61,8 @@ def segment_volume(
         progress: What to call the progress bar, shown on terminals only; by default there is none.
 
     Returns:
-        The label of every voxel, `uint8` of shape `(*sides,)`, those after `resampling`; with
-        `confidence`, a pair of them and their probabilities, the softmax of the averaged logits
-        after `resampling`, `float32` of the same shape.
+        The labels, of the sides after `resampling`; with `confidence`, also their probabilities:
+        the softmax of the averaged logits after `resampling`.
 
     Raises:
         ValueError: If an argument is out of range, the resampling does not fit the volume, the
@@ -59,7 +72,7 @@ def segment_volume(
     Example:
     ```python
     network = keras.saving.load_model("model.keras")
-    labels = segment_volume(network, volume, (96, 96, 96), overlap=0.5)
+    labels = segment_volume(network, volume, (96, 96, 96), overlap=0.5).labels
     labels, probabilities = segment_volume(network, volume, (96, 96, 96), confidence=True)
     ```
     """
@@ -83,8 +96,10 @@ def segment_volume(
     if resampling is not None:
         slabs = map(_with_background, resample_slabs(slabs, resampling))
         rows = rows if resampling[0] is None else resampling[0].shape[0]
-    found = _gather(map(_with_confidence if confidence else _labels, slabs), rows)
-    return (found["label"], found["probability"]) if confidence else found
+    if not confidence:
+        return Segmentation(_gather(map(_labels, slabs), rows), None)
+    records = _gather(map(_with_confidence, slabs), rows)
+    return Segmentation(records["label"], records["probability"])
 
 
 def sliding_window(
@@ -98,7 +113,7 @@ def sliding_window(
     reduce: Callable[[np.ndarray], np.ndarray] | None = None,
     progress: str | None = None,
 ) -> np.ndarray:
-    """Predicts an image or a volume window by window and averages where windows overlap.
+    """Predict an image or a volume window by window and average where windows overlap.
 
     The windows lie evenly from border to border, next to each other no further apart than the
     overlap allows. An image that is smaller than a window is centred in one and continued by its
@@ -173,13 +188,18 @@ def mirrored(predict: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarra
         subsets = [
             axes for count in range(len(sides) + 1) for axes in itertools.combinations(sides, count)
         ]
-        total = 0
-        for axes in subsets:
-            mirror_image = np.ascontiguousarray(np.flip(windows, axes))
-            total = total + np.flip(np.asarray(predict(mirror_image)), axes)
-        return total / len(subsets)
+        predictions = (
+            np.flip(np.asarray(predict(np.ascontiguousarray(np.flip(windows, axes)))), axes)
+            for axes in subsets
+        )
+        return functools.reduce(np.add, predictions) / len(subsets)
 
     return predict_mirrored
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, in their own type and without overflow."""
+    return (1 + np.tanh(logits / 2)) / 2
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -224,8 +244,7 @@ def _averaged_slabs(
 
     The arguments are those of `sliding_window`.
     """
-    window_size = tuple(window_size)
-    _check(image, window_size, overlap, batch_size)
+    _require_windows(image, window_size, overlap, batch_size)
     margins = [
         (max(0, window - side) // 2, (max(0, window - side) + 1) // 2)
         for side, window in zip(image.shape, window_size, strict=False)
@@ -241,52 +260,71 @@ def _averaged_slabs(
             )
         )
     )
-    slab = _Slab(padded.shape[1:-1], _weights(window_size, weighting))
+    weights = _weights(window_size, weighting)
+    slab: _Slab | None = None
+    for start, prediction in _predict_windows(
+        predict, padded, window_size, starts, batch_size=batch_size, progress=progress
+    ):
+        if slab is None:
+            slab = _Slab(padded.shape[1:-1], weights, prediction.shape[-1])
+        if rows := start[0] - slab.top:
+            yield slab.average(rows)[unpadded]
+            slab.move_on(rows)
+        slab.add(start, prediction)
+    assert slab is not None  # an image has one window at least
+    yield slab.average(padded.shape[0] - slab.top)[unpadded]
+
+
+def _predict_windows(
+    predict: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    window_size: Sequence[int],
+    starts: list[tuple[int, ...]],
+    *,
+    batch_size: int,
+    progress: str | None,
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Yield where each window begins, with its prediction."""
     hidden = True if progress is None else None  # None: shown on terminals only
     with tqdm(total=len(starts), desc=progress, unit="window", leave=False, disable=hidden) as bar:
         for first in range(0, len(starts), batch_size):
             batch = starts[first : first + batch_size]
             filled = batch + batch[-1:] * (batch_size - len(batch))
-            windows = np.stack([padded[_region(start, window_size)] for start in filled])
+            windows = np.stack([image[_region(start, window_size)] for start in filled])
             predictions = np.asarray(predict(windows))
             if predictions.shape[:-1] != windows.shape[:-1]:
                 raise ValueError(
                     f"The predictions' shape must be {windows.shape[:-1]} and classes. "
                     f"Received: {predictions.shape}"
                 )
-            for start, prediction in zip(batch, predictions, strict=False):
-                if rows := start[0] - slab.top:
-                    yield slab.average(rows)[unpadded]
-                    slab.move_on(rows)
-                slab.add(start, prediction)
+            yield from zip(batch, predictions, strict=False)  # what fills the batch up is dropped
             bar.update(len(batch))
-    yield slab.average(padded.shape[0] - slab.top)[unpadded]
 
 
 def _gather(slabs: Iterable[np.ndarray], rows: int) -> np.ndarray:
     """Return slabs as the one array of so many rows that they are."""
-    whole, top = None, 0
+    whole: np.ndarray | None = None
+    top = 0
     for slab in slabs:
         if whole is None:
             whole = np.empty((rows, *slab.shape[1:]), slab.dtype)
         whole[top : top + len(slab)] = slab
         top += len(slab)
+    assert whole is not None  # an image has one slab at least
     return whole
 
 
 class _Slab:
     """Weighted sums of the predictions in the rows that the windows have not yet passed."""
 
-    def __init__(self, sides: tuple[int, ...], weights: np.ndarray) -> None:
+    def __init__(self, sides: tuple[int, ...], weights: np.ndarray, num_classes: int) -> None:
         self.weights = weights[..., None]
         self.top = 0  # the row of the image that the buffers begin with
-        self.sums: np.ndarray | None = None  # allocated once the number of classes is known
+        self.sums = np.zeros((len(weights), *sides, num_classes), "float32")
         self.totals = np.zeros((len(weights), *sides, 1), "float32")
 
     def add(self, start: tuple[int, ...], prediction: np.ndarray) -> None:
         """Add a window's prediction; it begins in the buffers' first row."""
-        if self.sums is None:
-            self.sums = np.zeros((*self.totals.shape[:-1], prediction.shape[-1]), "float32")
         region = (slice(None), *_region(start[1:], self.weights.shape[1:-1]))
         self.sums[region] += self.weights * prediction
         self.totals[region] += self.weights
@@ -305,9 +343,10 @@ class _Slab:
             buffer[len(buffer) - rows :] = 0
 
 
-def _check(
-    image: np.ndarray, window_size: tuple[int, ...], overlap: float, batch_size: int
+def _require_windows(
+    image: np.ndarray, window_size: Sequence[int], overlap: float, batch_size: int
 ) -> None:
+    """Raise `ValueError` unless an image can be gone over in such windows."""
     if len(window_size) != image.ndim - 1 or min(window_size) < 1:
         raise ValueError(
             "The window size must have one side of at least 1 for each of the image's, "
@@ -322,13 +361,14 @@ def _check(
 
 
 def _require_fit(resampling: Sequence[Weights | None], volume: np.ndarray) -> None:
+    """Raise `ValueError` unless there are weights for each of a volume's sides."""
     sides = volume.shape[:-1]
     expected = [
-        side if each is None else each.shape[1]
-        for side, each in zip(sides, resampling, strict=False)
+        side if weights is None else weights.shape[1]
+        for side, weights in zip(sides, resampling, strict=False)
     ]
     if len(resampling) != len(sides) or expected != list(sides):
-        shapes = [None if each is None else each.shape for each in resampling]
+        shapes = [None if weights is None else weights.shape for weights in resampling]
         raise ValueError(
             "The resampling needs weights of shape (new_side, side), or None, for each side of the "
             f"volume. Received: shapes {shapes}, volume.shape={volume.shape}"
@@ -342,9 +382,10 @@ def _starts(side: int, window: int, overlap: float) -> list[int]:
     return np.linspace(0, side - window, count).round().astype(int).tolist()
 
 
-def _weights(window_size: tuple[int, ...], weighting: str) -> np.ndarray:
+def _weights(window_size: Sequence[int], weighting: str) -> np.ndarray:
+    """Return what each pixel of a window weighs."""
     if weighting == "constant":
-        return np.ones(window_size, "float32")
+        return np.ones(tuple(window_size), "float32")
     if weighting != "gaussian":
         raise ValueError(f"The weighting must be 'gaussian' or 'constant'. Received: {weighting=}")
     weights = np.ones(())
@@ -356,8 +397,3 @@ def _weights(window_size: tuple[int, ...], weighting: str) -> np.ndarray:
 
 def _region(start: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(first, first + side) for first, side in zip(start, size, strict=True))
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits, in their own type and without overflow."""
-    return (1 + np.tanh(logits / 2)) / 2
