@@ -184,22 +184,26 @@ def test_examples_are_decoded_once_for_each_size_and_interpolation(data_dir, mon
 
     decoded = {key: load(*key) for key in ((8, "linear"), (16, "linear"), (8, "lanczos"))}
     assert (decoded[8, "linear"].images != decoded[8, "lanczos"].images).any()
-    monkeypatch.setattr("keras_lgmsnet.data.images._decode", None)
+    monkeypatch.setattr("keras_lgmsnet.data.decoded.resize_image", None)
     for key, examples in decoded.items():
         assert_equal_examples(load(*key), examples)
     assert sorted(path.name for path in prepared_copy(data_dir).glob("*.npy")) == [
-        "decoded-v1-16x16-linear.npy",
-        "decoded-v1-8x8-lanczos.npy",
-        "decoded-v1-8x8-linear.npy",
+        "decoded-v2-16x16-linear.npy",
+        "decoded-v2-8x8-lanczos.npy",
+        "decoded-v2-8x8-linear.npy",
     ]
     with pytest.raises(ValueError, match="read-only"):
         decoded[8, "linear"].images[0, 0, 0, 0] = 1
 
 
 @pytest.mark.no_backend
-def test_decoded_images_are_an_array_that_numpy_reads(data_dir) -> None:
-    records = np.load(prepared_copy(data_dir) / "decoded-v1-8x8-linear.npy")
+def test_decoded_images_are_arrays_that_numpy_reads(data_dir) -> None:
+    with open(prepared_copy(data_dir) / "decoded-v2-8x8-linear.npy", "rb") as file:
+        assert np.load(file) == [4]
+        records, ids, groups, original_sizes = (np.load(file) for _ in range(4))
     examples = load_examples("isic2018_task1", (8, 8), data_dir=data_dir, progress=False)
+    assert (ids.tolist(), groups.tolist()) == (examples.ids, examples.groups)
+    np.testing.assert_array_equal(original_sizes, examples.original_sizes)
     np.testing.assert_array_equal(records["image"], examples.images)
     np.testing.assert_array_equal(records["segmentation_mask"], examples.segmentation_masks)
 
@@ -210,16 +214,17 @@ def test_decoded_images_are_an_array_that_numpy_reads(data_dir) -> None:
     [
         lambda content: b"",
         lambda content: content[:50],
-        lambda content: content[:-100],
+        lambda content: content[:800],
+        lambda content: content[:-200],
         lambda content: content[:-1],
         lambda content: content.replace(b"(3,)", b"(4,)"),
         lambda content: content.replace(b"(8, 8, 3)", b"(8, 6, 4)"),
         lambda content: b"PK" + content[2:],
     ],
-    ids=["empty", "in header", "in images", "in names", "count", "shape", "kind"],
+    ids=["empty", "in header", "in images", "in names", "in sizes", "count", "shape", "kind"],
 )
 def test_a_damaged_file_of_decoded_images_is_replaced(data_dir, damage) -> None:
-    path = prepared_copy(data_dir) / "decoded-v1-8x8-linear.npy"
+    path = prepared_copy(data_dir) / "decoded-v2-8x8-linear.npy"
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
     assert path.read_bytes() != whole
@@ -237,7 +242,7 @@ def test_examples_are_decoded_into_memory_where_they_cannot_be_written(
 
     expected = load_examples("isic2018_task1", (8, 8), data_dir=data_dir, progress=False)
     folder = prepared_copy(data_dir)
-    (folder / "decoded-v1-8x8-linear.npy").unlink()
+    (folder / "decoded-v2-8x8-linear.npy").unlink()
     before = sorted(folder.iterdir())
     if lack == "right":
         monkeypatch.setattr(os, "mkdir", refuse)  # not even root can write to such a disk
@@ -257,7 +262,7 @@ def test_decoding_that_fails_leaves_nothing(data_dir, monkeypatch) -> None:
     def fail(image, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keras_lgmsnet.data.images.resize_image", fail)
+    monkeypatch.setattr("keras_lgmsnet.data.decoded.resize_image", fail)
     with pytest.raises(KeyboardInterrupt):
         load_examples("isic2018_task1", (16, 16), data_dir=data_dir, progress=False)
     assert sorted(folder.iterdir()) == before
@@ -268,7 +273,7 @@ def test_what_killed_processes_left_is_removed_after_a_day(data_dir) -> None:
     folder = prepared_copy(data_dir)
     for name, age in ((".unfinished-old", 25), (".unfinished-new", 1)):
         (folder / name).mkdir()
-        (folder / name / "decoded-v1-16x16-linear.npy").write_bytes(b"half")
+        (folder / name / "decoded-v2-16x16-linear.npy").write_bytes(b"half")
         os.utime(folder / name, (time.time() - 3600 * age,) * 2)
     load_examples("isic2018_task1", (16, 16), data_dir=data_dir, progress=False)
     assert not (folder / ".unfinished-old").exists()

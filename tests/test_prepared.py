@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from keras_lgmsnet.data.builders import prepare_dataset
-from keras_lgmsnet.data.cache import compute_once
+from keras_lgmsnet.data.cache import Chunks, compute_once
+from keras_lgmsnet.kinds import IMAGES, VOLUMES
 
 pytestmark = pytest.mark.no_backend
 
@@ -63,6 +64,33 @@ def test_arrays_of_any_layout_are_kept(tmp_path: Path) -> None:
         np.testing.assert_array_equal(kept, array)
 
 
+def test_arrays_made_in_chunks_are_kept_with_lists_filled_meanwhile(
+    tmp_path: Path, monkeypatch
+) -> None:
+    rows = np.array([(1, [2, 3]), (4, [5, 6]), (7, [8, 9])], [("a", "u1"), ("b", "u1", 2)])
+    names: list[str] = []
+    refused = [OSError(errno.EDQUOT, "Disk quota exceeded")]
+
+    def make():
+        names.clear()
+        for start in (0, 2):
+            names.extend("abc"[start : start + 2])
+            yield rows[start : start + 2]
+
+    def replace(source: str, target: Path, rename=os.replace) -> None:
+        if refused:
+            raise refused.pop()
+        rename(source, target)
+
+    # The first time, the chunks are made once more, for a temporary file.
+    monkeypatch.setattr(os, "replace", replace)
+    for kept in (False, True, True):
+        arrays = compute_once(tmp_path / "a.npy", lambda: [Chunks((3,), rows.dtype, make), names])
+        np.testing.assert_array_equal(arrays[0], rows)
+        assert arrays[1].tolist() == ["a", "b", "c"]
+        assert (tmp_path / "a.npy").exists() == kept
+
+
 def test_a_file_cut_short_anywhere_is_replaced(tmp_path: Path) -> None:
     path, compute = tmp_path / "a.npy", Computation()
     compute_once(path, compute)
@@ -98,7 +126,7 @@ def test_a_temporary_file_takes_the_place_of_one_that_cannot_be_written(
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     if lack == "right":
-        require = "keras_lgmsnet.data.prepared.require_writable"
+        require = "keras_lgmsnet.data.cache.require_writable"
         monkeypatch.setattr(require, lambda path: path == temporary or refuse())
     elif lack == "space":
         usage = shutil.disk_usage(folder)
@@ -141,10 +169,10 @@ def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("source", "kind", "message"),
     [
-        ("btcv", "images", "must be of images. Received: btcv, which has volumes"),
-        ("msd_folder", "images", "must be of images. Received: msd_folder, which has volumes"),
-        ("busi/all", "volumes", "must be of volumes. Received: busi, which has images"),
-        ("synapse", "volumes", "must be one of .*btcv.* Received: builder='synapse'"),
+        ("btcv", IMAGES, "must be of images. Received: btcv, which has volumes"),
+        ("msd_folder", IMAGES, "must be of images. Received: msd_folder, which has volumes"),
+        ("busi/all", VOLUMES, "must be of volumes. Received: busi, which has images"),
+        ("synapse", VOLUMES, "must be one of .*btcv.* Received: builder='synapse'"),
     ],
 )
 def test_datasets_of_another_kind_are_refused(tmp_path: Path, source, kind, message) -> None:

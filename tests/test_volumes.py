@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_lgmsnet.data import builders as prepared
+from keras_lgmsnet.data import cache
 from keras_lgmsnet.data.augmentation import VolumeAugmentation
 from keras_lgmsnet.data.patches import PatchBatches, PreparedVolume, prepare_volumes
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
@@ -172,7 +172,7 @@ def test_volumes_that_cannot_be_kept_are_prepared_once(tmp_path: Path, monkeypat
     image = np.random.default_rng(0).uniform(-200, 200, (4, 4, 4))
     source = make_source(tmp_path, [image], [np.ones_like(image)])
     source = dataclasses.replace(source, examples=Counter(source.examples))
-    monkeypatch.setattr(prepared, "has_room", lambda folder, size: folder != tmp_path / folder.name)
+    monkeypatch.setattr(cache, "_has_room", lambda folder, size: folder != tmp_path / folder.name)
     volumes = prepare_volumes(source, source.ids, CT, progress=False)
     first, again = volumes["volume0"], volumes["volume0"]
     np.testing.assert_array_equal(first.image, again.image)

@@ -1,14 +1,15 @@
-"""Prepared copies of datasets, and what is kept beside them."""
+"""Prepared copies of datasets, made by their builders on first use."""
 
 import functools
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import filelock
 
 import tfds_builders
+from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
 
 if TYPE_CHECKING:
     from tfds_builders._building import SegmentationBuilder
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def prepare_dataset(
     source: str,
-    kind: Literal["images", "volumes"],
+    kind: Kind,
     manual_dir: str | Path | None,
     data_dir: str | Path | None,
     *,
@@ -28,7 +29,7 @@ def prepare_dataset(
     Args:
         source: Name of a dataset in the `tfds_builders` package, such as `"btcv"`, or of one of its
             configs, such as `"busi/all"`.
-        kind: What the dataset must be of: `"images"` (2D) or `"volumes"`.
+        kind: What the dataset must be of.
         manual_dir: Folder that holds the publisher's archives, read only where no prepared copy
             exists; for a dataset of the user's own, its folder. `None` for `downloads/manual` in
             `data_dir`.
@@ -58,9 +59,11 @@ def prepare_dataset(
 
     (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
-    found = "volumes" if issubclass(module.Builder, VolumeBuilder) else "images"
-    if found != kind:
-        raise ValueError(f"The dataset must be of {kind}. Received: {name}, which has {found}")
+    builder_kind = VOLUMES if issubclass(module.Builder, VolumeBuilder) else IMAGES
+    if builder_kind is not kind:
+        raise ValueError(
+            f"The dataset must be of {kind.name}. Received: {name}, which has {builder_kind.name}"
+        )
     if issubclass(module.Builder, FolderBuilder):
         if config or manual_dir is None:
             raise ValueError(

@@ -8,30 +8,58 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 
 from keras_lgmsnet.files.writing import UNFINISHED, require_writable
 
-if TYPE_CHECKING:
-    pass
+
+@dataclass(frozen=True)
+class Chunks:
+    """An array that is made a few rows at a time, since all of them may not fit into memory.
+
+    Args:
+        shape: The array's shape.
+        dtype: Its type.
+        make: Returns the rows in order, some at a time; called again where they could not all be
+            written.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    make: Callable[[], Iterable[np.ndarray]]
+
+    @property
+    def nbytes(self) -> int:
+        """The array's size."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
-def compute_once(path: Path, compute: Callable[[], Sequence[np.ndarray]]) -> tuple[np.ndarray, ...]:
+# A list is made an array when its turn to be written comes: the chunks before it may fill it.
+Computed: TypeAlias = np.ndarray | Chunks | list
+
+
+def compute_once(
+    path: Path,
+    compute: Callable[[], Sequence[Computed]],
+    fits: Callable[[Sequence[np.ndarray]], bool] = lambda arrays: True,
+) -> tuple[np.ndarray, ...]:
     """Return arrays that are computed once, kept in a file and mapped into memory.
 
     The file holds their number and them, one after the other, as `numpy.save` writes them. One that
     is cut short is replaced; one that is deleted is written again. Where it cannot be written, or
-    would not fit, the arrays lie in a temporary file that goes with them, and are computed by each
-    process.
+    there is no room for it, the arrays lie in a temporary file that goes with them, and are
+    computed by each process.
 
     Args:
         path: The file; its name and folder must tell everything that decides the arrays. The
             folder is made if need be.
         compute: Returns the arrays.
+        fits: Says whether the arrays of a file can be the right ones; others are replaced.
 
     Returns:
         The arrays, not to be written to. As long as one is in use, its file counts as open.
@@ -46,74 +74,55 @@ def compute_once(path: Path, compute: Callable[[], Sequence[np.ndarray]]) -> tup
     """
     try:
         with open(path, "rb") as file:
-            return _map_arrays(file)
+            arrays = _map(file)
+        if fits(arrays):
+            return arrays
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):  # which another file would not mend
             raise
     except ValueError:
         pass
     # Not computed yet, cut short, or not to be mapped on this file system.
-    arrays = compute()
-    size = sum(array.nbytes for array in arrays)
-    if has_room(path.parent, size):
-        remove_abandoned(path.parent)
+    computed = compute()
+    size = sum(0 if isinstance(array, list) else array.nbytes for array in computed)
+    if _has_room(path.parent, size):
+        _remove_abandoned(path.parent)
         with contextlib.suppress(OSError):  # a quota is met only in writing
-            with write_whole(path) as file:
-                _save_arrays(file, arrays)
+            with _write_whole(path) as file:
+                _save(file, computed)
             with open(path, "rb") as file:
-                return _map_arrays(file)
+                return _map(file)
     temporary = Path(tempfile.gettempdir())
-    if not has_room(temporary, size):
+    if not _has_room(temporary, size):
         raise OSError(
             f"Neither {path.parent} nor {temporary} can be written to and has room for {size:,} "
             "bytes: free some, or choose another folder of prepared datasets (--data-dir, "
             "data_dir=)."
         )
     with tempfile.TemporaryFile() as file:
-        _save_arrays(file, arrays)
+        _save(file, computed)
         file.flush()
-        return _map_arrays(file)
+        return _map(file)
 
 
-@contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write to, which becomes `path` when all went well, replacing what was there.
-
-    Several processes may write to one path: each has a file of its own, and the last one stays.
-    """
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as temporary:
-        unfinished = Path(temporary) / path.name
-        with open(unfinished, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # a power cut must not leave the name on an empty file
-        os.replace(unfinished, path)
-
-
-def has_room(folder: Path, size: int) -> bool:
-    """Say whether a file of so many bytes can be written to a folder, which is made if need be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        require_writable(folder)
-    except OSError:
-        return False
-    return shutil.disk_usage(folder).free > 1.1 * size
-
-
-def remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes left unfinished; nothing is written for as long as a day."""
-    for abandoned in folder.glob(f"{UNFINISHED}*"):
-        with contextlib.suppress(FileNotFoundError):  # another process may be at it
-            if time.time() - abandoned.stat().st_mtime > 24 * 60 * 60:
-                shutil.rmtree(abandoned)
-
-
-def _save_arrays(file: BinaryIO, arrays: Sequence[np.ndarray]) -> None:
+def _save(file: BinaryIO, arrays: Sequence[Computed]) -> None:
     for array in (np.array([len(arrays)]), *arrays):
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        if isinstance(array, Chunks):
+            np.lib.format.write_array_header_1_0(
+                file,
+                {
+                    "descr": np.lib.format.dtype_to_descr(array.dtype),
+                    "fortran_order": False,
+                    "shape": array.shape,
+                },
+            )
+            for rows in array.make():
+                file.write(rows.data)
+        else:
+            np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
-def _map_arrays(file: BinaryIO) -> tuple[np.ndarray, ...]:
+def _map(file: BinaryIO) -> tuple[np.ndarray, ...]:
     """Map a file's arrays into memory.
 
     Raises:
@@ -135,3 +144,36 @@ def _map_arrays(file: BinaryIO) -> tuple[np.ndarray, ...]:
     if len(arrays) != count:
         raise ValueError(f"There must be {count} arrays. Received: {len(arrays)}")
     return tuple(arrays)
+
+
+@contextlib.contextmanager
+def _write_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write to, which becomes `path` when all went well, replacing what was there.
+
+    Several processes may write to one path: each has a file of its own, and the last one stays.
+    """
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as temporary:
+        unfinished = Path(temporary) / path.name
+        with open(unfinished, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave the name on an empty file
+        os.replace(unfinished, path)
+
+
+def _has_room(folder: Path, size: int) -> bool:
+    """Say whether a file of so many bytes can be written to a folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        require_writable(folder)
+    except OSError:
+        return False
+    return shutil.disk_usage(folder).free > 1.1 * size
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left unfinished; nothing is written for as long as a day."""
+    for abandoned in folder.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(FileNotFoundError):  # another process may be at it
+            if time.time() - abandoned.stat().st_mtime > 24 * 60 * 60:
+                shutil.rmtree(abandoned)

@@ -1,32 +1,33 @@
 """Decoded images, kept in a file beside a dataset's prepared copy."""
 
-import contextlib
 import dataclasses
-import io
-import json
-import mmap
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.builders import prepare_dataset
-from keras_lgmsnet.data.cache import has_room, remove_abandoned, write_whole
+from keras_lgmsnet.data.cache import Chunks, compute_once
+from keras_lgmsnet.data.images import Examples, resize_image
+from keras_lgmsnet.kinds import IMAGES
 
 if TYPE_CHECKING:
-    from tfds_builders._building import ImageBuilder
-from keras_lgmsnet.data.images import Examples, resize_image
+    from tfds_builders._building import SegmentationBuilder
+
+_DECODING = "v2"  # to be changed with what is kept, so that no older file is taken for it
+_CHUNK = 32  # images held until they are written
 
 
 def load_examples(
     builder: str,
     image_size: tuple[int, int],
-    manual_dir: Path | None = None,
-    data_dir: Path | None = None,
+    manual_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
     *,
     interpolation: str = "linear",
     progress: bool = True,
@@ -40,8 +41,8 @@ def load_examples(
     copy's own folder, which goes when that goes; from then on it is only mapped into memory, which
     the system fills and frees as pages are used. The file takes `4 * height * width` bytes an
     image: 0.7 GB for ISIC 2018 at 256 × 256 pixels, 4.6 GB for TUCC. Where it cannot be written,
-    or would not fit, the images are decoded into memory each time. A file cut short is replaced;
-    one that is deleted is written again.
+    or would not fit, the images are decoded each time, to a temporary file or else into memory. A
+    file cut short is replaced; one that is deleted is written again.
 
     Args:
         builder: Name of a 2D dataset in the `tfds_builders` package, such as `"isic2018_task1"`, or
@@ -73,7 +74,7 @@ def load_examples(
     """
     prepared = prepare_dataset(
         builder,
-        "images",
+        IMAGES,
         manual_dir,
         data_dir,
         allow_incomplete=allow_incomplete,
@@ -83,124 +84,92 @@ def load_examples(
     return dataclasses.replace(examples, dataset=prepared.identity)
 
 
-_CHUNK = 32  # images held until they are written
-
-
-_DECODING = "v1"  # to be changed with what is decoded, so that no older file is taken for it
-
-
 def _read(
-    prepared: "ImageBuilder", image_size: tuple[int, int], interpolation: str, progress: bool
+    prepared: "SegmentationBuilder",
+    image_size: tuple[int, int],
+    interpolation: str,
+    progress: bool,
 ) -> Examples:
-    """Return the decoded images of a prepared copy, from its file, written now if need be."""
+    """Return the decoded images of a prepared copy, from their file, written now if need be."""
     height, width = image_size
-    folder = Path(prepared.data_path)
-    path = folder / f"decoded-{_DECODING}-{height}x{width}-{interpolation}.npy"
+    path = Path(prepared.data_path) / f"decoded-{_DECODING}-{height}x{width}-{interpolation}.npy"
     count = prepared.info.splits["train"].num_examples
-    # Not decoded yet, cut short, or not to be mapped on this file system.
-    with contextlib.suppress(OSError, ValueError):
-        return _map_decoded(path, count, image_size)
+    record = np.dtype(
+        [("image", "u1", (height, width, 3)), ("segmentation_mask", "u1", (height, width, 1))]
+    )
+    filled = _Names([], [], [])
 
-    def decode(file: BinaryIO, where: str) -> None:
-        source = prepared.as_data_source(split="train")
-        bar = tqdm(desc=f"Decoding {prepared.name} {where}", total=count, disable=not progress)
-        with bar:
-            _decode(source, file, image_size, interpolation, bar)
+    def decode() -> Iterator[np.ndarray]:
+        return _decode(prepared, record, interpolation, filled, progress)
 
-    if has_room(folder, count * 4 * height * width):
-        remove_abandoned(folder)
-        with contextlib.suppress(OSError):  # a quota is met only in writing
-            with write_whole(path) as file:
-                decode(file, "once")
-            return _map_decoded(path, count, image_size)
-    memory = io.BytesIO()
-    decode(memory, "into memory")
-    return _parse_decoded(memory.getbuffer(), count, image_size)
-
-
-def _map_decoded(path: Path, count: int, image_size: tuple[int, int]) -> Examples:
-    """Map a file of decoded images into memory.
-
-    Raises:
-        OSError: If there is none, or it cannot be mapped.
-        ValueError: If it is not of so many images of that size, or cut short.
-    """
-    with open(path, "rb") as file:
-        return _parse_decoded(
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), count, image_size
+    try:
+        records, *names = compute_once(
+            path,
+            lambda: [Chunks((count,), record, decode), *filled],
+            fits=lambda arrays: (arrays[0].shape, arrays[0].dtype) == ((count,), record),
         )
-
-
-def _parse_decoded(
-    buffer: mmap.mmap | memoryview, count: int, image_size: tuple[int, int]
-) -> Examples:
-    record, header = _decoded_format(count, image_size)
-    end = len(header) + count * record.itemsize
-    if buffer[: len(header)] != header or len(buffer) < end:
-        raise ValueError(f"They must be {count} images of {image_size} pixels.")
-    names = json.loads(bytes(buffer[end:]))
-    if not isinstance(names, dict) or names.keys() != {"ids", "groups", "original_sizes"}:
-        raise ValueError("Behind the images must be their ids, groups and original sizes.")
-    records = np.ndarray(count, record, buffer, offset=len(header))
-    records.flags.writeable = False
+    except OSError:  # no file can hold them
+        records = np.fromiter(itertools.chain.from_iterable(decode()), record, count)
+        records.flags.writeable = False
+        names = [np.array(column) for column in filled]
+    ids, groups, original_sizes = names
     return Examples(
-        names["ids"],
+        ids.tolist(),
         records["image"],
         records["segmentation_mask"],
-        groups=names["groups"],
-        original_sizes=np.array(names["original_sizes"]),
+        groups=groups.tolist(),
+        original_sizes=original_sizes,
     )
+
+
+class _Names(NamedTuple):
+    """What is kept with the images, and known once they are decoded: see `Examples`."""
+
+    ids: list[str]
+    groups: list[str]
+    original_sizes: list[tuple[int, int]]
 
 
 def _decode(
-    source: Sequence[dict[str, Any]],
-    file: BinaryIO,
-    image_size: tuple[int, int],
+    prepared: "SegmentationBuilder",
+    record: np.dtype,
     interpolation: str,
-    progress: tqdm,
-) -> None:
-    """Decode and resize the examples of a source into a file."""
-    height, width = image_size
+    names: _Names,
+    progress: bool,
+) -> Iterator[np.ndarray]:
+    """Decode and resize the images of a prepared copy.
 
-    def read(index: int) -> tuple[np.ndarray, np.ndarray, str, str, list[int]]:
+    Args:
+        prepared: The prepared copy.
+        record: Type of a record, an image and its mask.
+        interpolation: How images are resized.
+        names: Filled while the images are decoded.
+        progress: Whether to show a progress bar.
+
+    Yields:
+        The records in order, some at a time.
+    """
+    for column in names:
+        column.clear()  # of an earlier attempt that could not be written
+    source = prepared.as_data_source(split="train")
+    height, width = record["image"].shape[:2]
+
+    def fill(row: np.void, index: int) -> tuple[str, str, tuple[int, int]]:
         example = source[index]
-        mask = cv2.resize(
-            example["segmentation_mask"], (width, height), interpolation=cv2.INTER_NEAREST
+        image, segmentation_mask = example["image"], example["segmentation_mask"]
+        row["image"] = resize_image(image, (height, width), interpolation)
+        row["segmentation_mask"][..., 0] = cv2.resize(
+            segmentation_mask, (width, height), interpolation=cv2.INTER_NEAREST
         )
-        return (
-            resize_image(example["image"], image_size, interpolation),
-            mask,
-            example["id"].decode(),
-            example["group"].decode(),
-            list(example["image"].shape[:2]),
-        )
+        return example["id"].decode(), example["group"].decode(), image.shape[:2]
 
-    file.write(_decoded_format(len(source), image_size)[1])
-    names = []
-    with ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter's lock
+    bar = tqdm(desc=f"Decoding {prepared.name}", total=len(source), disable=not progress)
+    with ThreadPoolExecutor() as pool, bar:  # OpenCV decodes outside the interpreter's lock
         for start in range(0, len(source), _CHUNK):
-            chunk = range(start, min(start + _CHUNK, len(source)))
-            for image, mask, *name in pool.map(read, chunk):
-                file.write(image)
-                file.write(mask)
-                names.append(name)
-                progress.update()
-    columns = zip(("ids", "groups", "original_sizes"), zip(*names, strict=True), strict=True)
-    file.write(json.dumps(dict(columns)).encode())
-
-
-def _decoded_format(count: int, image_size: tuple[int, int]) -> tuple[np.dtype, bytes]:
-    """Return the type of a record and the header of a file of so many."""
-    record = np.dtype(
-        [("image", "u1", (*image_size, 3)), ("segmentation_mask", "u1", (*image_size, 1))]
-    )
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header,
-        {
-            "descr": np.lib.format.dtype_to_descr(record),
-            "fortran_order": False,
-            "shape": (count,),
-        },
-    )
-    return record, header.getvalue()
+            records = np.empty(min(_CHUNK, len(source) - start), record)
+            for id_, group, original_size in pool.map(fill, records, itertools.count(start)):
+                names.ids.append(id_)
+                names.groups.append(group)
+                names.original_sizes.append(original_size)
+                bar.update()
+            yield records

@@ -1,18 +1,16 @@
-"""Volumes: oriented, resampled and normalised once, then served to `fit` in patches."""
+"""Datasets of volumes, opened and read as they are."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keras_lgmsnet.data.builders import prepare_dataset
 from keras_lgmsnet.data.cache import compute_once
 from keras_lgmsnet.geometry import Grid
-
-if TYPE_CHECKING:
-    pass
+from keras_lgmsnet.kinds import VOLUMES
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +137,7 @@ def load_volumes(
     """
     builder = prepare_dataset(
         source,
-        "volumes",
+        VOLUMES,
         manual_dir,
         data_dir,
         allow_incomplete=allow_incomplete,
@@ -161,7 +159,8 @@ def load_volumes(
         skip = {array: tfds.decode.SkipDecoding() for array in arrays}
         examples = builder.as_data_source("train", decoders=skip)
         names = [(example["id"].decode(), example["group"].decode()) for example in examples]
-        return tuple(map(np.array, zip(*names, strict=True)))
+        ids, groups = zip(*names, strict=True)
+        return np.array(ids), np.array(groups)
 
     # Each record is read as a whole, though little of it is wanted.
     ids, groups = compute_once(folder / "names-v1.npy", read_names)
