@@ -1,6 +1,7 @@
 """Random changes to an image or a volume and its mask, the same on every backend."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,10 @@ import cv2
 import numpy as np
 
 Pair = tuple[np.ndarray, np.ndarray]
+
+# Called as `augment(image, segmentation_mask, rng)`: returns both, changed, and leaves its
+# arguments alone.
+Augment = Callable[[np.ndarray, np.ndarray, np.random.Generator], Pair]
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,11 @@ class Augmentation:
         """
         height, width = image.shape[:2]
         if self.rotate:
-            quarter_turns = rng.integers(4) if height == width else 2 * rng.integers(2)
+            quarter_turns = int(rng.integers(4) if height == width else 2 * rng.integers(2))
             image = _rotate(image, quarter_turns)
             segmentation_mask = np.rot90(segmentation_mask, quarter_turns)
         if self.flip:
-            axes = np.flatnonzero(rng.integers(2, size=2))
+            axes = _axes(rng.integers(2, size=2))
             image = _flip(image, axes)
             segmentation_mask = np.flip(segmentation_mask, axes)
         if self.color_jitter and rng.random() < self.color_jitter:
@@ -136,9 +141,9 @@ class VolumeAugmentation:
         """
         flip, (rotate, scale, shift) = rng.random(3) < self.flip, rng.random(3)
         plane = [(0, 1), (0, 2), (1, 2)][rng.integers(3)]
-        quarter_turns = rng.integers(1, 4)
+        quarter_turns = int(rng.integers(1, 4))
         factor, offset = rng.uniform(0.9, 1.1), rng.uniform(-0.1, 0.1)
-        axes = np.flatnonzero(flip)
+        axes = _axes(flip)
         image, segmentation_mask = np.flip(image, axes), np.flip(segmentation_mask, axes)
         if rotate < self.rotate:
             if image.shape[plane[0]] != image.shape[plane[1]]:
@@ -150,6 +155,11 @@ class VolumeAugmentation:
         if shift < self.shift:
             image = image + np.float32(offset)
         return image, segmentation_mask
+
+
+def _axes(flipped: np.ndarray) -> tuple[int, ...]:
+    """Return the positions of what is true, or not 0."""
+    return tuple(np.flatnonzero(flipped).tolist())
 
 
 def _require_probabilities(augmentation: Any, *names: str) -> None:
@@ -166,8 +176,15 @@ def _require_probabilities(augmentation: Any, *names: str) -> None:
 KVASIR = Augmentation(rotate=False, color_jitter=0.5, affine=0.5, elastic=0.5)
 
 # By the name that a recipe gives.
-AUGMENTATIONS = {"rotate_flip": Augmentation(), "kvasir": KVASIR, None: None}
-VOLUME_AUGMENTATIONS = {"flip_rotate_intensity": VolumeAugmentation(), None: None}
+AUGMENTATIONS: dict[str | None, Augmentation | None] = {
+    "rotate_flip": Augmentation(),
+    "kvasir": KVASIR,
+    None: None,
+}
+VOLUME_AUGMENTATIONS: dict[str | None, VolumeAugmentation | None] = {
+    "flip_rotate_intensity": VolumeAugmentation(),
+    None: None,
+}
 
 
 # OpenCV turns an RGB image ten times as fast as NumPy, but no mask of more than four classes.
@@ -178,8 +195,8 @@ def _rotate(image: np.ndarray, quarter_turns: int) -> np.ndarray:
     return cv2.rotate(image, codes[quarter_turns - 1]) if quarter_turns else image
 
 
-def _flip(image: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    return cv2.flip(image, -1 if len(axes) == 2 else int(axes[0])) if len(axes) else image
+def _flip(image: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    return cv2.flip(image, -1 if len(axes) == 2 else axes[0]) if axes else image
 
 
 def _jitter_color(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -200,13 +217,15 @@ def _inverse_affine(height: int, width: int, rng: np.random.Generator) -> np.nda
     """Draw the matrix that leads from a pixel, `(column, row)`, to its source."""
     center = ((width - 1) / 2, (height - 1) / 2)
     matrix = cv2.getRotationMatrix2D(center, rng.uniform(-90, 90), rng.uniform(0.5, 1.5))
-    matrix[:, 2] += rng.uniform(-0.125, 0.125, size=2) * (width, height)
+    shift = rng.uniform(-0.125, 0.125, size=2) * (width, height)
+    matrix[:, 2] = matrix[:, 2] + shift
     return cv2.invertAffineTransform(matrix)
 
 
 def _elastic_shifts(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Draw how far each pixel's source is from it: at 8 × 8 points, smooth between them."""
-    points = np.stack(rng.standard_normal((2, 8, 8), dtype="float32"), axis=-1)
+    columns, rows = rng.standard_normal((2, 8, 8), dtype="float32")
+    points = np.stack((columns, rows), axis=-1)
     shifts = cv2.resize(points, (width, height), interpolation=cv2.INTER_CUBIC)
     deviation = max(float(shifts.std()), 1e-12)
     return shifts * np.float32(rng.uniform(0, 0.03) * min(height, width) / (2 * deviation))
@@ -220,8 +239,12 @@ def _grid(height: int, width: int) -> np.ndarray:
     return grid
 
 
+_NO_SECOND_MAP: Any = None  # OpenCV's types know no `None` here, though OpenCV does
+
+
 def _fetch(image: np.ndarray, segmentation_mask: np.ndarray, sources: np.ndarray) -> Pair:
     """Fetch each pixel from its source, `(column, row)` in the last axis; beyond lies 0."""
-    moved = cv2.remap(image, sources, None, cv2.INTER_LINEAR)
-    mask = cv2.remap(np.ascontiguousarray(segmentation_mask), sources, None, cv2.INTER_NEAREST)
+    moved = cv2.remap(image, sources, _NO_SECOND_MAP, cv2.INTER_LINEAR)
+    mask = np.ascontiguousarray(segmentation_mask)
+    mask = cv2.remap(mask, sources, _NO_SECOND_MAP, cv2.INTER_NEAREST)
     return moved, mask.reshape(segmentation_mask.shape)  # OpenCV drops a last axis of one

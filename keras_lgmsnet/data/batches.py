@@ -68,7 +68,7 @@ class Batches(keras.utils.PyDataset, abc.ABC):
         """Return the batch of the examples at these positions; called from several threads."""
 
     def set_epoch(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Chooses the epoch, counted from 0, whose order and augmentation the batches have.
+        """Choose the epoch, counted from 0, whose order and augmentation the batches have.
 
         Counting Keras's own `on_epoch_begin` calls instead would be wrong: before the first
         epoch `fit` begins another to infer shapes, on some backends and for some models.

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from keras_lgmsnet.data.ranges import (
+    Ranges,
     Statistic,
     describe_ranges,
     find_deviations,
@@ -83,7 +84,7 @@ class Fingerprint:
     """
 
     num_images: int
-    ranges: dict[str, tuple[float, float]]
+    ranges: Ranges
 
     @classmethod
     def of_images(cls, images: Iterable[np.ndarray], sizes: Iterable[Sequence[int]]) -> Self:

@@ -1,23 +1,20 @@
-"""2D images: decoded once, then served to `fit` in reproducible batches."""
+"""2D images and their masks, resized and preprocessed, and served to `fit` in batches."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
 
-from keras_lgmsnet.data.augmentation import Pair
+from keras_lgmsnet.data.augmentation import Augment
 from keras_lgmsnet.data.batches import Batches, side_by_side
 
-if TYPE_CHECKING:
-    pass
-
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype="float32")
-_INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "lanczos": cv2.INTER_LANCZOS4}
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype="float32")
+_INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "lanczos": cv2.INTER_LANCZOS4}
 
 
 class Rows:
@@ -46,9 +43,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitem__(self, key: Any) -> "np.ndarray | Rows":
+    def __getitem__(self, key: Any) -> np.ndarray:
         rows, *rest = key if isinstance(key, tuple) else (key,)
         return self.array[(self.positions[rows], *rest)]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self.array[position] for position in self.positions)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -75,15 +75,15 @@ class Examples:
     ids: list[str]
     images: np.ndarray | Rows
     segmentation_masks: np.ndarray | Rows
-    original_sizes: np.ndarray | None = None
-    groups: list[str] | None = None
+    original_sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2), int))
+    groups: list[str] = field(default_factory=list)
     dataset: str = ""
 
     def __post_init__(self) -> None:
-        if self.original_sizes is None:
+        if not len(self.original_sizes):
             sizes = np.tile(self.images.shape[1:3], (len(self.images), 1))
             object.__setattr__(self, "original_sizes", sizes)
-        if self.groups is None:
+        if not self.groups:
             object.__setattr__(self, "groups", self.ids)
 
     def subset(self, ids: Iterable[str]) -> "Examples":
@@ -113,7 +113,7 @@ class Examples:
 def resize_image(
     image: np.ndarray, image_size: tuple[int, int], interpolation: str = "linear"
 ) -> np.ndarray:
-    """Resizes an image as a recipe says.
+    """Resize an image as a recipe says.
 
     Args:
         image: Any type that OpenCV knows, shape `(height, width)` or `(height, width, channels)`.
@@ -171,8 +171,7 @@ class ImageBatches(Batches):
         examples: What to serve. The last batch may be smaller than the others.
         batch_size: Examples in a batch.
         preprocessing: `"imagenet"` or `"published"`, see `preprocess`.
-        augmentation: Called as `augmentation(image, segmentation_mask, rng)`, from several
-            threads at once; returns both, changed, and leaves its arguments alone. `None` changes
+        augmentation: Changes image and mask, called from several threads at once; `None` changes
             nothing.
         shuffle: Whether each epoch has an order of its own; otherwise the examples' order.
         seed: Seed of order and augmentation, an integer ≥ 0.
@@ -195,7 +194,7 @@ class ImageBatches(Batches):
         batch_size: int,
         *,
         preprocessing: str = "imagenet",
-        augmentation: Callable[..., Pair] | None = None,
+        augmentation: Augment | None = None,
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
@@ -237,7 +236,3 @@ def _rows(array: np.ndarray | Rows, positions: np.ndarray) -> Rows:
     if isinstance(array, Rows):
         return Rows(array.array, array.positions[positions])
     return Rows(array, positions)
-
-
-# A file of decoded images is a NumPy array of records, image and mask, as `numpy.load` reads it;
-# behind it, where `numpy.load` does not look, follow the examples' names as JSON.

@@ -131,8 +131,8 @@ class KerasCVAugmentation:
         seed = rng.integers(2**63)
         # The layers share the generator's state.
         with self._lock, self._tf.device("CPU"):
-            image, segmentation_mask = self._augment(image, segmentation_mask, seed)
-        return image.numpy(), segmentation_mask.numpy()
+            changed_image, changed_mask = self._augment(image, segmentation_mask, seed)
+        return changed_image.numpy(), changed_mask.numpy()
 
 
 def _check(layers: Mapping[str, Mapping[str, Any]]) -> None:

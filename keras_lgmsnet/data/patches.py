@@ -4,19 +4,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from keras_lgmsnet.data.augmentation import Pair
+from keras_lgmsnet.data.augmentation import Augment, Pair
 from keras_lgmsnet.data.batches import Batches, side_by_side
-from keras_lgmsnet.geometry import to_canonical
-
-if TYPE_CHECKING:
-    from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
-from keras_lgmsnet.geometry import foreground_box
+from keras_lgmsnet.geometry import foreground_box, to_canonical
 
 _PREPARATION = "v1"  # to be changed with what is kept, so that no older file is taken for it
 
@@ -36,7 +32,7 @@ class PreparedVolume:
     labelled: np.ndarray
 
 
-class PreparedVolumes(Mapping):
+class PreparedVolumes(Mapping[str, PreparedVolume]):
     """Prepared volumes by id, each mapped into memory when it is asked for.
 
     A mapped file counts as open as long as it is used, and systems allow a process a few hundred of
@@ -73,12 +69,12 @@ class PreparedVolumes(Mapping):
 def prepare_volumes(
     source: VolumeSource,
     ids: Iterable[str],
-    fingerprint: "VolumeFingerprint",
+    fingerprint: VolumeFingerprint,
     *,
     crop_foreground: bool = True,
     progress: bool = True,
 ) -> PreparedVolumes:
-    """Orients, resamples, normalises and crops volumes, each once.
+    """Orient, resample, normalise and crop volumes, each once.
 
     What becomes of a volume is written to a file in the prepared copy's own folder, which goes when
     that goes; from then on it is only mapped into memory, which the system fills and frees as pages
@@ -130,7 +126,7 @@ def prepare_volumes(
         image, labelled, segmentation_mask = source.compute_once(name, id_, prepare)
         return PreparedVolume(image, segmentation_mask, labelled)
 
-    ids, unkept = list(ids), {}
+    ids, unkept = list(ids), {}  # those that found no room in the prepared copy's folder
     for id_ in tqdm(ids, desc="Preparing volumes", unit="volume", disable=not progress):
         volume = map_volume(id_)
         if not source.path(name, id_).exists():
@@ -153,15 +149,15 @@ def cut_patch(volume: PreparedVolume, center: Sequence[int], patch_size: Sequenc
         The image, `float32` of shape `(*patch_size, channels)`, and the labels, `uint8` of shape
         `patch_size`.
     """
-    region, margins = [], []
+    sides, margins = [], []
     for middle, side, patch_side in zip(
         center, volume.segmentation_mask.shape, patch_size, strict=True
     ):
         start = np.clip(middle - patch_side // 2, 0, max(0, side - patch_side))
-        region.append(slice(start, start + patch_side))
+        sides.append(slice(start, start + patch_side))
         missing = max(0, patch_side - side)
         margins.append((missing // 2, missing - missing // 2))
-    region = tuple(region)
+    region = tuple(sides)
     image = volume.image[region].astype("float32")
     segmentation_mask = volume.segmentation_mask[region]
     if np.any(margins):
@@ -183,15 +179,14 @@ class PatchBatches(Batches):
     gives negative patches only.
 
     Args:
-        volumes: The prepared volumes.
+        volumes: The prepared volumes by id.
         ids: Which of them to serve, each epoch in an order of its own.
         patch_size: Sides of a patch in voxels.
         batch_size: Volumes in a batch. The last batch may have fewer.
         patches_per_volume: Patches drawn from a volume in an epoch.
         positive_fraction: Probability that a patch is positive, 0 to 1.
-        augmentation: Called as `augmentation(image, segmentation_mask, rng)`, from several
-            threads at once; returns both, changed, and leaves its arguments alone. `None` changes
-            nothing.
+        augmentation: Changes image and labels, called from several threads at once; `None`
+            changes nothing.
         seed: Seed of order, patches and augmentation, an integer ≥ 0.
 
     Raises:
@@ -213,14 +208,14 @@ class PatchBatches(Batches):
 
     def __init__(
         self,
-        volumes: PreparedVolumes,
+        volumes: Mapping[str, PreparedVolume],
         ids: Sequence[str],
         patch_size: Sequence[int],
         batch_size: int,
         *,
         patches_per_volume: int = 4,
         positive_fraction: float = 0.5,
-        augmentation: Callable[..., Pair] | None = None,
+        augmentation: Augment | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(

@@ -49,7 +49,7 @@ def find_deviations(
     # ["brightness is 0.95, in training 0.2 to 0.8"]
     ```
     """
-    found = []
+    deviations = []
     for name, (low, high) in ranges.items():
         statistic, value = statistics[name], values[name]
         lowest = low / statistic.factor - statistic.margin
@@ -57,8 +57,8 @@ def find_deviations(
         if not lowest <= value <= highest:
             before, after = statistic.phrase
             trained = " to ".join(dict.fromkeys(map(_number, (low, high))))  # once, if they agree
-            found.append(f"{before} {_number(value)}{after}, in training {trained}")
-    return found
+            deviations.append(f"{before} {_number(value)}{after}, in training {trained}")
+    return deviations
 
 
 def describe_ranges(ranges: Ranges, statistics: Mapping[str, Statistic]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.decoded import load_examples
 from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.files.paths import printable
-from keras_lgmsnet.recipe.schema import Recipe
+from keras_lgmsnet.recipe.schema import ImageRecipe
 
 
 def read_examples(
-    recipe: Recipe,
+    recipe: ImageRecipe,
     manual_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
     *,
@@ -41,6 +41,7 @@ def read_examples(
     data = recipe.data
     source = source or data.source
     if source == data.source == "synthetic":
+        assert data.num_images is not None  # as a recipe requires of synthetic images
         examples = synthetic.generate(data.num_images, data.image_size)
     else:
         examples = load_examples(

@@ -7,7 +7,7 @@ from keras_lgmsnet.data.images import Examples
 
 
 def generate(count: int, image_size: tuple[int, int] = (128, 128), seed: int = 0) -> Examples:
-    """Draws breast-ultrasound-like images with dark lesions of varied size, contrast and number.
+    """Draw breast-ultrasound-like images with dark lesions of varied size, contrast and number.
 
     Layers of tissue (skin, fat, gland, muscle) carry random scatterers; lesions weaken the
     scatterers inside them and shadow or enhance what lies below. The scatterers are blurred by
@@ -154,9 +154,10 @@ def _blur(scatterers: np.ndarray, lateral: float, axial: float) -> np.ndarray:
 
 def _waves(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return a smooth random curve over the width, about −1 to 1."""
-    return sum(
-        rng.normal() / k * np.cos(2 * np.pi * (k * x / 2 + rng.uniform())) for k in range(1, 4)
-    )
+    curve = np.zeros_like(x)
+    for k in range(1, 4):
+        curve += rng.normal() / k * np.cos(2 * np.pi * (k * x / 2 + rng.uniform()))
+    return curve
 
 
 def _noise(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -24,13 +24,11 @@ from keras_lgmsnet.data.ranges import (
     find_ranges,
     parse_ranges,
 )
+from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.geometry import Grid, canonical_grid
 from keras_lgmsnet.recipe.schema import VolumeData
 from keras_lgmsnet.run_directory import read_json
-
-if TYPE_CHECKING:
-    from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
 
 AXES = ("x", "y", "z")  # to the right, to the front and up
 PERCENTILES = {5: "dark", 50: "middle", 95: "bright"}  # and what sentences call the values there
@@ -99,7 +97,7 @@ class VolumeFingerprint:
     @classmethod
     def of_volumes(
         cls,
-        source: "VolumeSource",
+        source: VolumeSource,
         ids: Iterable[str],
         data: VolumeData,
         *,
@@ -131,28 +129,28 @@ class VolumeFingerprint:
             shape, affine, sample, labelled_sample = source.compute_once(
                 f"samples-{_SAMPLING}", id_, _sample_example
             )
-            grids.append(canonical_grid(Grid(shape, np.array(affine))))
+            grids.append(canonical_grid(Grid(tuple(shape.tolist()), np.array(affine))))
             # Copied, since each array holds its file open.
             voxels.append(np.array(sample))
             labelled.append(np.array(labelled_sample))
-        labelled = np.concatenate(labelled)
-        percentiles = None
-        if len(labelled):
-            percentiles = np.percentile(labelled, LABELLED_PERCENTILES, axis=0).T.tolist()
         normalization, window = data.normalization, data.intensity_window
         if normalization is None:
             is_ct = all(channel.strip().casefold() == "ct" for channel in source.channels)
             normalization = "window" if is_ct or window else "z_score"
         windows = None
         if normalization == "window":
-            windows = [window] * len(source.channels) if window else _propose_windows(percentiles)
+            windows = (
+                [window] * len(source.channels)
+                if window
+                else _propose_windows(_percentiles(np.concatenate(labelled)))
+            )
         fingerprint = cls(
             num_volumes=len(grids),
             channels=tuple(source.channels),
             labels=tuple(source.labels.values()),
             spacing=data.spacing or _propose_spacing(grids),
             normalization=normalization,
-            intensity_windows=_tuples(windows),
+            intensity_windows=_windows(windows),
             ranges={},
             proposed=tuple(
                 name
@@ -179,13 +177,14 @@ class VolumeFingerprint:
         fields = [field.name for field in dataclasses.fields(cls)]
         values = read_json(run_directory, path.name, *fields)
         try:
+            x, y, z = _numbers(values["spacing"], 3)
             fingerprint = cls(
                 num_volumes=values["num_volumes"],
                 channels=tuple(values["channels"]),
                 labels=tuple(values["labels"]),
-                spacing=_numbers(values["spacing"], 3),
+                spacing=(x, y, z),
                 normalization=values["normalization"],
-                intensity_windows=_tuples(values["intensity_windows"], 2),
+                intensity_windows=_windows(values["intensity_windows"]),
                 ranges={},
                 proposed=tuple(values["proposed"]),
             )
@@ -218,11 +217,12 @@ class VolumeFingerprint:
             ValueError: If the image has other channels.
         """
         self._require_channels(image)
+        windows = self.intensity_windows
         normalized = np.array(image, "float32")
         for number in range(len(self.channels)):
             channel = normalized[..., number]
-            if self.normalization == "window":
-                low, high = self.intensity_windows[number]
+            if windows is not None:
+                low, high = windows[number]
                 np.clip(channel, low, high, out=channel)
                 channel -= low
                 channel /= high - low
@@ -258,7 +258,7 @@ class VolumeFingerprint:
 
     def describe(self) -> str:
         """Return in a sentence or two how volumes are read, and what of it was proposed."""
-        if self.normalization == "window":
+        if self.intensity_windows is not None:
             windows = (
                 f"{name} from {low:.5g} to {high:.5g}"
                 for name, (low, high) in zip(self._names(), self.intensity_windows, strict=True)
@@ -294,7 +294,7 @@ class VolumeFingerprint:
 
     def _statistics(self) -> dict[str, Statistic]:
         """Return the numbers of a volume that ranges are kept of."""
-        statistics = {}
+        windows, statistics = self.intensity_windows, {}
         for name, before, after in (
             ("spacing", "voxels are", "mm apart"),
             ("size", "the scan covers", "mm"),
@@ -303,8 +303,8 @@ class VolumeFingerprint:
                 phrase = (before, f" {after} along {axis}")
                 statistics[f"{name} along {axis} in mm"] = Statistic("mm", phrase, factor=1.5)
         for number, name in enumerate(self._names()):
-            if self.normalization == "window":
-                low, high = self.intensity_windows[number]
+            if windows is not None:
+                low, high = windows[number]
                 unit, after, margin = "the volumes' own, clipped", "", 0.15 * (high - low)
             else:
                 unit, after, margin = _DEVIATIONS, f" {_DEVIATIONS}", 0.5
@@ -322,11 +322,12 @@ class VolumeFingerprint:
             sample: Some of its voxels, shape `(voxels, channels)`.
             grid: Its voxels' place, in RAS order.
         """
+        windows = self.intensity_windows
         values = [*grid.spacing, *np.multiply(grid.spacing, grid.shape)]
         for number in range(len(self.channels)):
             channel = sample[:, number].astype("float64")
-            if self.normalization == "window":
-                foreground = _foreground(channel.clip(*self.intensity_windows[number]))
+            if windows is not None:
+                foreground = _foreground(channel.clip(*windows[number]))
             else:
                 foreground = _foreground(channel)
                 foreground = (foreground - foreground.mean()) / (foreground.std() or 1)
@@ -353,26 +354,32 @@ def _propose_spacing(grids: Sequence[Grid]) -> tuple[float, float, float]:
     return tuple(spacing.round(6).tolist())  # affines are float32
 
 
-def _propose_windows(percentiles: list[list[float]] | None) -> list[list[float]]:
+def _percentiles(voxels: np.ndarray) -> list[list[float]]:
+    """Return each channel's `LABELLED_PERCENTILES`, or nothing where there are no voxels."""
+    if not len(voxels):
+        return []
+    return np.percentile(voxels, LABELLED_PERCENTILES, axis=0).T.tolist()
+
+
+def _propose_windows(percentiles: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
     """Return each channel's window, from the lowest to the highest of its percentiles.
 
     The ends are rounded outwards to a twentieth of the window or less, so that the folds of a
     cross-validation mostly agree on one window, and share what is prepared by it.
     """
-    windows = percentiles or []
-    if not windows or not all(low < high for low, high in windows):
+    if not percentiles or not all(low < high for low, high in percentiles):
         raise ValueError(
             "To propose an intensity window, the training volumes must have labelled voxels of "
-            f"several intensities; set data.intensity_window. Received: {windows or 'none'}"
+            f"several intensities; set data.intensity_window. Received: {percentiles or 'none'}"
         )
-    scales = [10.0 ** -np.floor(np.log10((high - low) / 20)) for low, high in windows]
+    scales = [10.0 ** -np.floor(np.log10((high - low) / 20)) for low, high in percentiles]
     return [
         (float(np.floor(low * scale) / scale), float(np.ceil(high * scale) / scale))
-        for (low, high), scale in zip(windows, scales, strict=True)
+        for (low, high), scale in zip(percentiles, scales, strict=True)
     ]
 
 
-def _sample_example(example: "VolumeExample") -> list[np.ndarray]:
+def _sample_example(example: VolumeExample) -> list[np.ndarray]:
     """Return what a fingerprint needs of a volume: its grid, some voxels and some labelled ones."""
     labelled = example.image[example.segmentation_mask > 0]
     return [
@@ -393,15 +400,16 @@ def _sample(voxels: np.ndarray) -> np.ndarray:
     return voxels[np.unravel_index(drawn, sides)]
 
 
-def _numbers(values: Sequence[float], length: int | None = None) -> tuple[float, ...]:
+def _numbers(values: Sequence[float], length: int) -> tuple[float, ...]:
     """Return values as numbers of which there must be so many."""
     numbers = tuple(map(float, values))
-    if not all(map(math.isfinite, numbers)) or len(numbers) != (length or len(numbers)):
+    if not all(map(math.isfinite, numbers)) or len(numbers) != length:
         raise ValueError(f"There must be {length} finite numbers. Received: {values}")
     return numbers
 
 
-def _tuples(
-    rows: Sequence[Sequence[float]] | None, length: int | None = None
-) -> tuple[tuple[float, ...], ...] | None:
-    return None if rows is None else tuple(_numbers(row, length) for row in rows)
+def _windows(rows: Sequence[Sequence[float]] | None) -> tuple[tuple[float, float], ...] | None:
+    """Return intensity windows as a low and a high end each."""
+    if rows is None:
+        return None
+    return tuple((low, high) for low, high in (_numbers(row, 2) for row in rows))
