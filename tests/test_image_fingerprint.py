@@ -1,4 +1,4 @@
-"""Fingerprints: statistics by hand, ranges that forgive a little."""
+"""Fingerprints of images: statistics by hand, ranges that forgive a little."""
 
 from pathlib import Path
 

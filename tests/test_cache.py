@@ -1,4 +1,4 @@
-"""Prepared copies: which datasets are taken, and what is computed of them once."""
+"""What is computed once: files that are written whole, mapped, replaced and done without."""
 
 import errno
 import os
@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_lgmsnet.data.builders import prepare_dataset
 from keras_lgmsnet.data.cache import Chunks, compute_once
-from keras_lgmsnet.kinds import IMAGES, VOLUMES
 
 pytestmark = pytest.mark.no_backend
 
@@ -164,18 +162,3 @@ def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> No
         os.utime(tmp_path / name, (time.time() - 3600 * age,) * 2)
     compute_once(tmp_path / "a.npy", Computation())
     assert sorted(path.name for path in tmp_path.iterdir()) == [".unfinished-new", "a.npy"]
-
-
-@pytest.mark.parametrize(
-    ("source", "kind", "message"),
-    [
-        ("btcv", IMAGES, "must be of images. Received: btcv, which has volumes"),
-        ("msd_folder", IMAGES, "must be of images. Received: msd_folder, which has volumes"),
-        ("busi/all", VOLUMES, "must be of volumes. Received: busi, which has images"),
-        ("synapse", VOLUMES, "must be one of .*btcv.* Received: builder='synapse'"),
-    ],
-)
-def test_datasets_of_another_kind_are_refused(tmp_path: Path, source, kind, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        prepare_dataset(source, kind, tmp_path, tmp_path, allow_incomplete=False, progress=False)
-    assert not list(tmp_path.iterdir())
