@@ -19,18 +19,18 @@ from keras_lgmsnet import LGMSNet2D
 from keras_lgmsnet.data import sources, synthetic
 from keras_lgmsnet.data.images import Examples, preprocess
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, TRUTH_COLOR
-from keras_lgmsnet.figures import paper as figures
-from keras_lgmsnet.figures.features import (
-    activation_map,
-    draw_redundancy,
-    draw_spectra,
-    draw_stage_maps,
-    stage_features,
+from keras_lgmsnet.figures import captioned
+from keras_lgmsnet.figures.features import stage_features
+from keras_lgmsnet.figures.foreground import (
+    draw_foreground_ratios,
+    foreground_density,
+    foreground_ratios,
 )
-from keras_lgmsnet.figures.foreground import draw_foreground_ratios, foreground_ratios
 from keras_lgmsnet.figures.panels import draw_panels
-from keras_lgmsnet.figures.paper import draw_figures
+from keras_lgmsnet.figures.paper import choose_extremes, draw_figures, evenly_spread
 from keras_lgmsnet.figures.redundancy import channel_redundancy
+from keras_lgmsnet.figures.spectra import draw_redundancy, draw_spectra
+from keras_lgmsnet.figures.stage_maps import activation_map, draw_stage_maps
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training
 from keras_lgmsnet.run import Run
@@ -84,8 +84,8 @@ def pixels_of(figure: Figure, dpi: int = 100) -> np.ndarray:
 
 def texts(figure: Figure) -> list[str]:
     figure.draw_without_rendering()
-    found = figure.findobj(matplotlib.text.Text)
-    return [text.get_text() for text in found if text.get_text() and text.get_visible()]
+    written = figure.findobj(matplotlib.text.Text)
+    return [text.get_text() for text in written if text.get_text() and text.get_visible()]
 
 
 def count_near(pixels: np.ndarray, color: str) -> int:
@@ -111,7 +111,7 @@ def test_foreground_ratios_by_hand() -> None:
 @given(st.lists(st.floats(1e-4, 1), min_size=1, max_size=30))
 def test_density_has_area_one_whatever_the_ratios(values) -> None:
     grid = np.exp(np.linspace(-30, 0, 3001))
-    density = figures._density(np.array(values), grid)
+    density = foreground_density(np.array(values), grid)
     assert np.isfinite(density).all()
     assert (density >= 0).all()
     assert np.trapezoid(density * grid, np.log(grid)) == pytest.approx(1, abs=0.01)
@@ -121,13 +121,13 @@ def test_density_has_area_one_whatever_the_ratios(values) -> None:
 def test_density_lies_where_the_ratios_are() -> None:
     grid = np.linspace(0, 1, 1001)[1:]
     # One alone: a Gaussian of the least width, 0.1 on the logarithm.
-    alone = figures._density(np.array([0.5]), grid)
+    alone = foreground_density(np.array([0.5]), grid)
     assert alone[499] == pytest.approx(1 / (0.1 * 0.5 * np.sqrt(2 * np.pi)))
     assert alone[499] > 100 * alone[299]
     # What would lie above 1 is reflected.
-    assert figures._density(np.array([1.0]), grid)[-1] == pytest.approx(alone[499])
+    assert foreground_density(np.array([1.0]), grid)[-1] == pytest.approx(alone[499])
     # Of lesions of 1 to 20 %, next to nothing is drawn at 0.1 %.
-    density = figures._density(np.linspace(0.01, 0.2, 100), grid)
+    density = foreground_density(np.linspace(0.01, 0.2, 100), grid)
     assert density[0] < 0.05 * density.max()
 
 
@@ -284,23 +284,22 @@ def test_stage_maps_are_hot_where_the_map_is(stages: int, panels: int) -> None:
 def test_cases_are_best_median_and_worst() -> None:
     ious = np.array([0.5, 1.0, 0.1, 0.9, 0.3])
     everything = np.ones(5, bool)
-    assert figures._extreme_cases(ious, everything) == {1: "best", 0: "median", 2: "worst"}
+    assert choose_extremes(ious, everything) == {1: "best", 0: "median", 2: "worst"}
     shown = np.array([True, False, True, True, False])
-    assert figures._extreme_cases(ious, shown) == {3: "best", 0: "median", 2: "worst"}
-    assert figures._extreme_cases(ious[:1], everything[:1]) == {0: "best, median, worst"}
-    assert figures._extreme_cases(ious[:2], everything[:2]) == {1: "best, median", 0: "worst"}
-    assert figures._extreme_cases(np.ones(2), np.zeros(2, bool)) == {
+    assert choose_extremes(ious, shown) == {3: "best", 0: "median", 2: "worst"}
+    assert choose_extremes(ious[:1], everything[:1]) == {0: "best, median, worst"}
+    assert choose_extremes(ious[:2], everything[:2]) == {1: "best, median", 0: "worst"}
+    assert choose_extremes(np.ones(2), np.zeros(2, bool)) == {
         0: "best, median",
         1: "worst",
     }
 
 
 @pytest.mark.no_backend
-def test_images_for_redundancy_are_spread_over_the_ids(monkeypatch) -> None:
+def test_images_for_redundancy_are_spread_over_the_ids() -> None:
     ids = [f"{number:03}" for number in range(100)]
-    monkeypatch.setattr(figures, "REDUNDANCY_IMAGES", 4)
-    assert figures._sample(ids[::-1]) == ["000", "033", "066", "099"]
-    assert figures._sample(["b", "a"]) == ["a", "b"]
+    assert evenly_spread(ids[::-1], 4) == ["000", "033", "066", "099"]
+    assert evenly_spread(["b", "a"], 4) == ["a", "b"]
 
 
 # A run from end to end
@@ -461,7 +460,7 @@ def test_full_disk_leaves_nothing(run: Path, tmp_path: Path, monkeypatch) -> Non
     def failing(path: Path, rows) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(figures, "write_csv", failing)
+    monkeypatch.setattr(captioned, "write_csv", failing)
     with pytest.raises(OSError, match=r"No space left"):
         draw_figures(run, tmp_path / "out", stages=["encoder5"])
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,10 @@
 """Which cases are shown: of those with something to outline, the best, the median and the worst."""
 
 import numpy as np
+import numpy.typing as npt
 
 
-def has_outlines(segmentation_masks: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+def has_outlines(segmentation_masks: npt.ArrayLike, predictions: npt.ArrayLike) -> np.ndarray:
     """Return which images have anything to outline, bool of shape `(images,)`.
 
     A picture without outlines shows nothing, however right it is.
@@ -12,7 +13,8 @@ def has_outlines(segmentation_masks: np.ndarray, predictions: np.ndarray) -> np.
         segmentation_masks: True masks of 0 and 1, shape `(images, height, width, num_classes)`.
         predictions: Predicted masks, of the same shape.
     """
-    return np.logical_or(segmentation_masks, predictions).any(axis=(1, 2, 3))
+    outlined = np.asarray(segmentation_masks, bool) | np.asarray(predictions, bool)
+    return outlined.any(axis=(1, 2, 3))
 
 
 def best_median_worst(

@@ -1,13 +1,13 @@
-"""The share of images that is lesion."""
+"""The share of images that is lesion (paper, Fig. 1a)."""
 
 import math
 from collections.abc import Mapping
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_lgmsnet.figures.style import STYLE, WIDTH, looks, plain, style
+from keras_lgmsnet.figures.captioned import CaptionedFigure
+from keras_lgmsnet.figures.style import WIDTH, in_style, looks, plain, style_diagram
 
 
 def foreground_ratios(segmentation_masks: np.ndarray) -> np.ndarray:
@@ -22,15 +22,32 @@ def foreground_ratios(segmentation_masks: np.ndarray) -> np.ndarray:
     return segmentation_masks.any(axis=-1).mean(axis=(1, 2))
 
 
-@matplotlib.rc_context(STYLE)
+def foreground_figure(ratios: Mapping[str, Mapping[str, float]], size: str) -> CaptionedFigure:
+    """Return the figure of the foreground ratio of datasets.
+
+    Args:
+        ratios: For each dataset's name the ratio of each of its images, by the image's id.
+        size: Of the images, in words.
+    """
+    return CaptionedFigure(
+        draw_foreground_ratios(
+            {dataset: np.array(list(by_id.values())) for dataset, by_id in ratios.items()}
+        ),
+        f"Density of the share of an image that is lesion, at {size}, in images with a lesion; "
+        "dots: medians. Gaussian kernels of Silverman's width on the logarithm.",
+        [
+            {"dataset": dataset, "id": id_, "foreground_ratio": ratio}
+            for dataset, by_id in ratios.items()
+            for id_, ratio in by_id.items()
+        ],
+    )
+
+
+@in_style
 def draw_foreground_ratios(ratios: Mapping[str, np.ndarray]) -> Figure:
     """Draw the density of the foreground ratio of datasets on one axis, with medians.
 
-    The density f is that of the images with a lesion, estimated for the logarithm of the ratio,
-    where small lesions have room, and carried back: f(x) = g(ln x) / x, with g a sum of Gaussians
-    of Silverman's width, 0.9 · min(standard deviation, interquartile range / 1.34) · n^(−1/5) and
-    at least 0.1, reflected at a ratio of 1. So nothing lies outside 0 to 1, and small lesions are
-    not smeared over those as small as none. Images without a lesion are counted in the legend.
+    Images without a lesion are not in the density but counted in the legend.
 
     Args:
         ratios: For each dataset's name the ratios of its images, 0 to 1.
@@ -42,7 +59,7 @@ def draw_foreground_ratios(ratios: Mapping[str, np.ndarray]) -> Figure:
         lesions = values[values > 0]
         label = f"{plain(name)}: {len(lesions)} images"
         if len(lesions):
-            density = _density(lesions, grid)
+            density = foreground_density(lesions, grid)
             middle = float(np.median(lesions))
             label += f", median {100 * middle:.1f} %"
             axes.fill_between(100 * grid, density, color=color, alpha=0.08, linewidth=0)
@@ -56,12 +73,19 @@ def draw_foreground_ratios(ratios: Mapping[str, np.ndarray]) -> Figure:
     axes.set(xlabel="Lesion, % of the image (dot: median)", xlim=(0, 100), ylim=(0, None))
     axes.set(ylabel="Images, % per percentage point")
     axes.legend(frameon=False)
-    style(axes)
+    style_diagram(axes)
     return figure
 
 
-def _density(ratios: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Return the density of ratios above 0 at the points of a grid above 0."""
+def foreground_density(ratios: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Return the density of ratios above 0 at the points of a grid above 0.
+
+    The density f is estimated for the logarithm of the ratio, where small lesions have room, and
+    carried back: f(x) = g(ln x) / x, with g a sum of Gaussians of Silverman's width,
+    0.9 · min(standard deviation, interquartile range / 1.34) · n^(−1/5) and at least 0.1, reflected
+    at a ratio of 1. So nothing lies outside 0 to 1, and small lesions are not smeared over those as
+    small as none.
+    """
     logarithms = np.log(ratios)
     low, high = np.quantile(logarithms, [0.25, 0.75])
     width = 0.9 * min(logarithms.std(), (high - low) / 1.34) * len(ratios) ** -0.2

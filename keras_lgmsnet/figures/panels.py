@@ -1,19 +1,47 @@
-"""Images beside the truth and predictions."""
+"""Images beside the truth and predictions (paper, Fig. 5)."""
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, TRUTH_COLOR, outlined
-from keras_lgmsnet.figures.style import STYLE, WIDTH, plain
+from keras_lgmsnet.figures.captioned import CaptionedFigure
+from keras_lgmsnet.figures.pictures import Cases, picture_grid, show
+from keras_lgmsnet.figures.style import in_style, plain
 
 
-@matplotlib.rc_context(STYLE)
+def panels_figure(
+    cases: Cases,
+    predictions: Mapping[str, np.ndarray],
+    ious: Mapping[str, np.ndarray],
+    *,
+    dataset: str,
+    size: str,
+) -> CaptionedFigure:
+    """Return the figure of images beside the truth and the predictions.
+
+    Args:
+        cases: The images.
+        predictions: For each run's name its masks, shape `(images, height, width, num_classes)`.
+        ious: For each run's name the IoU of every image.
+        dataset: What to call the dataset that they are of.
+        size: To which images were resized, in words.
+    """
+    return CaptionedFigure(
+        draw_panels(cases.examples, cases.labels, predictions, ious),
+        f"Images of {dataset}, truth and predictions at a probability of 0.5 and {size}, shown in "
+        f"their original proportions. {cases.choice}".strip(),
+        [
+            {"id": id_, "rule": rule, **{f"iou {run}": ious[run][index] for run in ious}}
+            for index, (id_, rule) in enumerate(zip(cases.examples.ids, cases.rules, strict=True))
+        ],
+    )
+
+
+@in_style
 def draw_panels(
     examples: Examples,
     labels: Sequence[str],
@@ -51,32 +79,3 @@ def draw_panels(
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
-
-
-def picture_grid(
-    examples: Examples, columns: int, rows: int, between: float, below: float
-) -> tuple[Figure, np.ndarray]:
-    """Return axes for pictures, `rows` for each image, as high as its proportions ask for.
-
-    Args:
-        examples: The images.
-        columns: Pictures side by side.
-        rows: Rows of pictures for each image.
-        between: Inches that words take between two rows.
-        below: Inches that words take below the last row.
-    """
-    heights = [height / width for height, width in examples.original_sizes for _ in range(rows)]
-    panel = (WIDTH - 0.42) / columns - 0.08
-    size = (WIDTH, sum(panel * height + between for height in heights) + below)
-    figure = Figure(figsize=size, layout="compressed")
-    grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
-    return figure, grid
-
-
-def show(panel: Axes, picture: np.ndarray, examples: Examples, index: int, title: str) -> None:
-    height, width = examples.original_sizes[index]
-    # Pixels as high for their width as the resized ones were before.
-    panel.imshow(picture, aspect=(height / width) * (picture.shape[1] / picture.shape[0]))
-    panel.set(xticks=[], yticks=[])
-    panel.set_title(plain(title), pad=3)
-    panel.spines[:].set_visible(False)

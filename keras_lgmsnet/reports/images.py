@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lgmsnet.data.images import Rows
 from keras_lgmsnet.drawing.cases import best_median_worst, has_outlines
 from keras_lgmsnet.drawing.diagrams import make_figure, tick_whole_numbers
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, TRUTH_COLOR, outlined
@@ -18,8 +19,8 @@ def render_image_report(
     metrics: Mapping[str, Any],
     history: History,
     ids: Sequence[str],
-    images: np.ndarray,
-    segmentation_masks: np.ndarray,
+    images: np.ndarray | Rows,
+    segmentation_masks: np.ndarray | Rows,
     predictions: np.ndarray,
     ious: np.ndarray,
     recipe: Mapping[str, Mapping[str, Any]],
