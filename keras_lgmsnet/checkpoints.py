@@ -1,4 +1,8 @@
-"""Weights of the published PyTorch program, in and out of our networks."""
+"""Weights of published PyTorch programs, in and out of our networks.
+
+Every key and every shape is accounted for. Which variable a published name means, the network's
+own module in `models/` knows.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +21,7 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, Any]) -> 
     wrapper are accepted. Nothing is changed unless every parameter is there with its shape.
 
     Args:
-        model: A `LGMSNet2D` or `LGMSNet3D` of the checkpoint's configuration.
+        model: A network of the checkpoint's configuration.
         state_dict: Maps names to arrays or tensors in PyTorch's layout.
 
     Raises:
@@ -64,7 +68,7 @@ def load_torch_checkpoint(model: keras.Model, path: str | Path) -> None:
     `.safetensors` file needs the package of that name.
 
     Args:
-        model: A `LGMSNet2D` or `LGMSNet3D` of the checkpoint's configuration.
+        model: A network of the checkpoint's configuration.
         path: The file.
 
     Raises:
@@ -97,7 +101,7 @@ def torch_state_dict(model: keras.Model) -> dict[str, np.ndarray]:
     """Return a network's weights under the published names, in PyTorch's layout.
 
     Args:
-        model: A `LGMSNet2D` or `LGMSNet3D`.
+        model: A network that was published with PyTorch, such as `LGMSNet2D`.
 
     Returns:
         Float32 arrays by name; `torch.nn.Module.load_state_dict` takes them, once made tensors,
@@ -115,11 +119,12 @@ def torch_state_dict(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def _to_keras(array: np.ndarray) -> np.ndarray:
-    """(out, in, *kernel) → (*kernel, in, out); vectors stay as they are."""
+    """Move axes from (out, in, *kernel) to (*kernel, in, out); vectors stay as they are."""
     return array if array.ndim < 2 else np.moveaxis(array, (0, 1), (-1, -2))
 
 
 def _to_torch(array: np.ndarray) -> np.ndarray:
+    """Move the axes back."""
     return array if array.ndim < 2 else np.moveaxis(array, (-1, -2), (0, 1))
 
 

@@ -9,9 +9,9 @@ from keras_lgmsnet.labels import one_hot_labels, require_same_shape
 
 
 class _SmoothDiceLoss(keras.losses.Loss):
-    """Holds `smooth` and computes in float32, whatever the policy or the type of the inputs.
+    """What both losses share: `smooth`, and float32 whatever the policy and the inputs' type.
 
-    A float16 sum over 256 × 256 pixels overflows.
+    In float16 a sum over 256 × 256 pixels overflows.
     """
 
     def __init__(self, smooth: float, reduction: str | None, name: str):

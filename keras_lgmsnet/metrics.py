@@ -69,7 +69,7 @@ class ImageScore(keras.metrics.Mean):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch of images to the mean."""
-        confusion = _confusion(y_true, y_pred, self.threshold)
+        confusion = _count_confusion(y_true, y_pred, self.threshold)
         super().update_state(self._scores(confusion), sample_weight=sample_weight)
 
     def get_config(self) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def image_scores(
     ```
     """
     _require_probability(threshold)
-    confusion = _confusion(segmentation_mask, logits, threshold)
+    confusion = _count_confusion(segmentation_mask, logits, threshold)
     metrics = (
         ImageIoU,
         ImageF1,
@@ -316,7 +316,7 @@ def _require_probability(threshold: float) -> None:
         )
 
 
-def _confusion(segmentation_mask: Any, logits: Any, threshold: float) -> _Confusion:
+def _count_confusion(segmentation_mask: Any, logits: Any, threshold: float) -> _Confusion:
     segmentation_mask = ops.cast(segmentation_mask, "float32")
     logits = ops.cast(logits, "float32")
     require_same_shape(segmentation_mask, logits)
@@ -332,5 +332,8 @@ def _confusion(segmentation_mask: Any, logits: Any, threshold: float) -> _Confus
 
 
 def _count(pixels: Any, axes: tuple[int, ...]) -> Any:
-    """Count exactly, which a float32 sum does up to 2²⁴ pixels only, and return float32."""
+    """Return the number of pixels set as float32, counted in int32.
+
+    A sum in float32 would be exact up to 2²⁴ pixels only.
+    """
     return ops.cast(ops.sum(ops.cast(pixels, "int32"), axis=axes), "float32")

@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 
-@keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class SGD(keras.optimizers.SGD):
+@keras.saving.register_keras_serializable(package="keras_lgmsnet", name="SGD")
+class TorchSGD(keras.optimizers.SGD):
     """Gradient descent with momentum and weight decay, in the form of `torch.optim.SGD`.
 
         g ← gradient + weight_decay · p
@@ -20,7 +20,7 @@ class SGD(keras.optimizers.SGD):
     the whole buffer at once (published program, 2D).
 
     Args:
-        learning_rate: Float >= 0, a schedule such as `PolynomialDecay`, or a callable.
+        learning_rate: Float >= 0, a schedule such as `LaggedPolynomialDecay`, or a callable.
         momentum: Float in [0, 1].
         weight_decay: Float >= 0. Tensors are spared with `exclude_from_weight_decay`.
         **kwargs: Any other argument of `keras.optimizers.SGD`: `nesterov`, clipping, gradient
@@ -33,7 +33,8 @@ class SGD(keras.optimizers.SGD):
     Example:
     ```python
     steps = 500 * len(batches)
-    model.compile(optimizer=SGD(PolynomialDecay(0.02, total_steps=steps)), loss=BCEDiceLoss())
+    schedule = LaggedPolynomialDecay(0.02, total_steps=steps)
+    model.compile(optimizer=TorchSGD(schedule), loss=BCEDiceLoss())
     ```
     """
 
@@ -72,9 +73,9 @@ class SGD(keras.optimizers.SGD):
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * step)
 
 
-@keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class PolynomialDecay(keras.optimizers.schedules.PolynomialDecay):
-    """Polynomial decay to zero, one step late.
+@keras.saving.register_keras_serializable(package="keras_lgmsnet", name="PolynomialDecay")
+class LaggedPolynomialDecay(keras.optimizers.schedules.PolynomialDecay):
+    """Polynomial decay of the learning rate to zero, one step late.
 
     The rate of step `k`, from 0, is
 
@@ -96,7 +97,7 @@ class PolynomialDecay(keras.optimizers.schedules.PolynomialDecay):
 
     Example:
     ```python
-    schedule = PolynomialDecay(0.02, total_steps=1000)
+    schedule = LaggedPolynomialDecay(0.02, total_steps=1000)
     schedule(0), schedule(1), schedule(2)  # 0.02, 0.02, 0.01998
     ```
     """

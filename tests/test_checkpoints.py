@@ -9,6 +9,7 @@ from safetensors.torch import save_file as save_torch_file
 
 import keras_lgmsnet as kl
 from keras_lgmsnet.benchmark import peer as plain_pytorch
+from keras_lgmsnet.models.lgmsnet_weights import named_variables
 
 DIMS = (4, 4, 8, 8, 8)
 
@@ -43,9 +44,7 @@ def test_files_are_read(model: keras.Model, peer: torch.nn.Module, tmp_path, suf
         torch.save({"epoch": 3, "state_dict": prefixed}, path)
     kl.checkpoints.load_torch_checkpoint(model, path)
     kernel = keras.ops.convert_to_numpy(model.get_layer("logits").kernel)
-    np.testing.assert_array_equal(
-        kernel[0, 0].T, plain_pytorch.Conv_1x1.weight.detach().numpy()[:, :, 0, 0]
-    )
+    np.testing.assert_array_equal(kernel[0, 0].T, peer.Conv_1x1.weight.detach().numpy()[:, :, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -107,4 +106,4 @@ def test_bad_files_are_refused(model: keras.Model, tmp_path, capsys) -> None:
 
 def test_layers_outside_the_network_have_no_published_names() -> None:
     with pytest.raises(TypeError, match="not part of a published network"):
-        list(kl.checkpoints.named_variables(keras.layers.Flatten()))
+        list(named_variables(keras.layers.Flatten()))

@@ -33,10 +33,10 @@ def test_networks(model, input_shape, num_classes, expected):
         (keras.layers.Conv2D(4, 3, strides=2, padding="same"), (8, 8, 3), 112, 16 * 4 * 27),
         (keras.layers.Dense(7), (5,), 42, 35),
         (keras.layers.BatchNormalization(), (8, 8, 3), 6, 4 * 64 * 3),
-        (layers.GroupNormalization(-1, affine=False), (8, 8, 3), 0, 2 * 64 * 3),
+        (layers.GroupNormalization(-1, center=False, scale=False), (8, 8, 3), 0, 2 * 64 * 3),
         (layers.GroupNormalization(3), (8, 8, 3), 6, 0),
-        (layers.LinearUpsampling(2), (4, 4, 3), 0, 11 * 64 * 3),
-        (layers.LinearUpsampling(2), (4, 4, 4, 3), 0, 0),
+        (layers.LinearUpsampling(), (4, 4, 3), 0, 11 * 64 * 3),
+        (layers.LinearUpsampling(), (4, 4, 4, 3), 0, 0),
     ],
 )
 def test_layers(layer, input_shape, parameters, multiply_adds):

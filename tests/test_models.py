@@ -15,6 +15,7 @@ from keras import ops
 
 import keras_lgmsnet as kl
 from keras_lgmsnet.benchmark import peer as plain_pytorch
+from keras_lgmsnet.models.lgmsnet_weights import named_variables
 from tests.fixtures import generate
 from tests.helpers import reference
 
@@ -74,8 +75,10 @@ def test_training_has_the_frozen_gradients_and_losses() -> None:
     """In one test, since nothing here takes longer to compile than this network's step."""
     model = _reference_network(2)
     training = reference.TRAINING
-    schedule = kl.optimizers.PolynomialDecay(training["learning_rate"], training["total_steps"])
-    optimizer = kl.optimizers.SGD(schedule, training["momentum"], training["weight_decay"])
+    schedule = kl.optimizers.LaggedPolynomialDecay(
+        training["learning_rate"], training["total_steps"]
+    )
+    optimizer = kl.optimizers.TorchSGD(schedule, training["momentum"], training["weight_decay"])
     model.compile(optimizer=optimizer, loss=kl.losses.BCEDiceLoss())
     images, masks = reference.reference_images(2), reference.reference_segmentation_masks()
     start = [ops.convert_to_numpy(variable) for variable in model.trainable_variables]
@@ -92,7 +95,7 @@ def test_training_has_the_frozen_gradients_and_losses() -> None:
                 )
             }
     expected = reference.load()["training_2d"]
-    variables = dict(kl.checkpoints.named_variables(model))
+    variables = dict(named_variables(model))
     for name, norm in expected["gradient_norms"].items():
         received = np.linalg.norm(gradients[variables[name].path])
         np.testing.assert_allclose(received, norm, rtol=0.05, atol=1e-5, err_msg=name)
@@ -173,31 +176,52 @@ np.save("logits.npy", model.predict_on_batch(np.load("images.npy")))
 """
     images = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
     np.save(tmp_path / "images.npy", images)
-    environment = os.environ | {"KERAS_BACKEND": other}
-    subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(Path(kl.__file__).parents[1])},
-        check=True,
-    )
+    _run_in_fresh_process(program, tmp_path, KERAS_BACKEND=other)
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     logits = loaded.predict_on_batch(images)
     np.testing.assert_allclose(logits, np.load(tmp_path / "logits.npy"), atol=1e-5)
 
 
 def test_networks_need_keras_numpy_and_a_backend_only(tmp_path) -> None:
-    """Also: importing the package is all it takes to load a saved network."""
-    _small(2).save(tmp_path / "model.keras")
-    program = """
+    """Also: importing the package after Keras is all it takes to load a saved network."""
+    _small(2).save(tmp_path / "images.keras")
+    _small(3).save(tmp_path / "volumes.keras")
+    _run_in_fresh_process(
+        """
 import sys
 for name in ("click", "cv2", "jinja2", "matplotlib", "sklearn", "tensorflow_datasets", "tqdm"):
     sys.modules[name] = None
 import keras
 import keras_lgmsnet
-assert type(keras.saving.load_model("model.keras")) is keras_lgmsnet.LGMSNet2D
-"""
-    environment = os.environ | {"PYTHONPATH": str(Path(kl.__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+assert type(keras.saving.load_model("images.keras")) is keras_lgmsnet.LGMSNet2D
+assert type(keras.saving.load_model("volumes.keras")) is keras_lgmsnet.LGMSNet3D
+""",
+        tmp_path,
+    )
+
+
+def test_a_run_reads_where_nothing_else_was_imported(tmp_path) -> None:
+    """As in the commands, which import the package before Keras, and so register no network."""
+    run = Path(__file__).parent / "fixtures" / "version_0_1" / "run"
+    _run_in_fresh_process(
+        f"""
+from keras_lgmsnet.run import Run
+from pathlib import Path
+assert Run.read(Path({str(run)!r})).network.count_params()
+""",
+        tmp_path,
+    )
+
+
+def _run_in_fresh_process(program: str, folder: Path, **environment: str) -> None:
+    """Run a program in a folder, with the package on its path."""
+    package = {"PYTHONPATH": str(Path(kl.__file__).parents[1])}
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=os.environ | package | environment,
+        check=True,
+    )
 
 
 def test_an_untrained_model_loads_without_a_warning(tmp_path) -> None:

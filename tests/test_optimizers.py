@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from keras_lgmsnet.optimizers import SGD, PolynomialDecay, adamw_warmup_cosine
+from keras_lgmsnet.optimizers import LaggedPolynomialDecay, TorchSGD, adamw_warmup_cosine
 
 STEPS = 50
 TOTAL_STEPS = 60
@@ -78,17 +78,17 @@ def error(weights: list[np.ndarray], reference: list[np.ndarray]) -> float:
 
 
 def test_published_training_follows_torch() -> None:
-    optimizer = SGD(PolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY)
+    optimizer = TorchSGD(LaggedPolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY)
     assert error(keras_fit(optimizer), torch_sgd()) < 1e-6
 
 
-class KerasMomentum(SGD):
+class KerasMomentum(TorchSGD):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         gradient = gradient + self.weight_decay * keras.ops.convert_to_tensor(variable)
         keras.optimizers.SGD.update_step(self, gradient, variable, learning_rate)
 
 
-class DecoupledDecay(SGD):
+class DecoupledDecay(TorchSGD):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         self.assign_sub(
             variable,
@@ -103,14 +103,14 @@ def without_lag() -> keras.optimizers.schedules.LearningRateSchedule:
     return keras.optimizers.schedules.PolynomialDecay(RATE, TOTAL_STEPS, 0.0, power=0.9)
 
 
-def without_bias_decay() -> SGD:
-    optimizer = SGD(PolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY)
+def without_bias_decay() -> TorchSGD:
+    optimizer = TorchSGD(LaggedPolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer
 
 
-def without_norm_decay() -> SGD:
-    optimizer = SGD(PolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY)
+def without_norm_decay() -> TorchSGD:
+    optimizer = TorchSGD(LaggedPolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])
     return optimizer
 
@@ -118,9 +118,9 @@ def without_norm_decay() -> SGD:
 @pytest.mark.parametrize(
     "variant",
     [
-        lambda: KerasMomentum(PolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY),
-        lambda: DecoupledDecay(PolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY),
-        lambda: SGD(without_lag(), weight_decay=WEIGHT_DECAY),
+        lambda: KerasMomentum(LaggedPolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY),
+        lambda: DecoupledDecay(LaggedPolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY),
+        lambda: TorchSGD(without_lag(), weight_decay=WEIGHT_DECAY),
         without_bias_decay,
         without_norm_decay,
     ],
@@ -132,7 +132,7 @@ def without_norm_decay() -> SGD:
         "norms not decayed",
     ],
 )
-def test_the_comparison_with_torch_tells_variants_apart(variant: Callable[[], SGD]) -> None:
+def test_the_comparison_with_torch_tells_variants_apart(variant: Callable[[], TorchSGD]) -> None:
     """Each departure from the published program shows at 1000 times the tolerance."""
     assert error(keras_fit(variant()), torch_sgd()) > 1e-3
 
@@ -146,8 +146,8 @@ def test_the_comparison_with_torch_tells_variants_apart(variant: Callable[[], SG
     ],
 )
 def test_other_arguments_follow_torch(arguments: dict[str, Any]) -> None:
-    optimizer = SGD(
-        PolynomialDecay(RATE, TOTAL_STEPS), **({"weight_decay": WEIGHT_DECAY} | arguments)
+    optimizer = TorchSGD(
+        LaggedPolynomialDecay(RATE, TOTAL_STEPS), **({"weight_decay": WEIGHT_DECAY} | arguments)
     )
     assert error(keras_fit(optimizer), torch_sgd(**arguments)) < 1e-6
 
@@ -170,7 +170,7 @@ def test_adamw_warmup_cosine_follows_torch() -> None:
 
 
 def test_polynomial_decay_by_hand() -> None:
-    schedule = PolynomialDecay(0.5, total_steps=4, power=2)
+    schedule = LaggedPolynomialDecay(0.5, total_steps=4, power=2)
     rates = [float(schedule(step)) for step in range(7)]
     assert rates == pytest.approx([0.5, 0.5, 0.5 * 9 / 16, 0.5 / 4, 0.5 / 16, 0, 0])
 
@@ -195,28 +195,28 @@ def weight_after(optimizer: keras.optimizers.Optimizer, gradients: list[float]) 
 
 def test_clipping_precedes_weight_decay() -> None:
     # 1 - 0.1 · (clip(5, 1) + 0.5 · 1)
-    optimizer = SGD(0.1, weight_decay=0.5, clipvalue=1.0)
+    optimizer = TorchSGD(0.1, weight_decay=0.5, clipvalue=1.0)
     assert weight_after(optimizer, [5.0]) == pytest.approx(0.85)
 
 
 def test_accumulated_gradients_are_decayed_once() -> None:
     # 1 - 0.1 · (mean(1, 3) + 0.5 · 1)
-    optimizer = SGD(0.1, weight_decay=0.5, gradient_accumulation_steps=2)
+    optimizer = TorchSGD(0.1, weight_decay=0.5, gradient_accumulation_steps=2)
     assert weight_after(optimizer, [1.0, 3.0]) == pytest.approx(0.75)
 
 
 def test_loss_scaling_leaves_weight_decay_alone() -> None:
     # 1 - 0.1 · (16 / 16 + 0.5 · 1)
-    optimizer = SGD(0.1, weight_decay=0.5, loss_scale_factor=16.0)
+    optimizer = TorchSGD(0.1, weight_decay=0.5, loss_scale_factor=16.0)
     assert weight_after(optimizer, [16.0]) == pytest.approx(0.85)
-    optimizer = SGD(PolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY)
+    optimizer = TorchSGD(LaggedPolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY)
     dynamic = keras.optimizers.LossScaleOptimizer(optimizer, dynamic_growth_steps=10)
     assert error(keras_fit(dynamic), torch_sgd()) < 1e-6
 
 
 def test_serialization_keeps_the_arguments() -> None:
-    optimizer = SGD(
-        PolynomialDecay(0.3, 7, power=2.0, name="rate"),
+    optimizer = TorchSGD(
+        LaggedPolynomialDecay(0.3, 7, power=2.0, name="rate"),
         momentum=0.8,
         weight_decay=0.01,
         nesterov=True,
@@ -224,10 +224,10 @@ def test_serialization_keeps_the_arguments() -> None:
         name="renamed",
     )
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
-    assert type(restored) is SGD
+    assert type(restored) is TorchSGD
     assert restored.get_config() == optimizer.get_config()
     schedule = restored._learning_rate
-    assert type(schedule) is PolynomialDecay
+    assert type(schedule) is LaggedPolynomialDecay
     assert schedule.get_config() == {
         "initial_learning_rate": 0.3,
         "total_steps": 7,
@@ -238,11 +238,15 @@ def test_serialization_keeps_the_arguments() -> None:
 
 def test_a_saved_model_resumes_where_it_stopped(tmp_path: Path) -> None:
     model = keras_model()
-    model.compile(SGD(PolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY), loss="mse")
+    model.compile(
+        TorchSGD(LaggedPolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY), loss="mse"
+    )
     uninterrupted = keras_fit(model.optimizer, model)
 
     model = keras_model()
-    model.compile(SGD(PolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY), loss="mse")
+    model.compile(
+        TorchSGD(LaggedPolynomialDecay(RATE, TOTAL_STEPS), weight_decay=WEIGHT_DECAY), loss="mse"
+    )
     model.fit(
         INPUTS[:20].reshape(-1, 4),
         TARGETS[:20].reshape(-1, 1),
@@ -259,14 +263,14 @@ def test_a_saved_model_resumes_where_it_stopped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SGD(-0.1), "learning_rate=-0.1"),
-        (lambda: SGD(momentum=-0.9), "momentum=-0.9"),
-        (lambda: SGD(momentum=1.5), "momentum=1.5"),
-        (lambda: SGD(weight_decay=-1e-4), "weight_decay=-0.0001"),
-        (lambda: SGD(weight_decay=float("nan")), "weight_decay=nan"),
-        (lambda: PolynomialDecay(-0.1, 10), "initial_learning_rate=-0.1"),
-        (lambda: PolynomialDecay(0.1, 0), "total_steps=0"),
-        (lambda: PolynomialDecay(0.1, 10, power=0), "power=0"),
+        (lambda: TorchSGD(-0.1), "learning_rate=-0.1"),
+        (lambda: TorchSGD(momentum=-0.9), "momentum=-0.9"),
+        (lambda: TorchSGD(momentum=1.5), "momentum=1.5"),
+        (lambda: TorchSGD(weight_decay=-1e-4), "weight_decay=-0.0001"),
+        (lambda: TorchSGD(weight_decay=float("nan")), "weight_decay=nan"),
+        (lambda: LaggedPolynomialDecay(-0.1, 10), "initial_learning_rate=-0.1"),
+        (lambda: LaggedPolynomialDecay(0.1, 0), "total_steps=0"),
+        (lambda: LaggedPolynomialDecay(0.1, 10, power=0), "power=0"),
         (lambda: adamw_warmup_cosine(-1, 10), "warmup_steps=-1"),
         (lambda: adamw_warmup_cosine(10, 10), "total_steps=10"),
         (lambda: adamw_warmup_cosine(1, 10, learning_rate=-1.0), "learning_rate=-1.0"),

@@ -14,9 +14,9 @@ from keras_lgmsnet.run_directory import read_recipe
 from keras_lgmsnet.training import loop as training
 
 # Written by version 0.1 on the PyTorch backend, every weight and statistic moved from its start:
-# `layers.keras` holds every layer, SGD with its schedule, and the metrics of images; `run` is a run
-# of two epochs that was interrupted in the second; `outputs.npz` has every eighth pixel of what the
-# networks return for standard normal images drawn from seed 0.
+# `layers.keras` holds every layer, `TorchSGD` with its schedule, and metrics of images; `run` is
+# a run of two epochs that was interrupted in the second; `outputs.npz` has every eighth pixel of
+# what the networks return for standard normal images drawn from seed 0.
 FOLDER = Path(__file__).parent / "fixtures" / "version_0_1"
 
 

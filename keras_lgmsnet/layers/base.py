@@ -1,33 +1,42 @@
-"""What every layer of the package shares: channels last, the rank read from the input."""
+"""What every layer of the package shares: channels last, and checks of arguments and shapes."""
 
 from typing import Any
 
 import keras
 
 
-class SpatialLayer(keras.layers.Layer):
-    """A layer on batches of images or volumes, channels last.
-
-    Images are `(batch, height, width, channels)`, volumes `(batch, depth, height, width,
-    channels)`. `self.rank`, 2 or 3, is known from `build` on.
+class ChannelsLastLayer(keras.layers.Layer):
+    """A layer that computes on tensors whose channels come last.
 
     Raises:
-        ValueError: If Keras is configured for `channels_first`, or an input has neither four nor
-            five axes, or its channels are not static.
+        ValueError: If Keras is configured for `channels_first`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         require_channels_last()
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Read the rank from the input's shape."""
-        self.rank = spatial_rank(input_shape, self.name)
-
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         # Without an override Keras records the arguments itself, and cannot record a dtype policy.
         return super().get_config()
+
+
+class SpatialLayer(ChannelsLastLayer):
+    """A layer on a batch of images or volumes, channels last.
+
+    Images are `(batch, height, width, channels)`, volumes `(batch, depth, height, width,
+    channels)`. From `build` on, `self.rank` is the number of axes in space, 2 or 3, and
+    `self.channels` the number of the input's channels.
+
+    Raises:
+        ValueError: If Keras is configured for `channels_first`, or an input has neither four nor
+            five axes, or its channels are not static.
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Read the rank and the number of channels from the input's shape."""
+        self.rank, self.channels = rank_and_channels(input_shape, self.name)
 
 
 def require_channels_last() -> None:
@@ -41,19 +50,23 @@ def require_channels_last() -> None:
         )
 
 
-def spatial_rank(input_shape: tuple[int | None, ...], name: str) -> int:
-    """Return the number of spatial axes, 2 or 3, of an input with static channels."""
-    rank = len(input_shape) - 2
+def rank_and_channels(input_shape: tuple[int | None, ...], name: str) -> tuple[int, int]:
+    """Return the number of axes in space, 2 or 3, and of channels, which must be static.
+
+    Raises:
+        ValueError: If the shape is another one; `name` is that of the layer.
+    """
+    rank, channels = len(input_shape) - 2, input_shape[-1]
     if rank not in (2, 3):
         raise ValueError(
             f"{name} expects an image batch (batch, height, width, channels) or a volume batch "
             f"(batch, depth, height, width, channels). Received: input_shape={tuple(input_shape)}"
         )
-    if input_shape[-1] is None:
+    if channels is None:
         raise ValueError(
             f"{name} needs a static number of channels. Received: input_shape={tuple(input_shape)}"
         )
-    return rank
+    return rank, channels
 
 
 def get_activation(activation: Any) -> Any:

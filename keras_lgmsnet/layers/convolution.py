@@ -92,13 +92,12 @@ class GroupedConv(_Convolution):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the kernel and the bias."""
         super().build(input_shape)
-        channels = input_shape[-1]
-        if channels % self.groups:
+        if self.channels % self.groups:
             raise ValueError(
                 f"{self.name}: groups must divide the input's channels. "
                 f"Received: groups={self.groups}, input_shape={tuple(input_shape)}"
             )
-        self._add_weights(channels // self.groups, self.filters)
+        self._add_weights(self.channels // self.groups, self.filters)
         self._form = _fastest_dense(self.rank, self.kernel_size, self.groups, self.compute_dtype)
 
     def call(self, inputs: Any) -> Any:
@@ -109,8 +108,8 @@ class GroupedConv(_Convolution):
         if self.groups == 1 or keras.backend.backend() == "torch":
             return self._add_bias(self._form(inputs, kernel))
         outputs = [
-            self._form(group, its_kernel)
-            for group, its_kernel in zip(
+            self._form(group_inputs, group_kernel)
+            for group_inputs, group_kernel in zip(
                 ops.split(inputs, self.groups, axis=-1),
                 ops.split(kernel, self.groups, axis=-1),
                 strict=True,
@@ -150,8 +149,8 @@ class DepthwiseConv(_Convolution):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the kernel and the bias."""
         super().build(input_shape)
-        self._add_weights(1, input_shape[-1])
-        self._form = _fastest_depthwise(self.rank, self.kernel_size, input_shape[-1])
+        self._add_weights(1, self.channels)
+        self._form = _fastest_depthwise(self.rank, self.kernel_size, self.channels)
 
     def call(self, inputs: Any) -> Any:
         """Convolve the input."""
@@ -270,14 +269,15 @@ def _fastest_depthwise(rank: int, kernel_size: int, channels: int) -> Any:
 
 
 def _native(inputs: Any, kernel: Any) -> Any:
-    """The backend's own convolution; the kernel's shape implies the groups."""
+    """Convolve by the backend's own operation; the kernel's shape implies the groups."""
     return ops.conv(inputs, kernel, padding="same", data_format="channels_last")
 
 
 def _pointwise(inputs: Any, kernel: Any) -> Any:
-    """A dense kernel of one tap is a matrix product, up to twice as fast but on TensorFlow.
+    """Convolve with a dense kernel of one tap, which is a product of two matrices.
 
-    Of a product of two matrices, XLA computes the kernel's gradient in a third of the time.
+    That is up to twice as fast, except on TensorFlow; XLA computes the kernel's gradient in a third
+    of the time.
     """
     shape = ops.shape(inputs)
     pixels = ops.reshape(inputs, (-1, shape[-1]))
@@ -286,7 +286,10 @@ def _pointwise(inputs: Any, kernel: Any) -> Any:
 
 
 def _stacked(inputs: Any, kernel: Any) -> Any:
-    """Dense 3D as one 2D convolution of every slice, its neighbours stacked on the channels."""
+    """Convolve, dense in 3D, as one 2D convolution of every slice.
+
+    The channels of a slice are its own and those of its neighbours.
+    """
     _, depth, height, width, channels = ops.shape(inputs)
     taps, filters = kernel.shape[0], kernel.shape[-1]
     padded = _pad_axis(inputs, 1, taps // 2, taps // 2)
@@ -299,7 +302,7 @@ def _stacked(inputs: Any, kernel: Any) -> Any:
 
 
 def _native_where_deep(inputs: Any, kernel: Any) -> Any:
-    """The native form, in float32 where the volume may be shallower than the kernel.
+    """Convolve natively, in float32 where the volume may be shallower than the kernel.
 
     There oneDNN, the CPU kernels of TensorFlow and PyTorch, leaves some of the kernel's gradient
     in bfloat16 unwritten, and so now and then NaN.
@@ -312,18 +315,22 @@ def _native_where_deep(inputs: Any, kernel: Any) -> Any:
 
 
 def _scaled(inputs: Any, kernel: Any) -> Any:
-    """A kernel of one tap multiplies each channel by a number."""
+    """Convolve with a depthwise kernel of one tap, which multiplies each channel by a number."""
     return inputs * ops.reshape(kernel, (-1,))
 
 
 def _native_2d(inputs: Any, kernel: Any) -> Any:
+    """Convolve, depthwise in 2D, by Keras's own operation."""
     return ops.depthwise_conv(
         inputs, ops.swapaxes(kernel, -1, -2), padding="same", data_format="channels_last"
     )
 
 
 def _by_taps(inputs: Any, kernel: Any) -> Any:
-    """3D as a sum of 2D depthwise convolutions, one a depth tap, depth folded into the batch."""
+    """Convolve, depthwise in 3D, as a sum of 2D convolutions: one a tap along the depth.
+
+    The slices lie on the batch axis.
+    """
     _, depth, height, width, channels = ops.shape(inputs)
     taps = kernel.shape[0]
     padded = _pad_axis(inputs, 1, taps // 2, taps // 2)
@@ -335,7 +342,7 @@ def _by_taps(inputs: Any, kernel: Any) -> Any:
 
 
 def _shifted(inputs: Any, kernel: Any) -> Any:
-    """A sum of shifted copies of the input, one a tap, each scaled by channel."""
+    """Convolve, depthwise, as a sum of shifted inputs: one a tap, each scaled by channel."""
     sides = ops.shape(inputs)[1:-1]
     padded = inputs
     for axis, taps in enumerate(kernel.shape[:-2]):
@@ -348,8 +355,9 @@ def _shifted(inputs: Any, kernel: Any) -> Any:
 
 
 def _blocked(inputs: Any, kernel: Any) -> Any:
-    """2D as one matrix product a channel, from blocks of input pixels to blocks of 8 × 8 outputs.
+    """Convolve, depthwise in 2D, as one matrix product a channel.
 
+    It leads from blocks of input pixels to blocks of 8 × 8 outputs, or more for a large kernel.
     The matrix holds the kernel once per output pixel, and zeros. All channels are one batched
     product, which XLA's CPU backend multiplies, differentiates and compiles fast.
     """
@@ -370,8 +378,9 @@ def _blocked(inputs: Any, kernel: Any) -> Any:
 
 
 def _banded(inputs: Any, kernel: Any) -> Any:
-    """3D with blocks of slices as the channels of one dense 2D convolution per channel.
+    """Convolve, depthwise in 3D, as one dense 2D convolution a channel, of blocks of slices.
 
+    The channels of that convolution are the slices of a block.
     Out of `block + taps - 1` input slices the convolution computes `block` output slices; its
     kernel is banded, each output slice seeing its own `taps` input slices. This multiplies by
     some zeros, and turns a memory-bound loop over few channels into dense matrix products.
@@ -392,7 +401,7 @@ def _banded(inputs: Any, kernel: Any) -> Any:
 
 
 def _block_slices(depth: int | None, taps: int) -> int:
-    """About 16 slices a block, evened out over a known depth; a block covers the overlap."""
+    """Return about 16 slices a block, evened out over a known depth, at least the overlap."""
     if depth is None:
         return max(16, taps - 1)
     return max(-(-depth // -(-depth // 16)), taps - 1)
@@ -408,12 +417,12 @@ def _windows(inputs: Any, axis: int, block: int, taps: int) -> Any:
     padded = padded[(*before, slice(0, (blocks + 1) * block))]
     split = ops.reshape(padded, (*shape[:axis], blocks + 1, block, *shape[axis + 1 :]))
     own = split[(*before, slice(0, -1))]
-    next_ones = split[(*before, slice(1, None), slice(0, taps - 1))]
-    return ops.concatenate([own, next_ones], axis=axis + 1)
+    overlap = split[(*before, slice(1, None), slice(0, taps - 1))]
+    return ops.concatenate([own, overlap], axis=axis + 1)
 
 
 def _band(block: int, taps: int, dtype: str) -> Any:
-    """1 at (tap, input, output) where the tap leads from the input to the output, 0 elsewhere."""
+    """Return 1 at (tap, input, output) where the tap joins the two, and 0 elsewhere."""
     band = np.zeros((taps, block + taps - 1, block))
     for tap in range(taps):
         band[tap, np.arange(block) + tap, np.arange(block)] = 1
@@ -421,6 +430,7 @@ def _band(block: int, taps: int, dtype: str) -> Any:
 
 
 def _pad_axis(inputs: Any, axis: int, before: int, after: int) -> Any:
+    """Put zeros before and after an axis."""
     width = [(0, 0)] * len(inputs.shape)
     width[axis] = (before, after)
     return ops.pad(inputs, width)

@@ -42,25 +42,25 @@ class FusionBlock(SpatialLayer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights."""
         super().build(input_shape)
-        if input_shape[-1] % 2:
+        if self.channels % 2:
             raise ValueError(
                 f"{self.name} filters two halves of its channels apart, so their number must be "
                 "even: concatenate a skip connection and features of the same width. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
-        steps = (
-            ("grouped", {"filters": input_shape[-1], "kernel_size": 3, "groups": 2}),
-            ("widen", {"filters": 4 * self.filters, "kernel_size": 1}),
-            ("narrow", {"filters": self.filters, "kernel_size": 1}),
+        common = {"dtype": self.dtype_policy}
+        convolutions = (
+            GroupedConv(self.channels, 3, groups=2, name="grouped", **common),
+            GroupedConv(4 * self.filters, 1, name="widen", **common),
+            GroupedConv(self.filters, 1, name="narrow", **common),
         )
         self.convolutions, self.norms = [], []
         shape = input_shape
-        for name, arguments in steps:
-            convolution = GroupedConv(**arguments, dtype=self.dtype_policy, name=name)
+        for convolution in convolutions:
             convolution.build(shape)
             shape = convolution.compute_output_shape(shape)
             norm = normalization_layer(
-                self.normalization, self.rank, dtype=self.dtype_policy, name=f"{name}_norm"
+                self.normalization, self.rank, name=f"{convolution.name}_norm", **common
             )
             norm.build(shape)
             self.convolutions.append(convolution)

@@ -8,7 +8,7 @@ from keras import ops
 from keras_lgmsnet.layers.base import SpatialLayer, require_positive
 from keras_lgmsnet.layers.convolution import ConvNormActivation, DepthwiseConv
 from keras_lgmsnet.layers.initializers import FanInUniform
-from keras_lgmsnet.layers.normalization import EPSILON, normalization_layer
+from keras_lgmsnet.layers.normalization import EPSILON, BatchNormalization
 from keras_lgmsnet.layers.resampling import PatchFold, PatchUnfold
 
 NUM_HEADS = 4
@@ -81,7 +81,7 @@ class GMSBlock(SpatialLayer):
         if self.depthwise is not None:
             self.depthwise.build((*shape[:-1], self.filters - self.transformer_filters))
         self.mix.build(shape)
-        self.merge.build((*shape[:-1], self.filters + input_shape[-1]))
+        self.merge.build((*shape[:-1], self.filters + self.channels))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Apply the block."""
@@ -138,17 +138,16 @@ class SparseTransformer(SpatialLayer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights."""
         super().build(input_shape)
-        channels = input_shape[-1]
         self.unfold.build(input_shape)
         sequences_shape = self.unfold.compute_output_shape(input_shape)
         self.fold.build(sequences_shape, input_shape)
         self.attention_norm.build(sequences_shape)
         self.query_key_value.build(sequences_shape)
-        self.attention_output = self._dense(channels, "attention_output")
+        self.attention_output = self._dense(self.channels, "attention_output")
         self.attention_output.build((*sequences_shape[:-1], NUM_HEADS * HEAD_DIM))
         self.feed_forward_norm.build(sequences_shape)
         self.feed_forward.build(sequences_shape)
-        self.feed_forward_output = self._dense(channels, "feed_forward_output")
+        self.feed_forward_output = self._dense(self.channels, "feed_forward_output")
         self.feed_forward_output.build((*sequences_shape[:-1], self.feed_forward_dim))
 
     def call(self, inputs: Any) -> Any:
@@ -210,9 +209,9 @@ class DepthwiseResidual(SpatialLayer):
         super().__init__(**kwargs)
         common = {"dtype": self.dtype_policy}
         self.depthwise = DepthwiseConv(3, use_bias=False, name="depthwise", **common)
-        self.norm = normalization_layer("batch", 2, name="norm", **common)
+        self.norm = BatchNormalization(name="norm", **common)
         self.scale = DepthwiseConv(1, use_bias=False, name="scale", **common)
-        self.scale_norm = normalization_layer("batch", 2, name="scale_norm", **common)
+        self.scale_norm = BatchNormalization(name="scale_norm", **common)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights."""
@@ -231,7 +230,7 @@ class DepthwiseResidual(SpatialLayer):
 
 
 def _attention(query: Any, key: Any, value: Any) -> Any:
-    """softmax(QKᵀ/√d)V of `(batch, length, heads, features)`, the softmax in float32."""
+    """Return softmax(QKᵀ/√d)V of `(batch, length, heads, features)`, the softmax in float32."""
     if query.shape[1] == 1:
         return value  # a token alone attends to itself; Keras would warn of the softmax
     query = ops.transpose(query * HEAD_DIM**-0.5, (0, 2, 1, 3))
@@ -243,11 +242,12 @@ def _attention(query: Any, key: Any, value: Any) -> Any:
 
 
 def _attention_in_jax(query: Any, key: Any, value: Any) -> Any:
-    """The same; on a CPU sequence by sequence, the weights computed again for the gradient.
+    """Return what `_attention` does, on a CPU one sequence after the other.
 
-    A sequence's weights stay in the cache. All of them together, half a gigabyte for eight images
-    of 256 × 256, take eight times as long forwards and twice as long backwards. They are divided by
-    their sum after they have met the values: XLA takes twice as long for a softmax's gradient,
+    The attention weights of one sequence stay in the cache, and are computed again for the
+    gradient. Those of all sequences together, half a gigabyte for eight images of 256 × 256, take
+    eight times as long forwards and twice as long backwards. The softmax's division by the sum
+    comes after the product with the values: XLA takes twice as long for the gradient of a softmax,
     because it materializes products of weights before it adds them up.
     """
     import jax
@@ -262,7 +262,7 @@ def _attention_in_jax(query: Any, key: Any, value: Any) -> Any:
         scores = jnp.matmul(query * HEAD_DIM**-0.5, jnp.swapaxes(key, 1, 2)).astype("float32")
         largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
         weights = jnp.exp(scores - largest).astype(value.dtype)
-        # A feature more, of ones, whose weighted sum is that of the weights.
+        # A further feature of ones makes the product return the sum of the weights as well.
         value = jnp.concatenate([value, jnp.ones_like(value[..., :1])], axis=-1)
         sums = jnp.matmul(weights, value, preferred_element_type="float32")
         attended = (sums[..., :-1] / sums[..., -1:]).astype(value.dtype)

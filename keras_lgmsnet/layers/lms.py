@@ -65,7 +65,7 @@ class LMSBlock(SpatialLayer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights."""
         super().build(input_shape)
-        channels, groups = input_shape[-1], len(self.kernel_sizes)
+        channels, groups = self.channels, len(self.kernel_sizes)
         if channels % groups:
             raise ValueError(
                 f"{self.name}: channels must be divisible by the {groups} kernel sizes, one group "

@@ -27,8 +27,9 @@ class GroupNormalization(SpatialLayer):
     Args:
         groups: Number of groups, a divisor of the channels; `-1` gives every channel a group of
             its own (instance normalization).
-        affine: Whether to learn a scale and an offset per channel.
-        epsilon: Added to the variance; PyTorch's default.
+        epsilon: Added to the variance; by default PyTorch's.
+        center: Whether to learn an offset per channel, `beta`.
+        scale: Whether to learn a scale per channel, `gamma`.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -40,63 +41,71 @@ class GroupNormalization(SpatialLayer):
     """
 
     def __init__(
-        self, groups: int, affine: bool = True, epsilon: float = EPSILON, **kwargs: Any
+        self,
+        groups: int,
+        epsilon: float = EPSILON,
+        center: bool = True,
+        scale: bool = True,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if groups != -1:
             require_positive(groups=groups)
         self.groups = groups
-        self.affine = affine
         self.epsilon = epsilon
+        self.center = center
+        self.scale = scale
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the scale and the offset."""
         super().build(input_shape)
-        channels = input_shape[-1]
-        if channels % self.groups:
+        if self.channels % self.groups:
             raise ValueError(
                 f"{self.name}: groups must divide the input's channels. "
                 f"Received: groups={self.groups}, input_shape={tuple(input_shape)}"
             )
         self.gamma = self.beta = None
-        if self.affine:
-            self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
-            self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
-        if (
-            keras.backend.backend() == "torch"
-        ):  # here, since `torch.compile` traces no class's making
+        if self.scale:
+            self.gamma = self.add_weight(name="gamma", shape=(self.channels,), initializer="ones")
+        if self.center:
+            self.beta = self.add_weight(name="beta", shape=(self.channels,), initializer="zeros")
+        if keras.backend.backend() == "torch":
+            # Not in `call`: `torch.compile` can trace the use of an autograd function, but not the
+            # `class` statement that defines it.
             self._torch_standardize = _torch_standardization()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Normalize each image's groups of channels."""
         if training:
             outputs = self._standardize_in_training(inputs)
-            if self.affine:
+            if self.scale:
                 outputs = outputs * ops.cast(self.gamma, "float32")
-        else:  # what is exported, without anything for gradients, in as few steps as it takes
-            outputs, _, scale = self._moments(inputs)
-            if self.affine:
-                scale = scale * ops.cast(self.gamma, "float32")
-            outputs = outputs * scale
-        if self.affine:
+        else:
+            # This is also what is exported: no gradient of our own, and as few steps as possible.
+            outputs, _, factor = self._moments(inputs)
+            if self.scale:
+                factor = factor * ops.cast(self.gamma, "float32")
+            outputs = outputs * factor
+        if self.center:
             outputs = outputs + ops.cast(self.beta, "float32")
         return ops.cast(outputs, self.compute_dtype)
 
     def _standardize_in_training(self, inputs: Any) -> Any:
         """Bring each group to mean 0 and variance 1, with a gradient of few tensors."""
         if keras.backend.backend() == "torch":
-            # Keras's form for PyTorch holds on to the tensors until the whole gradient is done.
+            # On PyTorch `ops.custom_gradient` keeps the tensors of every layer until the whole
+            # backward pass is over; an autograd function frees them layer by layer.
             return self._torch_standardize(inputs, self)
 
         @ops.custom_gradient
         def standardize(inputs: Any) -> tuple[Any, Callable[[Any], Any]]:
-            centred, mean, scale = self._moments(inputs)
-            return centred * scale, lambda upstream: self._gradient(inputs, mean, scale, upstream)
+            centred, mean, factor = self._moments(inputs)
+            return centred * factor, lambda upstream: self._gradient(inputs, mean, factor, upstream)
 
         return standardize(inputs)
 
     def _moments(self, inputs: Any) -> tuple[Any, Any, Any]:
-        """Return the images less their groups' means, those, and 1 / the standard deviations."""
+        """Return the images less their groups' means, these means, and 1 / standard deviations."""
         # Sums over 256² pixels overflow in float16.
         images = ops.cast(inputs, "float32")
         mean = self._mean_of_groups(images)
@@ -104,22 +113,24 @@ class GroupNormalization(SpatialLayer):
         variance = self._mean_of_groups(ops.square(centred))
         return centred, mean, ops.rsqrt(variance + self.epsilon)
 
-    def _gradient(self, inputs: Any, mean: Any, scale: Any, upstream: Any) -> Any:
-        """Return the gradient of the standardized y: scale · (g - mean(g) - y · mean(g · y)).
+    def _gradient(self, inputs: Any, mean: Any, factor: Any, upstream: Any) -> Any:
+        """Return the inputs' gradient: factor · (g - mean(g) - y · mean(g · y)).
 
-        It is that of batch normalization (Ioffe and Szegedy 2015, section 3) for any group.
+        Here g is the upstream gradient of the standardized images y, and `factor` 1 / the standard
+        deviation. It is the gradient of batch normalization (Ioffe and Szegedy 2015, section 3),
+        for groups.
         """
-        # `*=` and the like write in place on PyTorch, which would make a volume each time.
+        # On PyTorch `*=` and the like write in place; `gradient * …` would make a volume each time.
         gradient = ops.cast(inputs, "float32") - mean
-        gradient *= scale
+        gradient *= factor
         gradient *= self._mean_of_groups(upstream * gradient)
         gradient -= upstream
         gradient += self._mean_of_groups(upstream)
-        gradient *= -scale
+        gradient *= -factor
         return ops.cast(gradient, inputs.dtype)
 
     def _mean_of_groups(self, images: Any) -> Any:
-        """Mean over the pixels and the group's channels, broadcast back to every channel."""
+        """Return the means over pixels and a group's channels, repeated for every channel."""
         means, axes = images, tuple(range(self.rank, 0, -1))
         if keras.backend.backend() == "jax":
             # Axis by axis, XLA takes 50 times as long for means of products, and writes out copies.
@@ -144,9 +155,21 @@ class GroupNormalization(SpatialLayer):
         """Return the constructor's arguments."""
         return super().get_config() | {
             "groups": self.groups,
-            "affine": self.affine,
             "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "GroupNormalization":
+        """Build the layer from what `get_config` returned.
+
+        In version 0.1 it had one entry for both `center` and `scale`: `affine`.
+        """
+        config = dict(config)
+        if "affine" in config:
+            config["center"] = config["scale"] = config.pop("affine")
+        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -184,7 +207,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         import tensorflow as tf
 
         shape = ops.shape(inputs)
-        # The kernel takes images only; the statistics do not mind how pixels are arranged.
+        # The kernel takes images only; how pixels are arranged does not matter to the statistics.
         images = ops.reshape(ops.cast(inputs, "float32"), (shape[0], -1, 1, shape[-1]))
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=images,
@@ -204,15 +227,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @functools.cache
 def _torch_standardization() -> Callable[[Any, GroupNormalization], Any]:
+    """Return an autograd function of PyTorch that standardizes a tensor by the layer's groups.
+
+    It is defined in a function, once, since PyTorch is imported only where it is the backend.
+    """
     import torch
 
     class Standardization(torch.autograd.Function):
         @staticmethod
         def forward(context: Any, inputs: Any, layer: GroupNormalization) -> Any:
-            centred, mean, scale = layer._moments(inputs)
-            context.save_for_backward(inputs, mean, scale)
+            centred, mean, factor = layer._moments(inputs)
+            context.save_for_backward(inputs, mean, factor)
             context.layer = layer
-            centred *= scale
+            centred *= factor
             return centred
 
         @staticmethod
@@ -222,25 +249,25 @@ def _torch_standardization() -> Callable[[Any, GroupNormalization], Any]:
     return Standardization.apply
 
 
-def normalization_layer(kind: str | None, rank: int, **kwargs: Any) -> keras.layers.Layer:
-    """Return the published normalization for a rank, or the one named.
+def normalization_layer(normalization: str | None, rank: int, **kwargs: Any) -> keras.layers.Layer:
+    """Return the normalization named, or the published one for a rank.
 
     Args:
-        kind: `"batch"` (epsilon 1e-5, momentum 0.9: PyTorch's 0.1), `"instance"` (without scale,
-            offset or running statistics), or `None`: batch in 2D, instance in 3D.
+        normalization: `"batch"` (epsilon 1e-5, momentum 0.9: PyTorch's 0.1), `"instance"` (without
+            scale, offset or running statistics), or `None`: batch in 2D, instance in 3D.
         rank: 2 for images, 3 for volumes.
         **kwargs: `name` and `dtype`, passed to the layer.
 
     Raises:
-        ValueError: If `kind` is another one.
+        ValueError: If `normalization` is another one.
     """
-    if kind is None:
-        kind = "batch" if rank == 2 else "instance"
-    if kind == "batch":
+    if normalization is None:
+        normalization = "batch" if rank == 2 else "instance"
+    if normalization == "batch":
         return BatchNormalization(**kwargs)
-    if kind == "instance":
-        return GroupNormalization(-1, affine=False, **kwargs)
+    if normalization == "instance":
+        return GroupNormalization(-1, center=False, scale=False, **kwargs)
     raise ValueError(
         "normalization must be 'batch', 'instance' or None (batch in 2D, instance in 3D). "
-        f"Received: normalization={kind!r}"
+        f"Received: normalization={normalization!r}"
     )

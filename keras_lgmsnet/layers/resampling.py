@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lgmsnet.layers.base import SpatialLayer
+from keras_lgmsnet.layers.base import ChannelsLastLayer, SpatialLayer, rank_and_channels
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -45,28 +45,18 @@ class MaxPooling(SpatialLayer):
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class LinearUpsampling(SpatialLayer):
-    """Doubles every side by bilinear (trilinear) interpolation.
+    """Bilinear (trilinear) interpolation that doubles every side.
 
     Pixel centres lie at half integers, as with PyTorch's `align_corners=False`: along each axis
     an output is ¾ of the nearest input and ¼ of the next nearest, the border repeated.
 
     Args:
-        factor: By how much each side grows; 2 is the only factor there is.
         **kwargs: `name` and `dtype`, as for any Keras layer.
 
-    Raises:
-        ValueError: If `factor` is not 2.
-
     Example:
-    >>> LinearUpsampling(2)(keras.ops.ones((1, 16, 16, 16, 4))).shape
+    >>> LinearUpsampling()(keras.ops.ones((1, 16, 16, 16, 4))).shape
     (1, 32, 32, 32, 4)
     """
-
-    def __init__(self, factor: int = 2, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if factor != 2:
-            raise ValueError(f"LinearUpsampling doubles the sides only. Received: factor={factor}")
-        self.factor = factor
 
     def call(self, inputs: Any) -> Any:
         """Interpolate in the form that is fastest on the backend."""
@@ -74,16 +64,17 @@ class LinearUpsampling(SpatialLayer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape with doubled sides."""
-        return _scale_sides(input_shape, self.factor)
+        return _scale_sides(input_shape, 2)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return super().get_config() | {"factor": self.factor}
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LinearUpsampling":
+        """Build the layer from what `get_config` returned; in version 0.1 also `factor`, 2."""
+        return cls(**{name: value for name, value in config.items() if name != "factor"})
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class PatchUnfold(SpatialLayer):
-    """Cuts images into 2 × 2 (× 2) patches and gathers the pixels of equal position in a sequence.
+    """The pixels at one position of all 2 × 2 (× 2) patches, gathered in a sequence each.
 
     Of an input `(batch, height, width, channels)` it makes `(4 * batch, height * width / 4,
     channels)`, of a volume `(8 * batch, depth * height * width / 8, channels)`: the sparse
@@ -118,8 +109,8 @@ class PatchUnfold(SpatialLayer):
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class PatchFold(SpatialLayer):
-    """Puts the sequences of `PatchUnfold` back on the grid they came from.
+class PatchFold(ChannelsLastLayer):
+    """The inverse of `PatchUnfold`: puts its sequences back on the grid they came from.
 
     Called with the sequences and with the images whose sides the grid has.
 
@@ -133,7 +124,7 @@ class PatchFold(SpatialLayer):
         self, sequences_shape: tuple[int | None, ...], images_shape: tuple[int | None, ...]
     ) -> None:
         """Read the rank from the images' shape."""
-        super().build(images_shape)
+        self.rank, _ = rank_and_channels(images_shape, self.name)
 
     def call(self, sequences: Any, images: Any) -> Any:
         """Interleave the positions axis by axis, without an axis beyond the images'."""
@@ -213,6 +204,7 @@ def _interleave(even: Any, odd: Any, axis: int) -> Any:
 
 
 def _product(sizes: Any) -> Any:
+    """Return the product of sizes, which may be tensors."""
     result = 1
     for size in sizes:
         result = result * size

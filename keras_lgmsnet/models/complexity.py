@@ -64,7 +64,7 @@ def count(model: keras.layers.Layer) -> Complexity:
 
 
 def _multiply_adds(layer: keras.layers.Layer, batch_size: int) -> int:
-    """Multiply-adds of a layer and the layers within it, which were built with any batch size."""
+    """Count those of a layer and of the layers within it, which were built with any batch size."""
     total = 0
     if isinstance(layer, SparseTransformer):
         batch_size *= 2**layer.rank
@@ -78,7 +78,7 @@ def _multiply_adds(layer: keras.layers.Layer, batch_size: int) -> int:
     elif isinstance(layer, GroupNormalization) and layer.groups == -1:
         total += 2 * batch_size * math.prod(_input_shape(layer)[1:])
     elif isinstance(layer, LinearUpsampling) and layer.rank == 2:
-        total += 11 * math.prod(layer.compute_output_shape(_input_shape(layer))[1:])
+        total += 11 * 4 * math.prod(_input_shape(layer)[1:])  # 4 outputs a value of the input
     elif layer._trainable_variables and not isinstance(layer, GroupNormalization):
         raise ValueError(
             "The multiply-adds of this layer have no rule here. "
@@ -89,6 +89,7 @@ def _multiply_adds(layer: keras.layers.Layer, batch_size: int) -> int:
 
 
 def _input_shape(layer: keras.layers.Layer) -> tuple[int, ...]:
+    """Return the shape that a layer was built with, whose sides must be known."""
     shape = layer.get_build_config()["input_shape"]
     if None in shape[1:]:
         raise ValueError(

@@ -22,9 +22,9 @@ SIDE_DIVISOR = 32
 
 
 class _LGMSNet(keras.Model):
-    """The network of either rank; `LGMSNet2D` and `LGMSNet3D` document its arguments."""
+    """The network for images or volumes; `LGMSNet2D` and `LGMSNet3D` document its arguments."""
 
-    rank: int
+    axes: tuple[str, ...]
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class _LGMSNet(keras.Model):
         require_channels_last()
         require_positive(num_classes=num_classes)
         input_shape, dims, kernel_sizes = tuple(input_shape), tuple(dims), tuple(kernel_sizes)
-        self._check_dims(dims, kernel_sizes)
+        self._check_dims(dims)
         self._check_input_shape(input_shape)
         dtype = keras.dtype_policies.get(kwargs.pop("dtype", None) or keras.config.dtype_policy())
 
@@ -50,7 +50,7 @@ class _LGMSNet(keras.Model):
         across = common | {"transformer_ratio": transformer_ratio}
 
         def convolve(filters: int, name: str) -> keras.layers.Layer:
-            """A 3-wide convolution after the image or an upsampling."""
+            # 3 wide, after the image and after every upsampling.
             return ConvNormActivation(
                 filters, 3, activation="relu", use_bias=True, name=name, **common
             )
@@ -63,7 +63,7 @@ class _LGMSNet(keras.Model):
             return MaxPooling(dtype=dtype, name=f"{name}_pooling")(x)
 
         def upsample(x: Any, filters: int, name: str) -> Any:
-            x = LinearUpsampling(2, dtype=dtype, name=f"{name}_upsampling")(x)
+            x = LinearUpsampling(dtype=dtype, name=f"{name}_upsampling")(x)
             return convolve(filters, name)(x)
 
         def join(skip: Any, x: Any, name: str) -> Any:
@@ -113,6 +113,11 @@ class _LGMSNet(keras.Model):
         # A saved model whose optimizer was never built makes Keras warn when it is loaded.
         self.optimizer.build(self.trainable_variables)
 
+    @property
+    def rank(self) -> int:
+        """The number of axes in space: 2 for images, 3 for volumes."""
+        return len(self.axes) - 1
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the logits of a batch."""
         self._check_input_shape(tuple(inputs.shape[1:]))
@@ -145,9 +150,11 @@ class _LGMSNet(keras.Model):
         return cls(**config)
 
     def _published_training(self) -> dict[str, Any]:
+        """Return the arguments of `compile`."""
         raise NotImplementedError
 
-    def _check_dims(self, dims: tuple[int, ...], kernel_sizes: tuple[int, ...]) -> None:
+    @staticmethod
+    def _check_dims(dims: tuple[int, ...]) -> None:
         if len(dims) != 5:
             raise ValueError(
                 f"dims are the widths of the five encoder stages. Received: dims={dims}"
@@ -157,24 +164,19 @@ class _LGMSNet(keras.Model):
 
     @classmethod
     def _check_input_shape(cls, shape: tuple[int | None, ...]) -> None:
-        axes = (
-            ("height", "width", "channels")
-            if cls.rank == 2
-            else ("depth", "height", "width", "channels")
-        )
-        if len(shape) != len(axes) or shape[-1] is None:
+        if len(shape) != len(cls.axes) or shape[-1] is None:
             raise ValueError(
-                f"{cls.__name__} takes inputs ({', '.join(axes)}) with the channels last and "
+                f"{cls.__name__} takes inputs ({', '.join(cls.axes)}) with the channels last and "
                 f"static. Received: input_shape={shape}"
             )
         sides = shape[:-1]
         if any(side is not None and side % SIDE_DIVISOR for side in sides):
-            mended = tuple(
+            padded = tuple(
                 None if side is None else -(-side // SIDE_DIVISOR) * SIDE_DIVISOR for side in sides
             )
             raise ValueError(
                 f"{cls.__name__} halves its input five times, so every side must be divisible by "
-                f"{SIDE_DIVISOR}: pad or resize to {mended}. Received: input_shape={shape}"
+                f"{SIDE_DIVISOR}: pad or resize to {padded}. Received: input_shape={shape}"
             )
 
 
@@ -186,9 +188,9 @@ class LGMSNet2D(_LGMSNet):
     at low resolution (paper, section 3.3; the widths and details of the published program). It
     returns logits; `keras.ops.sigmoid` makes probabilities of them.
 
-    It arrives compiled with the published training: `optimizers.SGD` at 0.02, decaying over the
-    57,000 steps of the ISIC run (`compile` with your own number of steps), `losses.BCEDiceLoss`,
-    and per-image IoU and F1.
+    It arrives compiled with the published training: `optimizers.TorchSGD` at 0.02, decaying over
+    the 57,000 steps of the ISIC run (`compile` with your own number of steps),
+    `losses.BCEDiceLoss`, and per-image IoU and F1.
 
     Args:
         input_shape: `(height, width, channels)`; the sides divisible by 32, or `None`.
@@ -211,7 +213,7 @@ class LGMSNet2D(_LGMSNet):
     ```
     """
 
-    rank = 2
+    axes = ("height", "width", "channels")
 
     def __init__(
         self,
@@ -222,8 +224,10 @@ class LGMSNet2D(_LGMSNet):
         super().__init__(input_shape, num_classes, **kwargs)
 
     def _published_training(self) -> dict[str, Any]:
-        optimizer = optimizers.SGD(
-            optimizers.PolynomialDecay(0.02, total_steps=57_000), momentum=0.9, weight_decay=1e-4
+        optimizer = optimizers.TorchSGD(
+            optimizers.LaggedPolynomialDecay(0.02, total_steps=57_000),
+            momentum=0.9,
+            weight_decay=1e-4,
         )
         return {"optimizer": optimizer, **_mask_objective()}
 
@@ -261,7 +265,7 @@ class LGMSNet3D(_LGMSNet):
     ```
     """
 
-    rank = 3
+    axes = ("depth", "height", "width", "channels")
 
     def __init__(
         self,
@@ -283,5 +287,5 @@ class LGMSNet3D(_LGMSNet):
 
 
 def _mask_objective() -> dict[str, Any]:
-    """Loss and metrics of independent masks."""
+    """Return the loss and the metrics of independent masks."""
     return {"loss": losses.BCEDiceLoss(), "metrics": [metrics.ImageIoU(), metrics.ImageF1()]}

@@ -1,4 +1,4 @@
-"""The published names of LGMSNet's parameters."""
+"""The names that LGMSNet's parameters have in the published PyTorch program."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -92,7 +92,8 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
     raise TypeError(f"{layer.name} ({type(layer).__name__}) is not part of a published network.")
 
 
-def _network_parts(model: keras.Model) -> list[tuple[str, Any]]:
+def _network_parts(model: keras.Model) -> list[tuple[str, keras.layers.Layer]]:
+    """Return the published names of the network's stages."""
     stage = model.get_layer
     stem, *ups = (
         [

@@ -9,7 +9,7 @@ from keras import ops
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as one program of JAX, which would compile each operation alone for longer."""
+    """Return the function, on JAX as one program: each operation alone would compile longer."""
     if keras.backend.backend() != "jax":
         return function
     import jax
@@ -18,7 +18,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def gradients(function: Callable[..., Any], *arrays: np.ndarray) -> list[np.ndarray]:
-    """The gradients of the sum of a function's squared outputs, for each of its arguments."""
+    """Return the gradients of the sum of a function's squared outputs, one an argument."""
     tensors = [ops.convert_to_tensor(array) for array in arrays]
 
     def loss(*tensors: Any) -> Any:

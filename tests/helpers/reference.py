@@ -38,7 +38,7 @@ def load() -> dict[str, Any]:
 
 
 def reference_state_dict(rank: int) -> dict[str, np.ndarray]:
-    """Weights of the published network of that rank, under the published names, float32."""
+    """Return float32 weights of the published network of that rank, under the published names."""
     return draw_state_dict(load()[f"{rank}d"]["parameters"])
 
 
@@ -64,7 +64,7 @@ def reference_images(rank: int) -> np.ndarray:
 
 
 def reference_segmentation_masks() -> np.ndarray:
-    """One box per 2D image, larger from image to image."""
+    """Return one box per 2D image, larger from image to image."""
     masks = np.zeros((*IMAGE_SHAPES[2][:-1], 1), "float32")
     for index, mask in enumerate(masks):
         mask[5 + 3 * index : 30 + 8 * index, 20 - 4 * index : 50] = 1
@@ -72,7 +72,7 @@ def reference_segmentation_masks() -> np.ndarray:
 
 
 def summarise(output: np.ndarray) -> dict[str, Any]:
-    """What the file keeps of a stage's channels-last output: 16 samples spread evenly."""
+    """Return what the file keeps of a stage's channels-last output: 16 samples spread evenly."""
     positions = np.linspace(0, output.size - 1, 16).astype(int)
     return {
         "shape": list(output.shape),
