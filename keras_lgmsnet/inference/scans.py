@@ -85,7 +85,7 @@ def segment_scan(
 def _on_scan(
     values: np.ndarray, region: tuple[slice, ...], grid: Grid, elsewhere: int
 ) -> np.ndarray:
-    """Return on the scan's own grid what a region of the oriented scan holds, elsewhere another."""
+    """Return values of a region of the oriented scan on its own grid, with `elsewhere` around."""
     whole = np.full(grid.oriented().shape, elsewhere, values.dtype)
     whole[region] = values
     return from_canonical(whole, grid, interpolation="nearest")

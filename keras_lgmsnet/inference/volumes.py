@@ -7,30 +7,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.files.nifti import SUFFIXES, read_volume, write_label_map, write_map
 from keras_lgmsnet.files.paths import printable
 from keras_lgmsnet.files.volume import Volume
-from keras_lgmsnet.files.writing import require_unused, require_writable, write_csv, write_json
+from keras_lgmsnet.files.writing import require_writable, write_json
 from keras_lgmsnet.geometry import Grid, canonical_grid
-from keras_lgmsnet.inference.inputs import (
-    MARKER,
-    describe,
-    list_files,
-    require_folder_name,
-    sentence,
-    table_row,
-)
+from keras_lgmsnet.inference.inputs import MARKER, list_files, require_output_folder
+from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_recipe_of
 from keras_lgmsnet.inference.scans import segment_scan
+from keras_lgmsnet.kinds import VOLUMES
 from keras_lgmsnet.recipe.schema import VolumeData
-from keras_lgmsnet.run import load_network
-from keras_lgmsnet.run_directory import read_recipe, require_network
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumePrediction:
+class VolumePrediction(FilePrediction):
     """What became of one scan; a row of `results.csv`.
 
     Args:
@@ -41,16 +33,13 @@ class VolumePrediction:
         error: Why the file was not read, in one sentence; `None` if it was.
     """
 
-    path: str
-    name: str
     volumes: dict[str, float] | None = None
-    flags: tuple[str, ...] | None = None
-    error: str | None = None
 
     @property
     def found(self) -> str:
         """The volumes in words, of a scan that was read: `"liver 1520.310 ml, cyst 0.000 ml"`."""
-        return ", ".join(f"{name} {volume:.3f} ml" for name, volume in self.volumes.items())
+        volumes = self.volumes or {}
+        return ", ".join(f"{name} {volume:.3f} ml" for name, volume in volumes.items())
 
 
 def predict_volumes(
@@ -76,15 +65,14 @@ def predict_volumes(
       each label in ml, flags and error; written after an interruption, too;
     - `lgms-predict.json`: the run, the method, the versions.
 
-    NAME is found as `keras_lgmsnet.prediction.predict` finds it. One scan can be written to a file
-    instead, such as `seg.nii.gz`, with `seg.json` and, if asked for, `seg_confidence.nii.gz` beside
-    it.
+    NAME is formed as `predict_images` forms it. One scan can be written to a file instead, such as
+    `seg.nii.gz`, with `seg.json` and, if asked for, `seg_confidence.nii.gz` beside it.
 
     Args:
         run_directory: What `lgms-train` wrote; only `recipe.json`, `model.keras` and
             `fingerprint.json` are read.
-        scans: NIfTI files, see `keras_lgmsnet.volume_files.read_volume`, and folders, which are
-            looked through for files in `.nii.gz` and `.nii`, earlier output directories left out.
+        scans: NIfTI files, see `keras_lgmsnet.files.read_volume`, and folders, which are looked
+            through for files in `.nii.gz` and `.nii`, earlier output directories left out.
         output: The directory to write, absent or empty; or, for one file, a file that ends in
             `.nii.gz` or `.nii` and does not exist yet.
         overlap: Smallest share of its side that a window has in common with the next, in [0, 1);
@@ -109,75 +97,51 @@ def predict_volumes(
     ```
     """
     run_directory, output = Path(run_directory), Path(output)
-    recipe = read_recipe(run_directory)
-    if recipe.kind.rank != 3:
-        raise ValueError(
-            f"Scans need a run on volumes. Received: {run_directory}, which is on images"
-        )
-    data = recipe.data if overlap is None else dataclasses.replace(recipe.data, overlap=overlap)
-    require_network(run_directory)
+    data = read_recipe_of(VOLUMES, run_directory).data
+    if overlap is not None:
+        data = dataclasses.replace(data, overlap=overlap)
     fingerprint = VolumeFingerprint.read(run_directory)
-    files = list_files(scans, "scan", SUFFIXES, (".nii.gz", ".json"))
+    files = list_files(scans, _VolumePredictor.unit, SUFFIXES, (".nii.gz", ".json"))
     is_file = output.name.lower().endswith(SUFFIXES)
     lay_out = _beside if is_file else _inside
     outputs = lay_out(output, files, confidence)
-    predictor = _Predictor(run_directory, data, fingerprint, mirror, confidence)
+    predictor = _VolumePredictor(run_directory, data, fingerprint, outputs, mirror=mirror)
 
     for folder in {path.parent for paths in outputs.values() for path in paths if path}:
         folder.mkdir(parents=True, exist_ok=True)
     if not is_file:
         write_json(output / MARKER, predictor.description)
-    rows: list[VolumePrediction] = []
-    try:
-        for path, name in tqdm(files.items(), desc="Predicting", unit="scan", disable=None):
-            rows.append(predictor.predict(path, name, outputs[path]))
-    finally:
-        if rows and not is_file:
-            write_csv(output / "results.csv", [_table_row(row, fingerprint.labels) for row in rows])
-    return rows
+    return predictor.predict_files(files, None if is_file else output / "results.csv")
 
 
 class _Outputs(NamedTuple):
-    """Where to write what is found in one scan."""
+    """Where to write what is predicted of one scan; `confidence` only if it is asked for."""
 
     segmentation: Path
     description: Path
     confidence: Path | None
 
 
-class _Predictor:
-    """A run's network, and how it is used."""
+class _VolumePredictor(Predictor[Volume, VolumePrediction]):
+    """A network for scans, and where to write what it predicts of each."""
+
+    unit = "scan"
+    network_input = "windows"
+    row_class = VolumePrediction
 
     def __init__(
         self,
         run_directory: Path,
         data: VolumeData,
         fingerprint: VolumeFingerprint,
+        outputs: Mapping[Path, _Outputs],
+        *,
         mirror: bool,
-        confidence: bool,
     ) -> None:
-        self.data = data
-        self.fingerprint = fingerprint
-        self.mirror = mirror
-        self.confidence = confidence
-        self.network = load_network(run_directory)
-        expected = (*data.patch_size, len(fingerprint.channels))
-        input_shape, num_classes = self.network.input_shape[1:], self.network.output_shape[-1]
-        if (
-            len(input_shape) != 4
-            or any(
-                given not in (None, side) for given, side in zip(input_shape, expected, strict=True)
-            )
-            or num_classes != len(fingerprint.labels)
-        ):
-            raise ValueError(
-                f"Prediction needs a network from windows of shape {expected}, as the recipe and "
-                f"the fingerprint have them, to {len(fingerprint.labels)} classes. "
-                f"Received: {run_directory / 'model.keras'}, from {self.network.input_shape} to "
-                f"{self.network.output_shape}"
-            )
-        self.description = describe(
+        super().__init__(
             run_directory,
+            (*data.patch_size, len(fingerprint.channels)),
+            len(fingerprint.labels),
             {
                 "network_spacing_mm": fingerprint.spacing,
                 "window_size": data.patch_size,
@@ -186,27 +150,33 @@ class _Predictor:
                 "mirror": mirror,
             },
         )
+        self.data = data
+        self.fingerprint = fingerprint
+        self.outputs = outputs
+        self.mirror = mirror
 
-    def predict(self, path: Path, name: str, outputs: _Outputs) -> VolumePrediction:
-        """Segment a scan and write what was found; say so, or why it could not be read."""
-        row = VolumePrediction(path=printable(path), name=name)
+    def read(self, path: Path) -> tuple[Volume, tuple[str, ...]]:
+        scan = read_volume(path)
         try:
-            scan = read_volume(path)
-            flags = self._compare(path, scan)
-        except (OSError, ValueError) as error:
-            return dataclasses.replace(row, error=sentence(error))
-        labels, probabilities = segment_scan(
+            canonical_grid(scan.grid, self.fingerprint.spacing)
+            return scan, tuple(self.fingerprint.deviations(scan.image, scan.grid))
+        except ValueError as error:
+            raise ValueError(f"{printable(path)} does not fit the network: {error}") from error
+
+    def predict(self, path: Path, scan: Volume, row: VolumePrediction) -> VolumePrediction:
+        outputs = self.outputs[path]
+        labels, confidence = segment_scan(
             self.network,
             scan.image,
             scan.grid,
             self.fingerprint,
             self.data,
             mirror=self.mirror,
-            confidence=self.confidence,
-            progress=name,
+            confidence=outputs.confidence is not None,
+            progress=row.name,
         )
-        if outputs.confidence is not None and probabilities is not None:
-            write_map(outputs.confidence, probabilities, scan)
+        if outputs.confidence is not None and confidence is not None:
+            write_map(outputs.confidence, confidence, scan)
         volumes = _measure(labels, scan.grid, self.fingerprint.labels)
         write_label_map(outputs.segmentation, labels, scan)
         write_json(
@@ -218,26 +188,20 @@ class _Predictor:
                 "orientation": scan.grid.orientation,
                 "labels": dict(enumerate(self.fingerprint.labels)),
                 "volumes_ml": volumes,
-                "unlike_the_training_volumes": flags,
+                "unlike_the_training_volumes": row.flags,
                 **self.description,
             },
         )
-        return dataclasses.replace(row, volumes=volumes, flags=flags)
+        return dataclasses.replace(row, volumes=volumes)
 
-    def _compare(self, path: Path, scan: Volume) -> tuple[str, ...]:
-        """Return in what a scan is unlike those trained on, or raise if it is so altogether."""
-        try:
-            canonical_grid(scan.grid, self.fingerprint.spacing)
-            return tuple(self.fingerprint.deviations(scan.image, scan.grid))
-        except ValueError as error:
-            raise ValueError(f"{printable(path)} does not fit the network: {error}") from error
+    def measures(self, row: VolumePrediction) -> dict[str, str]:
+        volumes = {name: f"{volume:.3f}" for name, volume in (row.volumes or {}).items()}
+        return {f"{name}, ml": volumes.get(name, "") for name in self.fingerprint.labels[1:]}
 
 
 def _inside(directory: Path, files: Mapping[Path, str], confidence: bool) -> dict[Path, _Outputs]:
     """Return where to write in a directory, which must be new, for each scan by its name."""
-    require_unused(directory)
-    require_folder_name(directory)
-    require_writable(directory)
+    require_output_folder(directory)
     segmentations = directory / "segmentations"
     return {
         path: _Outputs(
@@ -258,7 +222,7 @@ def _beside(
             f"Of {len(files)} scans, the outputs need a directory. "
             f"Received: {printable(segmentation)}"
         )
-    suffix = next(each for each in SUFFIXES if segmentation.name.lower().endswith(each))
+    suffix = next(suffix for suffix in SUFFIXES if segmentation.name.lower().endswith(suffix))
     stem = segmentation.name[: -len(suffix)]
     outputs = _Outputs(
         segmentation,
@@ -274,14 +238,8 @@ def _beside(
 
 def _measure(labels: np.ndarray, grid: Grid, names: Sequence[str]) -> dict[str, float]:
     """Return the volume of each label in ml, to a microlitre, without the background's."""
-    counts = sum(np.bincount(plane.ravel(), minlength=len(names)) for plane in labels)
+    counts = np.zeros(len(names), int)
+    for plane in labels:  # at once, NumPy would make integers of 8 bytes of all labels
+        counts += np.bincount(plane.ravel(), minlength=len(names))
     volumes = (counts * grid.voxel_volume).round(3).tolist()
     return dict(zip(names[1:], volumes[1:], strict=True))
-
-
-def _table_row(row: VolumePrediction, labels: Sequence[str]) -> dict[str, str]:
-    volumes = row.volumes or {}
-    return table_row(
-        row,
-        **{f"{name}, ml": f"{volumes[name]:.3f}" if name in volumes else "" for name in labels[1:]},
-    )
