@@ -26,6 +26,7 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, Any]) -> 
 
     Raises:
         ValueError: If a parameter is missing, unknown or of another shape; all are listed.
+        TypeError: If the network's parameters have no published names.
 
     Example:
     ```python
@@ -74,6 +75,7 @@ def load_torch_checkpoint(model: keras.Model, path: str | Path) -> None:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is not a checkpoint or does not fit the model.
+        TypeError: If the network's parameters have no published names.
 
     Example:
     ```python
@@ -106,6 +108,9 @@ def torch_state_dict(model: keras.Model) -> dict[str, np.ndarray]:
     Returns:
         Float32 arrays by name; `torch.nn.Module.load_state_dict` takes them, once made tensors,
         with `strict=False` where the module counts batches.
+
+    Raises:
+        TypeError: If the network's parameters have no published names.
 
     Example:
     ```python

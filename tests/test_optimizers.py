@@ -223,7 +223,9 @@ def test_serialization_keeps_the_arguments() -> None:
         clipnorm=2.0,
         name="renamed",
     )
-    restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    config = keras.saving.serialize_keras_object(optimizer)
+    assert config["registered_name"] == "keras_lgmsnet>SGD"  # as in files of version 0.1
+    restored = keras.saving.deserialize_keras_object(config)
     assert type(restored) is TorchSGD
     assert restored.get_config() == optimizer.get_config()
     schedule = restored._learning_rate

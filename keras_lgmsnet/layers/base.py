@@ -38,6 +38,10 @@ class SpatialLayer(ChannelsLastLayer):
         """Read the rank and the number of channels from the input's shape."""
         self.rank, self.channels = rank_and_channels(input_shape, self.name)
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the input's shape, unless a layer changes it."""
+        return tuple(input_shape)
+
 
 def require_channels_last() -> None:
     """Raise if Keras's global image data format is not `"channels_last"`."""

@@ -156,10 +156,6 @@ class DepthwiseConv(_Convolution):
         """Convolve the input."""
         return self._add_bias(self._form(inputs, ops.convert_to_tensor(self.kernel)))
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return tuple(input_shape)
-
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class ConvNormActivation(SpatialLayer):

@@ -172,10 +172,6 @@ class SparseTransformer(SpatialLayer):
             attended = _attention(query, key, value)
         return ops.reshape(attended, (batch, length, NUM_HEADS * HEAD_DIM))
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return tuple(input_shape)
-
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return super().get_config() | {"feed_forward_dim": self.feed_forward_dim}
@@ -223,10 +219,6 @@ class DepthwiseResidual(SpatialLayer):
         """Apply the branch."""
         x = ops.relu(self.norm(self.depthwise(inputs), training=training))
         return self.scale_norm(self.scale(x), training=training) + inputs
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return tuple(input_shape)
 
 
 def _attention(query: Any, key: Any, value: Any) -> Any:

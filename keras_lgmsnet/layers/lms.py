@@ -94,10 +94,6 @@ class LMSBlock(SpatialLayer):
         x = self.expand(self.squeeze(x, training=training), training=training)
         return x + inputs
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return tuple(input_shape)
-
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return super().get_config() | {

@@ -147,10 +147,6 @@ class GroupNormalization(SpatialLayer):
         grouped = ops.repeat(grouped, channels // self.groups, axis=-1)
         return ops.reshape(grouped, (-1, *(1,) * self.rank, channels))
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return tuple(input_shape)
-
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return super().get_config() | {
