@@ -27,7 +27,7 @@ def test_the_installed_wheel_trains_a_bundled_recipe(tmp_path: Path) -> None:
         "keras_lgmsnet/demo_page/demo.js",
         "keras_lgmsnet/demo_page/index.html",
         "keras_lgmsnet/demo_page/litertjs/LICENSE.txt",
-        "keras_lgmsnet/model_card.md.jinja",
+        "keras_lgmsnet/export/model_card.md.jinja",
         "keras_lgmsnet/py.typed",
         "keras_lgmsnet/recipes/isic.py",
         "keras_lgmsnet/recipes/quickstart.py",
@@ -35,7 +35,13 @@ def test_the_installed_wheel_trains_a_bundled_recipe(tmp_path: Path) -> None:
         "tfds_builders/isic2018_task1/README.md",
         "tfds_builders/isic2018_task1/TAGS.txt",
     } <= names
+    assert {
+        path.relative_to(CHECKOUT).as_posix()
+        for pattern in ("*.jinja", "__init__.pyi")
+        for path in (CHECKOUT / "keras_lgmsnet").rglob(pattern)
+    } <= names
     assert not [name for name in names if name.startswith("tests/")]
+    assert not [name for name in names if name.endswith(("_test.py", "_testing.py"))]
 
     site = tmp_path / "site"
     subprocess.run(
@@ -50,9 +56,9 @@ def test_the_installed_wheel_trains_a_bundled_recipe(tmp_path: Path) -> None:
     }
     overrides = [f"--set={key}={value}" for key, value in smallest.items()]
     code = (
-        "import keras_lgmsnet.cli as cli, pathlib;"
-        f"assert pathlib.Path(cli.__file__).is_relative_to({str(site)!r});"
-        "cli.train()"
+        "import pathlib; from keras_lgmsnet.cli import train;"
+        f"assert pathlib.Path(train.__file__).is_relative_to({str(site)!r});"
+        "train.train()"
     )
     subprocess.run(
         [sys.executable, "-c", code, "quickstart", "-o", "run", "--backend=torch", *overrides],
