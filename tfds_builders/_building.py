@@ -1,4 +1,8 @@
-"""What the builders derive from."""
+"""The builders' base classes.
+
+A builder derives from `ImageBuilder` (2D) or `VolumeBuilder` (3D) and lists its cases; a builder of
+a user's own folder also from `FolderBuilder`.
+"""
 
 import abc
 import copy
@@ -7,11 +11,10 @@ import hashlib
 import itertools
 import os
 import re
-import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -20,18 +23,24 @@ from keras_lgmsnet.files.nifti import read_label_map, read_volume
 from keras_lgmsnet.files.paths import AnyPath
 from keras_lgmsnet.geometry import Grid
 from tfds_builders._reading import (
-    GO_ON,
     Case,
-    Found,
     check_link,
     encode_png,
-    read_image,
+    open_zip,
+    read_encoded,
     read_mask,
     walk,
 )
 
+CaseFiles = TypeVar("CaseFiles")  # what a part of an archive has for a case
 
-class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+_GO_ON = (
+    "correct that, or set allow_incomplete=True (lgms-train --set data.allow_incomplete=true, "
+    "lgms-evaluate and lgms-figures --allow-incomplete) to go on with the complete cases"
+)
+
+
+class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
     """Base of all builders.
 
     Args:
@@ -54,19 +63,11 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         **kwargs: Any,
     ) -> None:
         self.allow_incomplete = allow_incomplete
-        if allow_incomplete:
-            if config is None:
-                config = self.get_default_builder_config()
-            elif isinstance(config, str):
-                config = self.get_builder_config(name=config) or config
-            if not isinstance(config, str):
-                config = copy.copy(config) or tfds.core.BuilderConfig(name="")
-                config.name = f"{config.name}_incomplete".lstrip("_")
-        super().__init__(config=config, **kwargs)
+        super().__init__(config=self._incomplete(config) if allow_incomplete else config, **kwargs)
 
     @property
     def identity(self) -> str:
-        """Says which copy of which dataset is prepared, as `name/config/version`.
+        """Which copy of which dataset is prepared, as `name/config/version`.
 
         An incomplete one adds a digest of its cases: `ph2/incomplete/1.0.0@89abcdef01234567`.
         """
@@ -105,7 +106,22 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         """Return the features besides `id` and `group`."""
 
     def _labels(self) -> Mapping[int, str]:
+        """Return the names of the mask's labels."""
         return self.LABELS
+
+    def _incomplete(
+        self, config: str | tfds.core.BuilderConfig | None
+    ) -> str | tfds.core.BuilderConfig:
+        """Return a config under whose name an incomplete archive is prepared."""
+        if isinstance(config, str):
+            complete = self.get_builder_config(name=config)
+            if complete is None:
+                return config  # which TensorFlow Datasets refuses
+        else:
+            complete = config or self.get_default_builder_config()
+        incomplete = copy.copy(complete) or tfds.core.BuilderConfig(name="")
+        incomplete.name = f"{incomplete.name}_incomplete".lstrip("_")
+        return incomplete
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -133,65 +149,60 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         return {"train": self._generate_examples(cases)}
 
     def _folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
+        """Return where the archive is."""
         return Path(dl_manager.manual_dir)
 
-    def _generate_examples(self, cases: Iterable[Case]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self, cases: Sequence[Case]) -> Iterator[tuple[str, dict[str, Any]]]:
         for case in cases:
             yield case.id, {**self._example(case), "id": case.id, "group": case.group}
 
-    def _part(self, folder: Path, *names: str, archive: str | None = None) -> AnyPath:
-        """Find a part of the archive.
+    def _part(self, folder: Path, *names: str) -> Path:
+        """Find a folder of the archive.
 
         Args:
             folder: Where the archive is.
-            *names: The part's path in the archive as published, then other spellings of it.
-            archive: The zip file in which the publisher ships the part, if so.
+            *names: The folder's path in the archive as published, then other spellings of it.
 
-        Returns:
-            The part's folder, or else the folder within the zip file.
+        Raises:
+            FileNotFoundError: If there is none.
         """
-        for name in names:
-            if (folder / name).is_dir():
-                return folder / name
-            # The archive's own top folder may be what the user named.
-            if Path(name).parts[0] == folder.name and (folder.parent / name).is_dir():
-                return folder.parent / name
-        if archive is None:
+        part = _find_folder(folder, names)
+        if part is None:
             raise FileNotFoundError(
                 f"{folder} holds no folder {' or '.join(names)}. "
                 f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
+        return part
+
+    def _zipped_part(self, folder: Path, name: str, archive: str) -> AnyPath:
+        """Find a folder of an archive that the publisher ships as a zip file, extracted or not.
+
+        Args:
+            folder: Where the archive is.
+            name: The folder's path in the archive.
+            archive: The zip file.
+
+        Returns:
+            The extracted folder, or else the folder in the zip file.
+
+        Raises:
+            FileNotFoundError: If there is neither.
+            ValueError: If the zip file is damaged or not the publisher's.
+        """
+        part = _find_folder(folder, [name])
+        if part is not None:
+            return part
         try:
-            opened = zipfile.ZipFile(folder / archive)
+            return zipfile.Path(open_zip(folder / archive), f"{name}/")
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"Neither {folder / names[0]} nor {folder / archive} exists. "
+                f"Neither {folder / name} nor {folder / archive} exists. "
                 f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             ) from error
-        # A NotImplementedError is a newer version of the format, a ValueError a name's encoding.
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-            raise ValueError(
-                f"{folder / archive} is damaged ({error}); download it again."
-            ) from error
-        for member in opened.infolist():
-            name = member.filename
-            if PurePosixPath(name).is_absolute() or ".." in re.split(r"[/\\]", name):
-                raise ValueError(
-                    f"{folder / archive} is not the published archive: it holds a file outside "
-                    f"itself; download it again. Received: {name!r}"
-                )
-            # Of these only, zipfile inflates no more than it is asked for.
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(
-                    f"{folder / archive} is not the published archive: it must be compressed by "
-                    f"deflation, if at all; download it again. Received: {name!r}, compressed "
-                    f"by method {member.compress_type}"
-                )
-        return zipfile.Path(opened, f"{names[0]}/")
 
     def _pair(
-        self, folder: Path, parts: Mapping[str, Mapping[str, Found]], count: int | None = None
-    ) -> Iterator[tuple[str, tuple[Found, ...]]]:
+        self, folder: Path, parts: Mapping[str, Mapping[str, CaseFiles]], count: int | None = None
+    ) -> Iterator[tuple[str, tuple[CaseFiles, ...]]]:
         """Join the parts of an archive by id.
 
         Args:
@@ -212,33 +223,33 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
                 f"{' and '.join(parts)} in {folder} must hold files of a kind that is read, of "
                 "the same names. Received: none"
             )
-        for (part, found), (other_part, other) in itertools.permutations(parts.items(), 2):
-            missing = sorted(other.keys() - found.keys())
+        for (part, files), (other_part, other) in itertools.permutations(parts.items(), 2):
+            missing = sorted(other.keys() - files.keys())
             if missing and not self.allow_incomplete:
                 raise ValueError(
-                    f"{part} in {folder} has {len(found)} of {counted} files and none for "
-                    f"{missing[0]}, which {other_part} has; {GO_ON}."
+                    f"{part} in {folder} has {len(files)} of {counted} files and none for "
+                    f"{missing[0]}, which {other_part} has; {_GO_ON}."
                 )
-        ids = sorted(set.intersection(*(set(found) for found in parts.values())))
+        ids = sorted(set.intersection(*(set(files) for files in parts.values())))
         self._check_count(
             f"{' and '.join(parts)} in {folder} must have {counted} files each", ids, counted
         )
-        return ((id_, tuple(found[id_] for found in parts.values())) for id_ in ids)
+        return ((id_, tuple(files[id_] for files in parts.values())) for id_ in ids)
 
-    def _check_count(self, expectation: str, found: Sized, count: int) -> None:
+    def _check_count(self, expectation: str, received: Sized, count: int) -> None:
         """Raise a `ValueError` if the count is not the published one and has to be."""
-        short = count - len(found)
-        if not found or (short and not self.allow_incomplete):
+        short = count - len(received)
+        if not received or (short and not self.allow_incomplete):
             raise ValueError(
-                f"{expectation}; {GO_ON}. "
-                f"Received: {len(found)}, {abs(short)} too {'many' if short < 0 else 'few'}"
+                f"{expectation}; {_GO_ON}. "
+                f"Received: {len(received)}, {abs(short)} too {'many' if short < 0 else 'few'}"
             )
 
 
-class ImageBuilder(SegmentationBuilder, skip_registration=True):
+class ImageBuilder(SegmentationBuilder):
     """Base of the builders of 2D images, whose mask is 0 or 1.
 
-    Images are read as `keras_lgmsnet.image_files.read_image` reads them. A JPEG or PNG of grey or
+    Images are read as `keras_lgmsnet.files.images.read_image` reads them. A JPEG or PNG of grey or
     RGB of 8 bits, upright and opaque, is kept as it is, byte by byte; anything else becomes such a
     PNG. Grey images are decoded to three equal channels.
     """
@@ -257,20 +268,20 @@ class ImageBuilder(SegmentationBuilder, skip_registration=True):
 
     def _example(self, case: Case) -> dict[str, Any]:
         (path,) = case.images
-        encoded, shape = read_image(path)
-        if self.COLOR and len(shape) == 2:
-            raise ValueError(f"{path} must be a colour image. Received: {shape}")
+        image = read_encoded(path)
+        if self.COLOR and image.is_grey:
+            raise ValueError(f"{path} must be a colour image. Received: {image.shape}")
         masks = [
-            read_mask(mask_path, shape[:2], two_valued=self.USERS_OWN)
+            read_mask(mask_path, image.shape, two_valued=self.USERS_OWN)
             for mask_path in case.segmentation_masks
         ]
         return {
-            "image": encoded,
+            "image": image.content,
             "segmentation_mask": encode_png(np.maximum.reduce(masks)),
         }
 
 
-class VolumeBuilder(SegmentationBuilder, skip_registration=True):
+class VolumeBuilder(SegmentationBuilder):
     """Base of the builders of 3D volumes in NIfTI files, with voxels in the file's own order.
 
     Axis `i` of a volume is the file's; `affine` maps a voxel's indices to millimetres to the
@@ -281,6 +292,7 @@ class VolumeBuilder(SegmentationBuilder, skip_registration=True):
     CHANNELS: ClassVar[tuple[str, ...]] = ("CT",)
 
     def _channels(self) -> Sequence[str]:
+        """Return what each channel holds."""
         return self.CHANNELS
 
     def _metadata(self) -> dict[str, Any]:
@@ -316,7 +328,7 @@ class VolumeBuilder(SegmentationBuilder, skip_registration=True):
         return {
             "image": np.concatenate([channel.image for channel in channels], axis=-1),
             "segmentation_mask": mask[..., None],
-            "spacing": np.float32(grid.spacing),
+            "spacing": np.array(grid.spacing, np.float32),
             "affine": grid.affine.astype(np.float32),
         }
 
@@ -368,14 +380,14 @@ class FolderConfig(tfds.core.BuilderConfig):
         self.name = f"{re.sub(r'[^A-Za-z0-9-]+', '_', folder.name)}_{place.hexdigest()}"
 
 
-class FolderBuilder(SegmentationBuilder, skip_registration=True):
+class FolderBuilder(SegmentationBuilder):
     """Base of the builders of a user's own folder, which a `FolderConfig` names."""
 
     builder_config: FolderConfig
 
     @property
     def identity(self) -> str:
-        """Says what the folder held, wherever it lay, as `name@content/version`."""
+        """What the folder held, wherever it lay, as `name@content/version`."""
         return f"{self.name}@{self.builder_config.content}/{self.version}"
 
     def _folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
@@ -386,6 +398,17 @@ class FolderBuilder(SegmentationBuilder, skip_registration=True):
                 """--config='{"folder": "..."}'. Received: none"""
             )
         return Path(self.builder_config.folder)
+
+
+def _find_folder(folder: Path, names: Sequence[str]) -> Path | None:
+    """Return the first part of an extracted archive that is there; `None` if none is."""
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+        # The archive's own top folder may be what the user named.
+        if Path(name).parts[0] == folder.name and (folder.parent / name).is_dir():
+            return folder.parent / name
+    return None
 
 
 def _digest_cases(cases: Iterable[Case]) -> str:
@@ -400,6 +423,7 @@ def _digest_cases(cases: Iterable[Case]) -> str:
 def _check_same_grid(
     path: AnyPath, shape: tuple[int, ...], affine: np.ndarray | None, expected: Grid
 ) -> None:
+    """Raise a `ValueError` unless a file's voxels lie where those of its case's image lie."""
     if shape != expected.shape:
         raise ValueError(f"{path} must have its image's size, {expected.shape}. Received: {shape}")
     if affine is None:

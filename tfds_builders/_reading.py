@@ -1,36 +1,32 @@
-"""What the builders share: finding, pairing, checking and encoding the files of a dataset.
+"""The files of a dataset: found, checked, read and encoded.
 
-A builder derives from `ImageBuilder` (2D) or `VolumeBuilder` (3D) and lists its cases; a builder of
-a user's own folder also from `FolderBuilder`. Nothing is ever extracted to disk, and no link that
-leads out of a dataset's folder of files is followed. Images are read by `keras_lgmsnet.files.images`
-and volumes by `keras_lgmsnet.files.nifti`, up to a size that is known before they are decoded.
-Examples are encoded with OpenCV, because TensorFlow Datasets encodes arrays as images with
-TensorFlow only.
+Nothing is ever extracted to disk, and no link that leads out of a dataset's folder is followed.
+Images are decoded by `keras_lgmsnet.files.images`, up to a size that is known beforehand. They are
+encoded with OpenCV, because TensorFlow Datasets encodes arrays as images with TensorFlow only.
 """
 
 import dataclasses
 import os
+import re
+import struct
 import unicodedata
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TypeVar
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from keras_lgmsnet.files import images as image_files
-from keras_lgmsnet.files import nifti as volume_files
-from keras_lgmsnet.files.paths import AnyPath, opened
-
-Found = TypeVar("Found")
-
-IMAGE_SUFFIXES = image_files.SUFFIXES
-NIFTI_SUFFIXES = volume_files.SUFFIXES
-GO_ON = (
-    "correct that, or set allow_incomplete=True (lgms-train --set data.allow_incomplete=true, "
-    "lgms-evaluate and lgms-figures --allow-incomplete) to go on with the complete cases"
+from keras_lgmsnet.files.images import (
+    FORMATS,
+    MAX_BYTES,
+    decode_image,
+    decoding,
+    is_dicom,
+    to_8_bits,
 )
+from keras_lgmsnet.files.paths import AnyPath, opened, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +62,11 @@ def list_files(part: AnyPath, *suffixes: str) -> dict[str, AnyPath]:
     paths = [path for path in part.iterdir() if not path.name.startswith(".")]
     if isinstance(part, Path):
         for path in paths:
-            check_link(path, part)
+            check_link(part / path.name, part)
     return by_id({path: path.name for path in paths if path.is_file()}, *suffixes)
 
 
-def case_files(part: Path, name: str) -> dict[str, AnyPath]:
+def case_files(part: Path, name: str) -> dict[str, Path]:
     """Return the files of an archive that has a folder for each case, by that folder's name.
 
     Args:
@@ -129,7 +125,7 @@ def walk(folder: Path) -> list[Path]:
         paths += [Path(parent) / name for name in files if not name.startswith(".")]
     for path in paths:
         check_link(path, folder)
-        if not path.is_file():  # which might be waited for without end
+        if not path.is_file():  # a pipe, say, which would be waited for without end
             raise ValueError(f"{path} cannot be read: it is no file, nor a link to one; remove it.")
     return sorted(paths)
 
@@ -144,31 +140,73 @@ def check_link(path: Path, folder: Path) -> None:
         )
 
 
-def read_image(path: AnyPath) -> tuple[bytes, tuple[int, ...]]:
-    """Read an image, see `keras_lgmsnet.image_files.read_image`.
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a publisher's zip file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged, holds files outside itself, or is compressed otherwise than
+            publishers do.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    # A NotImplementedError is a newer version of the format, a ValueError a name's encoding.
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); download it again.") from error
+    for member in archive.infolist():
+        name = member.filename
+        if PurePosixPath(name).is_absolute() or ".." in re.split(r"[/\\]", name):
+            raise ValueError(
+                f"{path} is not the published archive: it holds a file outside itself; download it "
+                f"again. Received: {name!r}"
+            )
+        # Of these only, zipfile inflates no more than it is asked for.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(
+                f"{path} is not the published archive: it must be compressed by deflation, if at "
+                f"all; download it again. Received: {name!r}, compressed by method "
+                f"{member.compress_type}"
+            )
+    return archive
+
+
+class EncodedImage(NamedTuple):
+    """An image as JPEG or PNG of 8 bits.
+
+    Args:
+        content: The JPEG or PNG.
+        shape: Height and width.
+        is_grey: Whether it has one channel, not three.
+    """
+
+    content: bytes
+    shape: tuple[int, int]
+    is_grey: bool
+
+
+def read_encoded(path: AnyPath) -> EncodedImage:
+    """Read an image as `keras_lgmsnet.files.images.read_image` does, to be stored.
 
     Args:
         path: The file, or the file in a zip file.
 
     Returns:
-        The image as JPEG or PNG of 8 bits: the file's bytes where every decoder takes them for the
-        same pixels, otherwise a PNG. And its shape, `(height, width)` if it is grey, or
-        `(height, width, 3)`.
+        The file's bytes where every decoder takes them for the same pixels, otherwise a PNG.
 
     Raises:
         ValueError: If the file is unreadable, damaged or refused.
     """
     content = read_bytes(path)
-    with image_files.decoding(path):
-        image, plain = image_files.decode_image(content)
-        shape = (image.height, image.width, *((3,) if image.mode == "RGB" else ()))
-        return content if plain else encode_png(image_files.to_8_bits(image)), shape
+    with decoding(path):
+        image, plain = decode_image(content)
+        encoded = content if plain else encode_png(to_8_bits(image))
+        return EncodedImage(encoded, (image.height, image.width), image.mode != "RGB")
 
 
 def read_mask(path: AnyPath, shape: tuple[int, int], *, two_valued: bool = False) -> np.ndarray:
     """Read a mask file; the arguments and the result are those of `binary_mask`.
 
-    Formats and palettes are those of `keras_lgmsnet.image_files.read_image`, without DICOM, whose
+    Formats and palettes are those of `keras_lgmsnet.files.images.read_image`, without DICOM, whose
     values depend on a window. `two_valued` does not apply to JPEGs, whose compression makes further
     values.
 
@@ -176,12 +214,10 @@ def read_mask(path: AnyPath, shape: tuple[int, int], *, two_valued: bool = False
         ValueError: If the file is unreadable or no mask of that shape.
     """
     content = read_bytes(path)
-    if image_files.is_dicom(content):
-        raise ValueError(
-            f"{path} must be {', '.join(image_files.FORMATS)}; convert it. Received: DICOM"
-        )
-    with image_files.decoding(path):
-        pixels = np.asarray(image_files.decode_image(content)[0])
+    if is_dicom(content):
+        raise ValueError(f"{path} must be {', '.join(FORMATS)}; convert it. Received: DICOM")
+    with decoding(path):
+        pixels = np.asarray(decode_image(content)[0])
     lossy = content.startswith(b"\xff\xd8\xff")
     return binary_mask(pixels, shape, str(path), two_valued=two_valued and not lossy)
 
@@ -235,7 +271,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1].tobytes()
 
 
-def read_bytes(path: AnyPath, limit: int = image_files.MAX_BYTES) -> bytes:
+def read_bytes(path: AnyPath, limit: int = MAX_BYTES) -> bytes:
     """Return a file's content.
 
     Args:
@@ -265,6 +301,6 @@ def _require_text(path: AnyPath) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{image_files.printable(path)} must have a name in UTF-8; rename it. "
+            f"{printable(path)} must have a name in UTF-8; rename it. "
             f"Received: {os.fsencode(path.name)!r}"
         ) from error

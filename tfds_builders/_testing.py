@@ -93,7 +93,7 @@ class ArchiveTests:
         with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
             self.prepare(archive)
         assert raised.traceback[-1].path.name.startswith(
-            ("_reading", "image_files", "volume_files", self.builder.name)
+            ("_building", "_reading", "images.py", "nifti.py", "paths.py", self.builder.name)
         )
         data = archive.parent / "data"
         left = [path for path in data.rglob("*") if path.is_file()]
@@ -369,7 +369,7 @@ class ZipTests(ArchiveTests):
     zips: ClassVar[Mapping[str, str]]  # the folder in each zip file, by the file's name
 
     def zip(self, archive: Path) -> Path:
-        """Replace the folders by zip files; returns that of the images."""
+        """Replace the folders by zip files; return that of the images."""
         for name, root in self.zips.items():
             with zipfile.ZipFile(archive / name, "w") as file:
                 paths = sorted((archive / root).rglob("*"))

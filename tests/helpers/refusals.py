@@ -8,7 +8,7 @@ import pytest
 
 @contextmanager
 def refused(message: str) -> Iterator[None]:
-    """Checks that the commands show what is raised as one sentence, see `keras_lgmsnet.cli.common`."""
+    """Check that the commands show what is raised in one sentence: see `keras_lgmsnet.cli`."""
     with pytest.raises((ValueError, OSError), match=message) as raised:
         yield
     if not isinstance(raised.value, OSError):

@@ -20,7 +20,7 @@ def make_source(
     affine: np.ndarray | Sequence[np.ndarray] = IDENTITY,
     channels: Sequence[str] = ("CT",),
 ) -> VolumeSource:
-    """Returns a dataset of the given volumes, `(x, y, z)` or with channels, named volume0 on."""
+    """Return a dataset of the given volumes, `(x, y, z)` or with channels, named volume0 on."""
     affines = np.broadcast_to(affine, (len(images), 4, 4))
     ids = [f"volume{number}" for number in range(len(images))]
     return VolumeSource(
@@ -33,16 +33,16 @@ def make_source(
             {
                 "image": np.asarray(image, "float32").reshape(*image.shape[:3], -1),
                 "segmentation_mask": np.asarray(labels, "uint8")[..., None],
-                "affine": np.asarray(of_volume, "float32"),
+                "affine": np.asarray(volume_affine, "float32"),
             }
-            for image, labels, of_volume in zip(images, label_maps, affines, strict=True)
+            for image, labels, volume_affine in zip(images, label_maps, affines, strict=True)
         ],
         folder=folder,
     )
 
 
 def write_msd_folder(folder: Path, count: int, *, labelled: bool = True) -> Path:
-    """Writes a folder as the Decathlon has them: CTs with a box of label 1 and one of 2 in it."""
+    """Write a folder as the Decathlon has them: CTs with a box of label 1 and one of 2 in it."""
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
     names = {"0": "background", "1": "organ", "2": "tumour"}

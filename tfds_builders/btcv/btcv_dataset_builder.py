@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.files.nifti import SUFFIXES
 from tfds_builders._building import VolumeBuilder
-from tfds_builders._reading import NIFTI_SUFFIXES, Case, list_files
+from tfds_builders._reading import Case, list_files
 
 ROOT = "RawData/Training"
 ORGANS = (
@@ -43,10 +44,9 @@ class Builder(VolumeBuilder):
     def _cases(self, folder: Path) -> Iterable[Case]:
         parts = {}
         for name in ("img", "label"):
-            part = self._part(folder, f"{ROOT}/{name}", archive="RawData.zip")
+            part = self._zipped_part(folder, f"{ROOT}/{name}", "RawData.zip")
             parts[f"{ROOT}/{name}"] = {
-                file.removeprefix(name): path
-                for file, path in list_files(part, *NIFTI_SUFFIXES).items()
+                file.removeprefix(name): path for file, path in list_files(part, *SUFFIXES).items()
             }
         for id_, (image, mask) in self._pair(folder, parts, self.NUM_EXAMPLES):
             yield Case(id_, (image,), (mask,), group=id_)

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.files.images import SUFFIXES
 from tfds_builders._building import ImageBuilder
-from tfds_builders._reading import IMAGE_SUFFIXES, Case, list_files
+from tfds_builders._reading import Case, list_files
 
 IMAGES = ("images", "image", "imgs", "original", "Images", "Original")
 SEGMENTATION_MASKS = ("masks", "mask", "GT", "gt", "ground_truth", "groundtruth", "Masks", "labels")
@@ -33,8 +34,8 @@ class Builder(ImageBuilder):
     def _cases(self, folder: Path) -> Iterable[Case]:
         images, masks = self._part(folder, *IMAGES), self._part(folder, *SEGMENTATION_MASKS)
         parts = {
-            images.name: list_files(images, *IMAGE_SUFFIXES),
-            masks.name: list_files(masks, *IMAGE_SUFFIXES),
+            images.name: list_files(images, *SUFFIXES),
+            masks.name: list_files(masks, *SUFFIXES),
         }
         for id_, (image, mask) in self._pair(folder, parts, self.NUM_EXAMPLES):
             yield Case(id_, (image,), (mask,), group=id_)

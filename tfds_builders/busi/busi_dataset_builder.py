@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.files.paths import AnyPath
 from tfds_builders._building import ImageBuilder
 from tfds_builders._reading import Case, list_files
 
@@ -48,13 +49,14 @@ class Builder(ImageBuilder):
 
     def _cases(self, folder: Path) -> Iterable[Case]:
         for class_ in self.builder_config.classes:
-            part = self._part(folder, f"{ROOT}/{class_}", archive="Dataset_BUSI.zip")
-            images, masks = {}, {}
+            part = self._zipped_part(folder, f"{ROOT}/{class_}", "Dataset_BUSI.zip")
+            images: dict[str, list[AnyPath]] = {}
+            masks: dict[str, list[AnyPath]] = {}
             for name, path in list_files(part, ".png").items():
                 if mask := re.fullmatch(r"(.+)_mask(_\d+)?", name):
                     masks.setdefault(mask[1], []).append(path)
                 else:
-                    images[name] = path
+                    images[name] = [path]
             parts = {f"images of {ROOT}/{class_}": images, f"masks of {ROOT}/{class_}": masks}
             for id_, (image, united) in self._pair(folder, parts, self.NUM_EXAMPLES[class_]):
-                yield Case(id_, (image,), tuple(united), group=id_)
+                yield Case(id_, tuple(image), tuple(united), group=id_)

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.files.images import SUFFIXES
 from tfds_builders._building import ImageBuilder
-from tfds_builders._reading import IMAGE_SUFFIXES, Case, list_files
+from tfds_builders._reading import Case, list_files
 
 
 class Builder(ImageBuilder):
@@ -27,9 +28,7 @@ class Builder(ImageBuilder):
     def _cases(self, folder: Path) -> Iterable[Case]:
         for source, count in self.NUM_EXAMPLES.items():
             parts = {
-                name: list_files(
-                    self._part(folder, name, f"CVC-EndoSceneStill/{name}"), *IMAGE_SUFFIXES
-                )
+                name: list_files(self._part(folder, name, f"CVC-EndoSceneStill/{name}"), *SUFFIXES)
                 for name in (f"{source}/bbdd", f"{source}/gtpolyp")
             }
             for number, (image, mask) in self._pair(folder, parts, count):

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.files.images import SUFFIXES
 from tfds_builders._building import FolderBuilder, FolderConfig, ImageBuilder
-from tfds_builders._reading import IMAGE_SUFFIXES, Case, by_id, walk
+from tfds_builders._reading import Case, by_id, walk
 
 
 @dataclasses.dataclass(eq=False)
@@ -44,7 +45,7 @@ class Builder(FolderBuilder, ImageBuilder):
         parts = {
             name: by_id(
                 {path: path.relative_to(folder / name).as_posix() for path in walk(folder / name)},
-                *IMAGE_SUFFIXES,
+                *SUFFIXES,
             )
             for name in Config.PARTS
         }

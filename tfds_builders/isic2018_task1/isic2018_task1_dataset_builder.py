@@ -27,8 +27,8 @@ class Builder(ImageBuilder):
     HOMEPAGE = "https://challenge.isic-archive.com/landing/2018/45/"
 
     def _cases(self, folder: Path) -> Iterable[Case]:
-        images = self._part(folder, IMAGES, archive=f"{IMAGES}.zip")
-        masks = self._part(folder, SEGMENTATION_MASKS, archive=f"{SEGMENTATION_MASKS}.zip")
+        images = self._zipped_part(folder, IMAGES, f"{IMAGES}.zip")
+        masks = self._zipped_part(folder, SEGMENTATION_MASKS, f"{SEGMENTATION_MASKS}.zip")
         parts = {
             IMAGES: list_files(images, ".jpg"),
             SEGMENTATION_MASKS: list_files(masks, "_segmentation.png"),

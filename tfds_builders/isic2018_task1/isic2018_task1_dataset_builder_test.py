@@ -34,7 +34,7 @@ class TestArchive(testing.ImageTests, testing.PublishedTests, testing.ZipTests):
 
 
 def write_archive(folder: Path) -> None:
-    """Writes three images, all of different size, with a square lesion each."""
+    """Write three images, all of different size, with a square lesion each."""
     TestArchive.write_archive(folder)
 
 

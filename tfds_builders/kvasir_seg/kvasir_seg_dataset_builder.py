@@ -27,7 +27,7 @@ class Builder(ImageBuilder):
 
     def _cases(self, folder: Path) -> Iterable[Case]:
         parts = {
-            name: list_files(self._part(folder, name, archive=ARCHIVE), ".jpg")
+            name: list_files(self._zipped_part(folder, name, ARCHIVE), ".jpg")
             for name in (f"{ROOT}/images", f"{ROOT}/masks")
         }
         for id_, (image, mask) in self._pair(folder, parts, self.NUM_EXAMPLES):

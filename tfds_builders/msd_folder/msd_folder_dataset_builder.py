@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.files.nifti import SUFFIXES
+from keras_lgmsnet.files.paths import AnyPath
 from tfds_builders._building import FolderBuilder, FolderConfig, VolumeBuilder
-from tfds_builders._reading import NIFTI_SUFFIXES, AnyPath, Case, list_files, read_bytes
+from tfds_builders._reading import Case, list_files, read_bytes
 
 
 @dataclasses.dataclass(eq=False)
@@ -52,24 +54,25 @@ class Builder(FolderBuilder, VolumeBuilder):
                 f"{folder / 'dataset.json'} must count the cases in numTraining by an integer. "
                 f"Received: {count!r}"
             )
-        masks = list_files(folder / "labelsTr", *NIFTI_SUFFIXES)
+        masks = list_files(folder / "labelsTr", *SUFFIXES)
         numbers = [f"{number:04d}" for number in range(len(read_channels(folder)))]
         images: dict[str, dict[str, AnyPath]] = {}
-        for name, path in list_files(folder / "imagesTr", *NIFTI_SUFFIXES).items():
+        for name, path in list_files(folder / "imagesTr", *SUFFIXES).items():
             # nnU-Net has a file for each channel, case_0000 and so on; the Decathlon one a case.
             numbered = re.fullmatch(r"(.+)_(\d{4})", name)
             if numbered and name not in masks:
                 images.setdefault(numbered[1], {})[numbered[2]] = path
             else:
                 images[name] = {"": path}
-        parts = {"imagesTr": images, "labelsTr": masks}
+        parts = {"imagesTr": images, "labelsTr": {id_: {"": path} for id_, path in masks.items()}}
         for id_, (files, mask) in self._pair(folder, parts, count):
             if "" not in files and sorted(files) != numbers:
                 raise ValueError(
                     f"imagesTr in {folder} must have the files _{', _'.join(numbers)} for {id_}, "
                     f"one for each channel in dataset.json. Received: _{', _'.join(sorted(files))}"
                 )
-            yield Case(id_, tuple(files[number] for number in sorted(files)), (mask,), group=id_)
+            channels = tuple(files[number] for number in sorted(files))
+            yield Case(id_, channels, (mask[""],), group=id_)
 
     def _example(self, case: Case) -> dict[str, Any]:
         example = super()._example(case)
@@ -121,12 +124,13 @@ def read_channels(folder: Path) -> Sequence[str]:
     if isinstance(channels, list):
         channels = {str(number): name for number, name in enumerate(channels)}
     names = [channels.get(str(number)) for number in range(len(channels))]
-    if not all(isinstance(name, str) for name in names):
+    texts = [name for name in names if isinstance(name, str)]
+    if len(texts) < len(names):
         raise ValueError(
             f"{folder / 'dataset.json'} must name the channels by their numbers from 0 on, such as "
             f'{{"0": "CT"}}. Received: {channels}'
         )
-    return names
+    return texts
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

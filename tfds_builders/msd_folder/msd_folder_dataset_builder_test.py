@@ -118,7 +118,7 @@ class TestArchive(testing.VolumeTests):
 
 
 def describe(folder: Path, **changes: Any) -> None:
-    """Writes `dataset.json` as the Decathlon does, with changes."""
+    """Write `dataset.json` as the Decathlon does, with changes."""
     described = {
         "name": "Hippocampus",
         "modality": {"0": "MRI"},
@@ -130,7 +130,7 @@ def describe(folder: Path, **changes: Any) -> None:
 
 
 def split_channels(folder: Path) -> None:
-    """Makes it nnU-Net's layout, with two channels a case."""
+    """Make it nnU-Net's layout, with two channels a case."""
     for number, path in enumerate(sorted((folder / "imagesTr").iterdir())):
         id_ = path.name.removesuffix(".nii.gz")
         path.rename(path.with_name(f"{id_}_0000.nii.gz"))

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.files.images import SUFFIXES
 from tfds_builders._building import ImageBuilder
-from tfds_builders._reading import IMAGE_SUFFIXES, Case, list_files
+from tfds_builders._reading import Case, list_files
 
 
 class Builder(ImageBuilder):
@@ -25,7 +26,7 @@ class Builder(ImageBuilder):
 
     def _cases(self, folder: Path) -> Iterable[Case]:
         parts = {
-            name: list_files(self._part(folder, name, f"{name}s"), *IMAGE_SUFFIXES)
+            name: list_files(self._part(folder, name, f"{name}s"), *SUFFIXES)
             for name in ("image", "mask")
         }
         for id_, (image, mask) in self._pair(folder, parts, self.NUM_EXAMPLES):

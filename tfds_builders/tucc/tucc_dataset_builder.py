@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ class Builder(ImageBuilder):
         path = folder / ARCHIVE
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
-        with _open(path) as file, _damage_named(path):
+        with _open(path) as file, _decoding(path):
             clips = [_text(value).strip("_") for value in file["annot_id"][:]]
             frames = [_text(value).strip("_") for value in file["frame_num"][:]]
         self._check_count(f"{path} must have {self.NUM_CLIPS} clips", set(clips), self.NUM_CLIPS)
@@ -50,11 +50,12 @@ class Builder(ImageBuilder):
             patient, _, _ = clip.partition("_")
             yield Case(id_, (path,), (path,), group=patient)
 
-    def _generate_examples(self, cases: list[Case]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self, cases: Sequence[Case]) -> Iterator[tuple[str, dict[str, Any]]]:
         (path,) = cases[0].images
+        assert isinstance(path, Path)  # as `_cases` gave it, not one in a zip file
         with _open(path) as file:
             for index, case in enumerate(cases):  # as many as frames, in the file's order
-                with _damage_named(path, f"at frame {index} "):
+                with _decoding(path, f"at frame {index} "):
                     pixels, mask = file["image"][index], file["mask"][index]
                 mask = binary_mask(mask, pixels.shape[:2], f"mask {index} in {path}")
                 yield (
@@ -69,8 +70,8 @@ class Builder(ImageBuilder):
 
 
 @contextlib.contextmanager
-def _damage_named(path: Path, where: str = "") -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into one kind of error that names the file."""
+def _decoding(path: Path, where: str = "") -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into a `ValueError` that names the file."""
     try:
         yield
     except (OSError, RuntimeError, LookupError, TypeError, ValueError, MemoryError) as error:
@@ -79,7 +80,7 @@ def _damage_named(path: Path, where: str = "") -> Iterator[None]:
 
 def _open(path: Path) -> h5py.File:
     """Open the publisher's file, with as many frames in each array as in any other."""
-    with _damage_named(path):
+    with _decoding(path):
         # The cache holds what is compressed together, so that it is decompressed once.
         file = h5py.File(path, "r", rdcc_nbytes=2**28)
         links = {name: file.get(name, getlink=True) for name in ARRAYS}

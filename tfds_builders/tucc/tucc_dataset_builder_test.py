@@ -129,7 +129,7 @@ class TestArchive(testing.ArchiveTests):
 
 
 def write_frames(folder: Path, **arrays: Any) -> None:
-    """Writes `dataset.hdf5` anew, with some arrays or the storage of the frames replaced."""
+    """Write `dataset.hdf5` anew, with some arrays or the storage of the frames replaced."""
     storage = {
         key: arrays.pop(key) for key in set(arrays) & {"chunks", "compression", "fletcher32"}
     }
