@@ -84,7 +84,7 @@ def _open_torch(path: str, threads: int, compiled: bool = False) -> Predict:
     network = peer.LGMSNet(*saved["configuration"]).eval()
     network.load_state_dict(saved["weights"])
     if compiled:
-        # What was compiled before would be found in a folder that outlives the process.
+        # Otherwise what an earlier process compiled is taken from a folder that all share.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{Path(path).parent}/compiled_{threads}"
     compute = torch.compile(network) if compiled else network
 
