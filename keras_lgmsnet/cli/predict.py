@@ -94,7 +94,8 @@ def predict(
         )
     flagged = [row for row in rows if row.flags]
     for row in flagged:
-        click.echo(f"Unlike the training {kind.name}: {row.path}: {'; '.join(row.flags or ())}", err=True)
+        flags = "; ".join(row.flags or ())
+        click.echo(f"Unlike the training {kind.name}: {row.path}: {flags}", err=True)
     where = f": {output}" if len(failed) < len(rows) else ""
     click.echo(
         f"{len(rows) - len(failed)} of {len(rows)} {kind.name} predicted, {len(flagged)} of them "

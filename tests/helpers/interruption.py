@@ -1,4 +1,4 @@
-"""Kills training at random moments and resumes it: `python -m tests.helpers.interruption FOLDER KILLS`.
+"""Kills training at random moments and resumes it: `python -m tests.helpers.interruption FOLDER N`.
 
 Each attempt is a process forked before the backend has started any thread, since importing the
 packages anew would take most of the time. A run that survives to its end is compared with one that
