@@ -42,6 +42,11 @@ def score_cell(
     return f"{cell} [{scale * low:.2f}, {scale * high:.2f}]"
 
 
+def count_cell(count: int, total: int) -> str:
+    """Return the cell of a count, `"2 of 4"`; a dash stands for a total of 0."""
+    return f"{count} of {total}" if total else "–"
+
+
 def p_cell(p: float | None) -> str:
     """Return the cell of a p-value; a dash stands for `None`."""
     if p is None:
@@ -56,7 +61,7 @@ def comparison_cells(
 
     Args:
         runs: What to call them.
-        comparisons: For each row, by its name, what `significance.describe_comparison` returned.
+        comparisons: For each row, by its name, what `scoring.significance.describe_comparison` returned.
         label: What the table calls the score, as for `score_cell`; by default, rows are scores.
     """
     header = [label or "", *runs, "difference", "Wilcoxon p", "t-test p"]

@@ -12,12 +12,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet import run_directory as run_directory_module
 from keras_lgmsnet.data import sources, synthetic
 from keras_lgmsnet.data.decoded import load_examples
 from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.evaluation import images as image_evaluation
-from keras_lgmsnet.evaluation.runs import compare, evaluate, format_table
+from keras_lgmsnet.evaluation.runs import evaluate
+from keras_lgmsnet.evaluation.score_tables import compare, format_table
+from keras_lgmsnet.files import writing
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Data, Recipe, Training
 from keras_lgmsnet.run_directory import read_json
@@ -460,7 +461,7 @@ def test_full_disk_leaves_no_mixture(name, run: Path, tmp_path: Path, monkeypatc
     output = tmp_path / "output"
     evaluate(run, output)
     expected = {path.name: path.read_bytes() for path in output.iterdir()}
-    replace = run_directory_module.os.replace
+    replace = writing.os.replace
 
     def failing(source, target) -> None:
         if target.name == name:
@@ -468,7 +469,7 @@ def test_full_disk_leaves_no_mixture(name, run: Path, tmp_path: Path, monkeypatc
         replace(source, target)
 
     with monkeypatch.context() as context:
-        context.setattr(run_directory_module.os, "replace", failing)
+        context.setattr(writing.os, "replace", failing)
         with pytest.raises(OSError, match=r"No space left"):
             evaluate(run, output, tolerance=1)
     assert not (output / "evaluation.json").exists()  # which would vouch for the others

@@ -12,7 +12,8 @@ import pytest
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import VolumeSource
 from keras_lgmsnet.evaluation import volumes as volume_evaluation
-from keras_lgmsnet.evaluation.runs import compare, evaluate, format_table
+from keras_lgmsnet.evaluation.runs import evaluate
+from keras_lgmsnet.evaluation.score_tables import compare, format_table
 from keras_lgmsnet.evaluation.selection import read_images
 from keras_lgmsnet.evaluation.volumes import describe_convention
 from keras_lgmsnet.files.writing import write_json

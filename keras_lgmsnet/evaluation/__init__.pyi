@@ -1,3 +1,3 @@
-from .runs import compare as compare
 from .runs import evaluate as evaluate
-from .runs import format_table as format_table
+from .score_tables import compare as compare
+from .score_tables import format_table as format_table

@@ -1,4 +1,4 @@
-"""Evaluation of runs on images: what `keras_lgmsnet.evaluation.runs` asks of them."""
+"""Evaluation of runs on images: each image is scored alone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,14 +9,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.images import Examples, ImageBatches
-from keras_lgmsnet.evaluation.selection import (
-    read_images,
-)
+from keras_lgmsnet.evaluation.cases import CaseScoring, Row, ScoreTable
+from keras_lgmsnet.evaluation.selection import read_images
 from keras_lgmsnet.metrics import THRESHOLD, image_scores
-from keras_lgmsnet.run import Run
+from keras_lgmsnet.run import ImageRun
 from keras_lgmsnet.scoring.significance import describe_comparison, mean_interval
 from keras_lgmsnet.scoring.surface import surface_distances
-from keras_lgmsnet.tables import comparison_cells, score_cell
+from keras_lgmsnet.tables import comparison_cells, count_cell, score_cell
 
 # What tables call the scores. All but HD95 are shares, printed in percent.
 SCORES = {
@@ -39,137 +38,98 @@ LESION_SIZES = {
     "large": "large (≥ 20 %)",
 }
 
-TABLE = "per_image.csv"
 
-# The columns that tell its rows apart.
-KEYS = ("id",)
+class ImageScoring(CaseScoring[ImageRun, Examples]):
+    """Scores of images, and of groups of them by the size of the lesion."""
 
-# A row without its key: `group`, the scores, and `lesion_size`; and a table of such rows.
-Row = dict[str, Any]
-Table = dict[tuple[str, ...], Row]
+    file_name = "per_image.csv"
+    keys = ("id",)
+    compared = tuple(SCORES)
+    comparison_note = "of HD95, less is better"
+    scores_may_be_absent = False
 
-# The scores that are compared, and what to say of it.
-COMPARED = tuple(SCORES)
-COMPARISON_NOTE = "of HD95, less is better"
+    def read(
+        self,
+        runs: Sequence[ImageRun],
+        dataset: str | None,
+        manual_dir: str | Path | None,
+        data_dir: str | Path | None,
+        allow_incomplete: bool,
+    ) -> tuple[Examples, list[str]]:
+        """Return the images, all to be scored, and their ids."""
+        examples, ids = read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
+        return (examples if dataset else examples.subset(ids)), ids
 
+    def score(
+        self, run: ImageRun, examples: Examples, ids: Sequence[str], tolerance: float
+    ) -> ScoreTable:
+        """Return the row of each image."""
+        data, training = run.recipe.data, run.recipe.training
+        batches = ImageBatches(examples, training.batch_size, preprocessing=data.preprocessing)
+        scores, predictions = score_images(run.network, batches)
+        rows: ScoreTable = {}
+        for index, id_ in enumerate(tqdm(ids, desc="Measuring boundaries", disable=None)):
+            mask = examples.segmentation_masks[index, ..., 0]
+            distances = surface_distances(mask, predictions[index, ..., 0])
+            rows[id_,] = {
+                "group": examples.groups[index],
+                **{name: float(values[index]) for name, values in scores.items()},
+                "hd95": distances.hausdorff(95),
+                "boundary_f_score": distances.f_score(tolerance),
+                "lesion_size": float(mask.mean()),
+            }
+        return rows
 
-def read(
-    runs: Sequence[Run],
-    dataset: str | None,
-    manual_dir: str | Path | None,
-    data_dir: str | Path | None,
-    allow_incomplete: bool,
-) -> tuple[Examples, list[str]]:
-    """Return the images, all to be scored, and their ids."""
-    examples, ids = read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
-    return (examples if dataset else examples.subset(ids)), ids
-
-
-def score(run: Run, examples: Examples, ids: Sequence[str], tolerance: float) -> Table:
-    """Return the row of each image."""
-    batches = ImageBatches(
-        examples, run.recipe.training.batch_size, preprocessing=run.recipe.data.preprocessing
-    )
-    scores, predictions = score_images(run.network, batches)
-    rows: Table = {}
-    for index, id_ in enumerate(tqdm(ids, desc="Measuring boundaries", disable=None)):
-        mask = examples.segmentation_masks[index, ..., 0]
-        distances = surface_distances(mask, predictions[index, ..., 0])
-        rows[id_,] = {
-            "group": examples.groups[index],
-            **{name: float(values[index]) for name, values in scores.items()},
-            "hd95": distances.hausdorff(95),
-            "boundary_f_score": distances.f_score(tolerance),
-            "lesion_size": float(mask.mean()),
+    def describe(self, run: ImageRun, table: ScoreTable, tolerance: float) -> dict[str, Any]:
+        """Return how images were scored, and the means of all and of each size that occurs."""
+        size = run.recipe.data.image_size
+        return {
+            "image_size": list(size),
+            "threshold": THRESHOLD,
+            "convention": (
+                f"{describe_convention(size)} Pixels of probability above {THRESHOLD} are "
+                "predicted as lesion. HD95 is the image's diagonal, and the boundary F-score 0, "
+                "where only one of mask and prediction is empty; boundaries agree within "
+                f"{tolerance:g} pixels. A lesion none of whose pixels is predicted is missed. "
+                "Lesions are small, medium or large by their share of the image."
+            ),
+            "groups": _summarize(table),
         }
-    return rows
 
+    def compare(self, table: ScoreTable, other: ScoreTable) -> dict[str, Any]:
+        """Return the comparison of each score that both tables have."""
+        groups = [row["group"] for row in table.values()]
+        comparisons = {}
+        for name in SCORES:
+            if all(name in next(iter(rows.values())) for rows in (table, other)):
+                values, other_values = (
+                    np.array([rows[key][name] for key in table]) for rows in (table, other)
+                )
+                comparisons[name] = describe_comparison(values, other_values, groups)
+        return comparisons
 
-def describe(run: Run, table: Table, tolerance: float) -> dict[str, Any]:
-    """Return how images were scored, and the means of all and of each size that occurs."""
-    size = run.recipe.data.image_size
-    return {
-        "image_size": list(size),
-        "threshold": THRESHOLD,
-        "convention": (
-            f"{describe_convention(size)} Pixels of probability above {THRESHOLD} are predicted as "
-            "lesion. HD95 is the image's diagonal, and the boundary F-score 0, where only one of "
-            f"mask and prediction is empty; boundaries agree within {tolerance:g} pixels. A lesion "
-            "none of whose pixels is predicted is missed. Lesions are small, medium or large by "
-            "their share of the image."
-        ),
-        "groups": _summarize(table),
-    }
+    def tabulate(self, evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of the table of an evaluation, one score a row."""
+        groups = evaluation["groups"]
+        rows = [["Images", *(str(group["images"]) for group in groups.values())]]
+        for name, label in SCORES.items():
+            scores = [group["scores"][name] for group in groups.values()]
+            rows.append([label, *(score_cell(label, **score) for score in scores)])
+        for label, count, total in (
+            ("Missed", "missed", "with_lesion"),
+            ("False alarms", "false_alarms", "without_lesion"),
+        ):
+            counts = [count_cell(group[count], group[total]) for group in groups.values()]
+            rows.append([label, *counts])
+        return ["", *(LESION_SIZES.get(name, name) for name in groups)], rows
 
-
-def compare(table: Table, other: Table) -> dict[str, dict[str, Any]]:
-    """Return the comparison of each score that both tables have."""
-    drawn = [row["group"] for row in table.values()]
-    compared = {}
-    for name in SCORES:
-        if all(name in next(iter(rows.values())) for rows in (table, other)):
-            values, other_values = (
-                np.array([rows[key][name] for key in table]) for rows in (table, other)
-            )
-            compared[name] = describe_comparison(values, other_values, drawn)
-    return compared
-
-
-def tabulate(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of an evaluation, one score a row."""
-    groups = evaluation["groups"]
-    rows = [["Images", *(str(group["images"]) for group in groups.values())]]
-    for name, label in SCORES.items():
-        scores = [group["scores"][name] for group in groups.values()]
-        rows.append([label, *(score_cell(label, **score) for score in scores)])
-    for label, count, of in (
-        ("Missed", "missed", "with_lesion"),
-        ("False alarms", "false_alarms", "without_lesion"),
-    ):
-        counts = [f"{g[count]} of {g[of]}" if g[of] else "–" for g in groups.values()]
-        rows.append([label, *counts])
-    return ["", *(LESION_SIZES.get(name, name) for name in groups)], rows
-
-
-def tabulate_comparison(
-    comparison: Mapping[str, Any], runs: Sequence[str]
-) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of a comparison, one score a row."""
-    return comparison_cells(runs, {SCORES[name]: of for name, of in comparison.items()})
-
-
-def _summarize(table: Table) -> dict[str, dict[str, Any]]:
-    """Return the means of all images and of each group of lesion sizes that occurs."""
-    groups = {"all": list(table.values())} | {name: [] for name in LESION_SIZES}
-    for row in table.values():
-        groups[_size_group(row["lesion_size"])].append(row)
-    return {name: _summarize_group(rows) for name, rows in groups.items() if rows}
-
-
-def _size_group(lesion_size: float) -> str:
-    if lesion_size == 0:
-        return "none"
-    if lesion_size < 0.05:
-        return "small"
-    return "medium" if lesion_size < 0.2 else "large"
-
-
-def _summarize_group(rows: Sequence[Row]) -> dict[str, Any]:
-    drawn = [row["group"] for row in rows]
-    scores = {}
-    for name in SCORES:
-        values = np.array([row[name] for row in rows])
-        scores[name] = {"mean": float(values.mean()), "interval": mean_interval(values, drawn)}
-    with_lesion = [row for row in rows if row["lesion_size"] > 0]
-    without_lesion = [row for row in rows if row["lesion_size"] == 0]
-    return {
-        "images": len(rows),
-        "scores": scores,
-        "missed": sum(row["iou"] == 0 for row in with_lesion),
-        "with_lesion": len(with_lesion),
-        "false_alarms": sum(row["iou"] < 1 for row in without_lesion),
-        "without_lesion": len(without_lesion),
-    }
+    def tabulate_comparison(
+        self, comparison: Mapping[str, Any], runs: Sequence[str]
+    ) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of the table of a comparison, one score a row."""
+        return comparison_cells(
+            runs, {SCORES[name]: compared for name, compared in comparison.items()}
+        )
 
 
 def describe_convention(image_size: tuple[int, int]) -> str:
@@ -214,3 +174,38 @@ def score_images(
         {name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]},
         np.concatenate(predictions),
     )
+
+
+def _summarize(table: ScoreTable) -> dict[str, dict[str, Any]]:
+    """Return the means of all images and of each group of lesion sizes that occurs."""
+    groups: dict[str, list[Row]] = {"all": list(table.values())}
+    groups |= {name: [] for name in LESION_SIZES}
+    for row in table.values():
+        groups[_size_group(row["lesion_size"])].append(row)
+    return {name: _summarize_group(rows) for name, rows in groups.items() if rows}
+
+
+def _size_group(lesion_size: float) -> str:
+    if lesion_size == 0:
+        return "none"
+    if lesion_size < 0.05:
+        return "small"
+    return "medium" if lesion_size < 0.2 else "large"
+
+
+def _summarize_group(rows: Sequence[Row]) -> dict[str, Any]:
+    groups = [row["group"] for row in rows]
+    scores = {}
+    for name in SCORES:
+        values = np.array([row[name] for row in rows])
+        scores[name] = {"mean": float(values.mean()), "interval": mean_interval(values, groups)}
+    with_lesion = [row for row in rows if row["lesion_size"] > 0]
+    without_lesion = [row for row in rows if row["lesion_size"] == 0]
+    return {
+        "images": len(rows),
+        "scores": scores,
+        "missed": sum(row["iou"] == 0 for row in with_lesion),
+        "with_lesion": len(with_lesion),
+        "false_alarms": sum(row["iou"] < 1 for row in without_lesion),
+        "without_lesion": len(without_lesion),
+    }

@@ -1,4 +1,4 @@
-"""How networks are scored on images, after training and wherever a run is read again."""
+"""Which examples runs may be scored on, and what must be said with such scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.data.sources import describe_source, read_examples
 from keras_lgmsnet.data.volumes import VolumeSource
-from keras_lgmsnet.run import Run
+from keras_lgmsnet.run import ImageRun, Run
 
 
 def read_images(
@@ -36,9 +36,10 @@ def read_images(
     """
     first = runs[0]
     for run in runs:
-        if run.recipe.kind.rank != 2:
+        if not isinstance(run, ImageRun):
             raise ValueError(
-                f"The run must be one on images. Received: {run.directory}, trained on volumes"
+                f"The run must be one on images. Received: {run.directory}, trained on "
+                f"{run.kind.name}"
             )
         if run.recipe.data.image_size != first.recipe.data.image_size:
             raise ValueError(
@@ -98,10 +99,10 @@ def choose_ids(
     if dataset is None:
         if examples.dataset != first.dataset:
             raise ValueError(
-                f"The {first.kind.name} of {describe_source(first.recipe.data.source, manual_dir)} are "
-                f"not those that {first.directory} was trained on: give it the same data, or score "
-                f"all of other data by --dataset (dataset=). Received: {examples.dataset} instead "
-                f"of {first.dataset}"
+                f"The {first.kind.name} of {describe_source(first.recipe.data.source, manual_dir)} "
+                f"are not those that {first.directory} was trained on: give it the same data, or "
+                f"score all of other data by --dataset (dataset=). Received: {examples.dataset} "
+                f"instead of {first.dataset}"
             )
         return list(first.subset_ids)
     for run in runs:
@@ -109,8 +110,9 @@ def choose_ids(
         if _builder(examples.dataset) == _builder(run.dataset) and trained_on:
             raise ValueError(
                 f"{run.directory} was trained on {len(trained_on)} of the {len(examples.ids)} "
-                f"{run.kind.name} of {describe_source(dataset, manual_dir)}, such as {min(trained_on)}: "
-                f"leave --dataset (dataset=) out to score its {run.subset} {run.kind.name}."
+                f"{run.kind.name} of {describe_source(dataset, manual_dir)}, such as "
+                f"{min(trained_on)}: leave --dataset (dataset=) out to score its {run.subset} "
+                f"{run.kind.name}."
             )
     return examples.ids
 
@@ -128,8 +130,9 @@ def describe_cautions(
         # Only folders of the user's get here with ids trained on, since theirs may mean anything.
         if dataset == run.recipe.data.source and (same_names := _trained_on(run, examples)):
             cautions.append(
-                f"{run.directory} was trained on {run.kind.name} of {len(same_names)} of these names in "
-                f"another folder: where they are the same {run.kind.name}, its scores are optimistic."
+                f"{run.directory} was trained on {run.kind.name} of {len(same_names)} of these "
+                f"names in another folder: where they are the same {run.kind.name}, its scores are "
+                "optimistic."
             )
     return " ".join(cautions) or None
 

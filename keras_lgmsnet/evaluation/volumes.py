@@ -1,4 +1,4 @@
-"""Evaluation of runs on volumes: what `keras_lgmsnet.evaluation.runs` asks of them."""
+"""Evaluation of runs on volumes: each region of each volume is scored on the scan's own grid."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,11 @@ from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import VolumeSource, load_volumes
+from keras_lgmsnet.evaluation.cases import CaseScoring, ScoreTable
 from keras_lgmsnet.evaluation.selection import choose_ids, require_same_subset
 from keras_lgmsnet.inference.scans import segment_scan
 from keras_lgmsnet.recipe.schema import VolumeData
-from keras_lgmsnet.run import Run
+from keras_lgmsnet.run import VolumeRun
 from keras_lgmsnet.scoring.regions import (
     SCORES,
     TOLERANCE,
@@ -21,160 +22,104 @@ from keras_lgmsnet.scoring.regions import (
     list_regions,
     score_case,
     summarize,
+    tabulate,
 )
-from keras_lgmsnet.scoring.regions import tabulate as tabulate_summary
 from keras_lgmsnet.scoring.significance import describe_comparison
 from keras_lgmsnet.tables import comparison_cells
 
 if TYPE_CHECKING:
     import keras
 
-TABLE = "per_case.csv"
 
-# The columns that tell its rows apart.
-KEYS = ("id", "region")
+class VolumeScoring(CaseScoring[VolumeRun, VolumeSource]):
+    """Scores of volumes by region, and the mean over the regions."""
 
-# A row without its key: `group`, the scores, and the volumes in ml; and a table of such rows.
-Row = dict[str, Any]
-Table = dict[tuple[str, ...], Row]
-
-# The scores that are compared, and what to say of it.
-COMPARED = ("dice",)
-COMPARISON_NOTE = (
-    "a region that neither run predicts where there is none is left out, and one that only one run "
-    "predicts there counts as a Dice of 1 for the other"
-)
-
-
-def read(
-    runs: Sequence[Run],
-    dataset: str | None,
-    manual_dir: str | Path | None,
-    data_dir: str | Path | None,
-    allow_incomplete: bool,
-) -> tuple[VolumeSource, list[str]]:
-    """Return a dataset of volumes, none of which is read yet, and the ids of those to score.
-
-    Raises:
-        ValueError: If the runs cannot be scored on the same volumes, or the dataset is unknown,
-            damaged, was trained on, or has other labels or channels than the runs.
-        FileNotFoundError: If the dataset is neither prepared nor downloaded.
-    """
-    require_same_subset(runs, dataset)
-    data = runs[0].recipe.data
-    source = load_volumes(
-        dataset or data.source,
-        manual_dir,
-        data_dir,
-        allow_incomplete=allow_incomplete or (data.allow_incomplete and not dataset),
-        progress=sys.stderr.isatty(),
+    file_name = "per_case.csv"
+    keys = ("id", "region")
+    compared = ("dice",)
+    comparison_note = (
+        "a region that neither run predicts where there is none is left out, and one that only one "
+        "run predicts there counts as a Dice of 1 for the other"
     )
-    for run in runs:  # before hours are spent on the first
-        fingerprint = run.fingerprint
-        for kind, own, others in (
-            ("labels", fingerprint.labels, source.labels.values()),
-            ("channels", fingerprint.channels, source.channels),
-        ):
-            if [name.casefold() for name in own] != [name.casefold() for name in others]:
-                raise ValueError(
-                    f"The {kind} of {source.dataset} must be those that {run.directory} was "
-                    f"trained on, by the same names and in the same order: {', '.join(own)}. "
-                    f"Received: {', '.join(others)}"
-                )
-    return source, choose_ids(runs, dataset, source, manual_dir)
+    scores_may_be_absent = True  # where a region is neither there nor predicted
 
+    def read(
+        self,
+        runs: Sequence[VolumeRun],
+        dataset: str | None,
+        manual_dir: str | Path | None,
+        data_dir: str | Path | None,
+        allow_incomplete: bool,
+    ) -> tuple[VolumeSource, list[str]]:
+        """Return a dataset of volumes, none of which is read yet, and the ids of those to score.
 
-def score(run: Run, source: VolumeSource, ids: Sequence[str], tolerance: float) -> Table:
-    """Return the row of each region of each volume."""
-    cases = score_volumes(
-        run.network,
-        source,
-        ids,
-        run.fingerprint,
-        run.recipe.data,
-        tolerance=tolerance,
-    )
-    groups = dict(zip(source.ids, source.groups, strict=True))
-    return {
-        (id_, region): {"group": groups[id_], **scores}
-        for id_, case in cases.items()
-        for region, scores in case.items()
-    }
+        Raises:
+            ValueError: If the runs cannot be scored on the same volumes, or the dataset is unknown,
+                damaged, was trained on, or has other labels or channels than the runs.
+            FileNotFoundError: If the dataset is neither prepared nor downloaded.
+        """
+        require_same_subset(runs, dataset)
+        data = runs[0].recipe.data
+        source = load_volumes(
+            dataset or data.source,
+            manual_dir,
+            data_dir,
+            allow_incomplete=allow_incomplete or (data.allow_incomplete and not dataset),
+            progress=sys.stderr.isatty(),
+        )
+        for run in runs:  # before hours are spent on the first
+            _require_same_names(run, source)
+        return source, choose_ids(runs, dataset, source, manual_dir)
 
+    def score(
+        self, run: VolumeRun, source: VolumeSource, ids: Sequence[str], tolerance: float
+    ) -> ScoreTable:
+        """Return the row of each region of each volume, which also has its volumes in ml."""
+        cases = score_volumes(
+            run.network, source, ids, run.fingerprint, run.recipe.data, tolerance=tolerance
+        )
+        groups = dict(zip(source.ids, source.groups, strict=True))
+        return {
+            (id_, region): {"group": groups[id_], **scores}
+            for id_, case in cases.items()
+            for region, scores in case.items()
+        }
 
-def describe(run: Run, table: Table, tolerance: float) -> dict[str, Any]:
-    """Return how volumes were scored, and the means of every region and over all."""
-    cases, groups = _by_case(table)
-    return {
-        "spacing": list(run.fingerprint.spacing),
-        "convention": describe_convention(tolerance),
-        **summarize(list(cases.values()), groups),
-    }
+    def describe(self, run: VolumeRun, table: ScoreTable, tolerance: float) -> dict[str, Any]:
+        """Return how volumes were scored, and the means of every region and over all."""
+        cases, groups = _by_case(table)
+        return {
+            "spacing": list(run.fingerprint.spacing),
+            "convention": describe_convention(tolerance),
+            **summarize(list(cases.values()), groups),
+        }
 
+    def compare(self, table: ScoreTable, other: ScoreTable) -> dict[str, Any]:
+        """Return the comparison of Dice for each region, and of each volume's mean over them.
 
-def compare(table: Table, other: Table) -> dict[str, Any]:
-    """Return the comparison of Dice for each region, and of each volume's mean over them.
+        A pair is left out where neither run has a score. Where one has none, since the region is
+        not there and it predicted none, it counts as 1: the other run's false alarm must not go
+        unseen.
+        """
+        dice, other_dice = (_dice_by_case(rows, table) for rows in (table, other))
+        groups = list({id_: row["group"] for (id_, _), row in table.items()}.values())
+        regions = {
+            region: _compare(dice[:, index], other_dice[:, index], groups)
+            for index, region in enumerate(dict.fromkeys(region for _, region in table))
+        }
+        return {"regions": regions, "mean": _compare(_mean(dice), _mean(other_dice), groups)}
 
-    A pair is left out where neither run has a score. Where one has none, since the region is not
-    there and it predicted none, it counts as 1: the other run's false alarm must not go unseen.
-    """
-    dice, other_dice = (_dice_by_case(rows, table) for rows in (table, other))
-    groups = {id_: row["group"] for (id_, _), row in table.items()}
-    drawn = list(groups.values())
-    regions = {
-        region: _compare(dice[:, index], other_dice[:, index], drawn)
-        for index, region in enumerate(dict.fromkeys(region for _, region in table))
-    }
-    return {"regions": regions, "mean": _compare(_mean(dice), _mean(other_dice), drawn)}
+    def tabulate(self, evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of the table of an evaluation, one region a row."""
+        return tabulate(evaluation)
 
-
-def tabulate(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of an evaluation, one region a row."""
-    return tabulate_summary(evaluation)
-
-
-def tabulate_comparison(
-    comparison: Mapping[str, Any], runs: Sequence[str]
-) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of a comparison, one region a row."""
-    rows = comparison["regions"] | {"Mean of a volume": comparison["mean"]}
-    compared = {name: of for name, of in rows.items() if of is not None}
-    return comparison_cells(runs, compared, SCORES["dice"])
-
-
-def _by_case(table: Table) -> tuple[dict[str, dict[str, Scores]], list[str]]:
-    """Return the scores of each volume by region, and the group of each volume."""
-    cases: dict[str, dict[str, Scores]] = {}
-    groups = {}
-    for (id_, region), row in table.items():
-        cases.setdefault(id_, {})[region] = row
-        groups[id_] = row["group"]
-    return cases, list(groups.values())
-
-
-def _dice_by_case(table: Table, order: Table) -> np.ndarray:
-    """Return the Dice of every volume and region, NaN where there is none, in another's order."""
-    ids, regions = (list(dict.fromkeys(of)) for of in zip(*order, strict=True))
-    dice = np.full((len(ids), len(regions)), np.nan)
-    for (id_, region), row in table.items():
-        dice[ids.index(id_), regions.index(region)] = row["dice"]  # None becomes NaN
-    return dice
-
-
-def _mean(dice: np.ndarray) -> np.ndarray:
-    """Return the mean Dice of every volume over the regions that have one; NaN without any."""
-    with np.errstate(invalid="ignore"):
-        return np.nansum(dice, axis=1) / (~np.isnan(dice)).sum(axis=1)
-
-
-def _compare(dice: np.ndarray, other: np.ndarray, groups: Sequence[str]) -> dict[str, Any] | None:
-    """Return the comparison of pairs of Dice, or None where no pair has any."""
-    pairs = np.stack([dice, other])
-    counted = ~np.isnan(pairs).all(0)
-    if not counted.any():
-        return None
-    drawn = [group for group, counts in zip(groups, counted, strict=True) if counts]
-    return describe_comparison(*np.nan_to_num(pairs[:, counted], nan=1.0), drawn)
+    def tabulate_comparison(
+        self, comparison: Mapping[str, Any], runs: Sequence[str]
+    ) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows of the table of a comparison, one region a row."""
+        rows = comparison["regions"] | {"Mean of a volume": comparison["mean"]}
+        counted = {name: compared for name, compared in rows.items() if compared is not None}
+        return comparison_cells(runs, counted, SCORES["dice"])
 
 
 def describe_convention(tolerance: float) -> str:
@@ -235,3 +180,52 @@ def score_volumes(
             tolerance=tolerance,
         )
     return cases
+
+
+def _require_same_names(run: VolumeRun, source: VolumeSource) -> None:
+    """Raise `ValueError` unless a dataset has the labels and channels that a run was trained on."""
+    for field, trained_on, names in (
+        ("labels", run.fingerprint.labels, list(source.labels.values())),
+        ("channels", run.fingerprint.channels, source.channels),
+    ):
+        if [name.casefold() for name in trained_on] != [name.casefold() for name in names]:
+            raise ValueError(
+                f"The {field} of {source.dataset} must be those that {run.directory} was "
+                f"trained on, by the same names and in the same order: {', '.join(trained_on)}. "
+                f"Received: {', '.join(names)}"
+            )
+
+
+def _by_case(table: ScoreTable) -> tuple[dict[str, dict[str, Scores]], list[str]]:
+    """Return the scores of each volume by region, and the group of each volume."""
+    cases: dict[str, dict[str, Scores]] = {}
+    groups = {}
+    for (id_, region), row in table.items():
+        cases.setdefault(id_, {})[region] = row
+        groups[id_] = row["group"]
+    return cases, list(groups.values())
+
+
+def _dice_by_case(table: ScoreTable, order: ScoreTable) -> np.ndarray:
+    """Return the Dice of every volume and region, NaN where there is none, in another's order."""
+    ids, regions = (list(dict.fromkeys(names)) for names in zip(*order, strict=True))
+    dice = np.full((len(ids), len(regions)), np.nan)
+    for (id_, region), row in table.items():
+        dice[ids.index(id_), regions.index(region)] = row["dice"]  # None becomes NaN
+    return dice
+
+
+def _mean(dice: np.ndarray) -> np.ndarray:
+    """Return the mean Dice of every volume over the regions that have one; NaN without any."""
+    with np.errstate(invalid="ignore"):
+        return np.nansum(dice, axis=1) / (~np.isnan(dice)).sum(axis=1)
+
+
+def _compare(dice: np.ndarray, other: np.ndarray, groups: Sequence[str]) -> dict[str, Any] | None:
+    """Return the comparison of pairs of Dice, or None where no pair has any."""
+    counted = ~(np.isnan(dice) & np.isnan(other))
+    if not counted.any():
+        return None
+    values, other_values = (np.nan_to_num(scores[counted], nan=1.0) for scores in (dice, other))
+    counted_groups = [group for group, counts in zip(groups, counted, strict=True) if counts]
+    return describe_comparison(values, other_values, counted_groups)

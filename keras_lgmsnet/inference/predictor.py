@@ -29,11 +29,11 @@ class FilePrediction:
     error: str | None = None
 
 
-Content = TypeVar("Content")
-Row = TypeVar("Row", bound=FilePrediction)
+ContentT = TypeVar("ContentT")
+RowT = TypeVar("RowT", bound=FilePrediction)
 
 
-class Predictor(ABC, Generic[Content, Row]):
+class Predictor(ABC, Generic[ContentT, RowT]):
     """A run's network, which predicts file after file.
 
     Args:
@@ -48,7 +48,7 @@ class Predictor(ABC, Generic[Content, Row]):
 
     unit: ClassVar[str]  # what a file is called
     network_input: ClassVar[str]  # what the network sees
-    row_class: type[Row]
+    row_class: type[RowT]
 
     def __init__(
         self,
@@ -84,25 +84,25 @@ class Predictor(ABC, Generic[Content, Row]):
         }
 
     @abstractmethod
-    def read(self, path: Path) -> tuple[Content, tuple[str, ...] | None]:
+    def read(self, path: Path) -> tuple[ContentT, tuple[str, ...] | None]:
         """Return what a file holds and its flags, or raise `OSError` or `ValueError`."""
 
     @abstractmethod
-    def predict(self, path: Path, content: Content, row: Row) -> Row:
+    def predict(self, path: Path, content: ContentT, row: RowT) -> RowT:
         """Predict what was read, write the outputs, and return the row with what was measured."""
 
     @abstractmethod
-    def measures(self, row: Row) -> dict[str, str]:
+    def measures(self, row: RowT) -> dict[str, str]:
         """Return the cells of what was measured, empty where the file was not read."""
 
-    def predict_files(self, files: Mapping[Path, str], table: Path | None) -> list[Row]:
+    def predict_files(self, files: Mapping[Path, str], table: Path | None) -> list[RowT]:
         """Predict files and return what became of each; one that cannot be read stops no other.
 
         Args:
             files: The files, each with the name of its outputs.
             table: Where to write the rows, after an interruption, too; `None` for nowhere.
         """
-        rows: list[Row] = []
+        rows: list[RowT] = []
         try:
             for path, name in tqdm(files.items(), desc="Predicting", unit=self.unit, disable=None):
                 row = self.row_class(path=printable(path), name=name)
@@ -118,7 +118,7 @@ class Predictor(ABC, Generic[Content, Row]):
                 write_csv(table, [self._table_row(row) for row in rows])
         return rows
 
-    def _table_row(self, row: Row) -> dict[str, str]:
+    def _table_row(self, row: RowT) -> dict[str, str]:
         flags = "not checked" if row.flags is None else "; ".join(row.flags)
         return {
             "path": row.path,

@@ -8,7 +8,7 @@ import numpy as np
 from keras_lgmsnet.geometry import Grid
 from keras_lgmsnet.scoring.significance import mean_interval
 from keras_lgmsnet.scoring.surface import require_tolerance, surface_distances
-from keras_lgmsnet.tables import score_cell
+from keras_lgmsnet.tables import count_cell, score_cell
 
 # What tables call the scores. All but those in mm and ml are shares, printed in percent.
 SCORES = {
@@ -202,8 +202,8 @@ def tabulate(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         [
             name,
             *(score_cell(label, **region["scores"][score]) for score, label in SCORES.items()),
-            _count_cell(region["missed"], region["present"]),
-            _count_cell(region["false_alarms"], region["absent"]),
+            count_cell(region["missed"], region["present"]),
+            count_cell(region["false_alarms"], region["absent"]),
         ]
         for name, region in summary["regions"].items()
     ]
@@ -254,7 +254,3 @@ def _mean(values: np.ndarray) -> float | None:
 
 def _summarize(values: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
     return {"mean": _mean(values), "interval": mean_interval(values, groups)}
-
-
-def _count_cell(count: int, total: int) -> str:
-    return f"{count} of {total}" if total else "–"
