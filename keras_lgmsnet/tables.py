@@ -61,7 +61,8 @@ def comparison_cells(
 
     Args:
         runs: What to call them.
-        comparisons: For each row, by its name, what `scoring.significance.describe_comparison` returned.
+        comparisons: For each row, by its name, what `scoring.significance.describe_comparison`
+            returned.
         label: What the table calls the score, as for `score_cell`; by default, rows are scores.
     """
     header = [label or "", *runs, "difference", "Wilcoxon p", "t-test p"]
