@@ -19,9 +19,9 @@ from keras_lgmsnet.files.writing import write_csv, write_json, write_text
 from keras_lgmsnet.losses import BCEDiceLoss
 from keras_lgmsnet.metrics import THRESHOLD, ImageF1, ImageIoU
 from keras_lgmsnet.models import LGMSNet2D
-from keras_lgmsnet.optimizers import SGD, PolynomialDecay
+from keras_lgmsnet.optimizers import LaggedPolynomialDecay, TorchSGD
 from keras_lgmsnet.recipe.schema import ImageRecipe
-from keras_lgmsnet.reports.images import render_report
+from keras_lgmsnet.reports.images import render_image_report
 from keras_lgmsnet.training.task import EpochScores, Task
 
 
@@ -69,11 +69,11 @@ class ImageTask(Task):
     def compile(self, network: keras.Model) -> None:
         """Compile with the published 2D settings."""
         training = self.recipe.training
-        schedule = PolynomialDecay(
+        schedule = LaggedPolynomialDecay(
             training.learning_rate, total_steps=training.epochs * len(self.batches)
         )
         network.compile(
-            optimizer=SGD(schedule, training.momentum, training.weight_decay),
+            optimizer=TorchSGD(schedule, training.momentum, training.weight_decay),
             loss=BCEDiceLoss(),
             weighted_metrics=[ImageIoU(), ImageF1()],  # what fills a batch up weighs nothing
         )
@@ -104,7 +104,7 @@ class ImageTask(Task):
         )
         write_text(
             run_directory / "report.html",
-            render_report(
+            render_image_report(
                 title=self.title,
                 metrics=metrics,
                 history=history,
