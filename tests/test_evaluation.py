@@ -14,12 +14,14 @@ import pytest
 
 from keras_lgmsnet.data import sources, synthetic
 from keras_lgmsnet.data.decoded import load_examples
-from keras_lgmsnet.data.images import Examples
+from keras_lgmsnet.data.images import Examples, ImageBatches, preprocess
 from keras_lgmsnet.evaluation import images as image_evaluation
+from keras_lgmsnet.evaluation.images import describe_convention, score_images
 from keras_lgmsnet.evaluation.runs import evaluate
 from keras_lgmsnet.evaluation.score_tables import compare, format_table
 from keras_lgmsnet.files import writing
 from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.metrics import THRESHOLD, image_scores
 from keras_lgmsnet.recipe.schema import Data, Recipe, Training
 from keras_lgmsnet.run_directory import read_json
 from keras_lgmsnet.scoring.significance import mean_interval
@@ -94,6 +96,22 @@ def unseen(monkeypatch) -> Examples:
     return examples
 
 
+def test_scores_are_those_of_each_image_alone() -> None:
+    """Also of the last batch, which is smaller."""
+    image = keras.Input((32, 32, 3))
+    network = keras.Model(image, keras.layers.Conv2D(1, 3, padding="same")(image))
+    examples = synthetic.generate(5, (32, 32))
+    scores, predictions = score_images(network, ImageBatches(examples, batch_size=2))
+    logits = network.predict_on_batch(preprocess(examples.images))
+    np.testing.assert_array_equal(predictions, logits > 0)
+    assert 0 < predictions.mean() < 1
+    expected = image_scores(examples.segmentation_masks, logits, THRESHOLD)
+    assert scores.keys() == expected.keys()
+    for name, values in expected.items():
+        assert scores[name].shape == (5,)
+        np.testing.assert_allclose(scores[name], values, rtol=1e-6)
+
+
 def test_scores_by_hand(run: Path, unseen: Examples) -> None:
     evaluated = evaluate(run, dataset="unseen")
     output = run / "evaluation-unseen"
@@ -149,6 +167,10 @@ def test_an_unseen_dataset_needs_no_caution(run: Path, unseen: Examples) -> None
     for words in ("32 × 32 pixels", "above 0.5", "within 3 pixels", "averaged"):
         assert words in evaluated["convention"]
     assert "Optimistic" not in format_table(evaluated)
+
+
+def test_the_convention_names_the_size() -> None:
+    assert "alone at 128 × 256 pixels" in describe_convention((128, 256))
 
 
 def test_validation_images_by_default(run: Path) -> None:

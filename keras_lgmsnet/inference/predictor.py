@@ -21,7 +21,7 @@ from keras_lgmsnet.run_directory import read_recipe, require_network
 
 @dataclass(frozen=True, kw_only=True)
 class FilePrediction:
-    """What became of one file; its fields are described where it is that of an image or a scan."""
+    """What became of one file; `Prediction` and `VolumePrediction` say what each field is."""
 
     path: str
     name: str

@@ -13,8 +13,13 @@ from scipy import special
 from scipy.sparse import csr_array
 
 from keras_lgmsnet.geometry import Grid, weights_from_canonical
-from keras_lgmsnet.inference import windows as inference
-from keras_lgmsnet.inference.windows import mirrored, segment_volume, sliding_window
+from keras_lgmsnet.inference.windows import (
+    _starts,
+    _weights,
+    mirrored,
+    segment_volume,
+    sliding_window,
+)
 
 
 @st.composite
@@ -83,7 +88,7 @@ def test_gaussian_trusts_the_centre() -> None:
 @pytest.mark.no_backend
 @pytest.mark.parametrize("window_size", [(256, 256), (96, 96, 96), (1, 64)])
 def test_weights_are_never_zero(window_size) -> None:
-    weights = inference._weights(window_size, "gaussian")
+    weights = _weights(window_size, "gaussian")
     assert weights.min() >= np.float32(1e-3)
     assert weights.max() == 1
 
@@ -94,7 +99,7 @@ def test_weights_are_never_zero(window_size) -> None:
     [(4, 0.5, [0]), (5, 0.5, [0, 1]), (8, 0.5, [0, 2, 4]), (8, 0, [0, 4]), (9, 0, [0, 2, 5])],
 )
 def test_windows_lie_evenly(side, overlap, expected) -> None:
-    assert inference._starts(side, 4, overlap) == expected
+    assert _starts(side, 4, overlap) == expected
 
 
 @pytest.mark.no_backend
@@ -174,7 +179,7 @@ def test_a_volume_is_segmented_as_by_all_logits_at_once(mirror) -> None:
     labels, probabilities = segment_volume(network, volume, **arguments, confidence=True)
 
     logits, totals = np.zeros((19, 11, 14, 5)), np.zeros((19, 11, 14, 1))
-    weights = inference._weights((8, 8, 8), "gaussian")[..., None]
+    weights = _weights((8, 8, 8), "gaussian")[..., None]
     flips = [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)] if mirror else [()]
     for start in itertools.product((0, 4, 7, 11), (0, 3), (0, 3, 6)):
         region = tuple(slice(first, first + 8) for first in start)

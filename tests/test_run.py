@@ -1,4 +1,4 @@
-"""Scoring a network on images, and loading it from a run."""
+"""Loading the network of a run."""
 
 import zipfile
 from pathlib import Path
@@ -8,10 +8,6 @@ import numpy as np
 import pytest
 
 from keras_lgmsnet import LGMSNet2D
-from keras_lgmsnet.data import synthetic
-from keras_lgmsnet.data.images import ImageBatches, preprocess
-from keras_lgmsnet.evaluation.images import describe_convention, score_images
-from keras_lgmsnet.metrics import THRESHOLD, image_scores
 from keras_lgmsnet.run import load_network
 
 
@@ -19,20 +15,6 @@ from keras_lgmsnet.run import load_network
 def network() -> keras.Model:
     image = keras.Input((32, 32, 3))
     return keras.Model(image, keras.layers.Conv2D(1, 3, padding="same")(image))
-
-
-def test_scores_are_those_of_each_image_alone(network: keras.Model) -> None:
-    """Also of the last batch, which is smaller."""
-    examples = synthetic.generate(5, (32, 32))
-    scores, predictions = score_images(network, ImageBatches(examples, batch_size=2))
-    logits = network.predict_on_batch(preprocess(examples.images))
-    np.testing.assert_array_equal(predictions, logits > 0)
-    assert 0 < predictions.mean() < 1
-    expected = image_scores(examples.segmentation_masks, logits, THRESHOLD)
-    assert scores.keys() == expected.keys()
-    for name, values in expected.items():
-        assert scores[name].shape == (5,)
-        np.testing.assert_allclose(scores[name], values, rtol=1e-6)
 
 
 def test_a_loaded_network_is_the_saved_one(tmp_path: Path) -> None:
@@ -61,7 +43,3 @@ def test_a_damaged_network_is_named(damage, network: keras.Model, tmp_path: Path
         path.write_bytes(content)
     with pytest.raises(ValueError, match=r"model.keras is damaged: "):
         load_network(tmp_path)
-
-
-def test_the_convention_names_the_size() -> None:
-    assert "alone at 128 × 256 pixels" in describe_convention((128, 256))
