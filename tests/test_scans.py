@@ -55,8 +55,7 @@ def scan() -> np.ndarray:
 def test_labels_lie_where_the_scan_has_them(crop_foreground) -> None:
     data = dataclasses.replace(DATA, crop_foreground=crop_foreground)
     network = Shares()
-    labels, confidence = segment_scan(network, scan(), GRID, FINGERPRINT, data)
-    assert confidence is None
+    labels = segment_scan(network, scan(), GRID, FINGERPRINT, data)
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, scan()[..., 0] > 100)
     # Canonical, the scan has 20 × 40 × 30 voxels, its body 12 × 26 × 20.

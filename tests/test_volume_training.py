@@ -178,7 +178,7 @@ def test_best_network_is_the_one_of_the_best_dice(uninterrupted, folders) -> Non
     pairs = [
         (
             volume.segmentation_mask,
-            segment_volume(network, volume.image.astype("float32"), (32, 32, 32)).labels,
+            segment_volume(network, volume.image.astype("float32"), (32, 32, 32)),
         )
         for volume in volumes.values()
     ]

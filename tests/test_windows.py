@@ -194,7 +194,7 @@ def test_a_volume_is_segmented_as_by_all_logits_at_once(mirror) -> None:
     assert is_tie.mean() < 0.01
     np.testing.assert_array_equal(labels[~is_tie], expected.argmax(axis=-1)[~is_tie])
     assert labels.dtype == "uint8"
-    np.testing.assert_array_equal(segment_volume(network, volume, **arguments).labels, labels)
+    np.testing.assert_array_equal(segment_volume(network, volume, **arguments), labels)
 
 
 def _per_voxel_network(num_classes: int) -> SimpleNamespace:

@@ -171,7 +171,7 @@ def score_volumes(
     cases = {}
     for id_ in tqdm(ids, desc="Evaluating", unit="volume", disable=None):  # on terminals only
         example = source.read(id_)
-        labels = segment_scan(network, example.image, example.grid, fingerprint, data).labels
+        labels = segment_scan(network, example.image, example.grid, fingerprint, data)
         cases[id_] = score_case(
             example.segmentation_mask,
             labels,

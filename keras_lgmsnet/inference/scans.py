@@ -1,6 +1,6 @@
 """From a scan to its labels, voxel by voxel, by the network of a run."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
@@ -19,6 +19,48 @@ if TYPE_CHECKING:
     import keras
 
 
+@overload
+def segment_scan(
+    network: "keras.Model",
+    image: np.ndarray,
+    grid: Grid,
+    fingerprint: VolumeFingerprint,
+    data: VolumeData,
+    *,
+    mirror: bool = ...,
+    confidence: Literal[False] = ...,
+    progress: str | None = ...,
+) -> np.ndarray: ...
+
+
+@overload
+def segment_scan(
+    network: "keras.Model",
+    image: np.ndarray,
+    grid: Grid,
+    fingerprint: VolumeFingerprint,
+    data: VolumeData,
+    *,
+    mirror: bool = ...,
+    confidence: Literal[True],
+    progress: str | None = ...,
+) -> Segmentation: ...
+
+
+@overload
+def segment_scan(
+    network: "keras.Model",
+    image: np.ndarray,
+    grid: Grid,
+    fingerprint: VolumeFingerprint,
+    data: VolumeData,
+    *,
+    mirror: bool = ...,
+    confidence: bool,
+    progress: str | None = ...,
+) -> np.ndarray | Segmentation: ...
+
+
 def segment_scan(
     network: "keras.Model",
     image: np.ndarray,
@@ -29,7 +71,7 @@ def segment_scan(
     mirror: bool = False,
     confidence: bool = False,
     progress: str | None = None,
-) -> Segmentation:
+) -> np.ndarray | Segmentation:
     """Segment a scan on its own grid.
 
     It is oriented, resampled, normalised and cropped as the network was trained, and segmented in
@@ -49,8 +91,8 @@ def segment_scan(
         progress: What to call the progress bar, shown on terminals only; by default there is none.
 
     Returns:
-        The labels, of shape `(x, y, z)`; with `confidence`, also their probabilities, 1 where the
-        scan was cropped.
+        The label of every voxel, `uint8` of shape `(x, y, z)`; with `confidence`, a pair of them
+        and their probabilities, `float32` of the same shape, 1 where the scan was cropped.
 
     Raises:
         ValueError: If the image has other channels than the volumes trained on.
@@ -58,15 +100,15 @@ def segment_scan(
     Example:
     ```python
     volume = read_volume("scan.nii.gz")
-    segmentation = segment_scan(network, volume.image, volume.grid, fingerprint, recipe.data)
-    write_label_map("segmentation.nii.gz", segmentation.labels, volume)
+    labels = segment_scan(network, volume.image, volume.grid, fingerprint, recipe.data)
+    write_label_map("segmentation.nii.gz", labels, volume)
     ```
     """
     spacing = fingerprint.spacing
     canonical = fingerprint.normalize(to_canonical(image, grid, spacing))
     box = foreground_box(canonical) if data.crop_foreground else (slice(None),) * 3
     resampling, region = weights_from_canonical(grid, spacing, box)
-    labels, probabilities = segment_volume(
+    segmented = segment_volume(
         network,
         canonical[box],
         data.patch_size,
@@ -76,9 +118,11 @@ def segment_scan(
         confidence=confidence,
         progress=progress,
     )
+    if isinstance(segmented, np.ndarray):
+        return _on_scan(segmented, region, grid, elsewhere=0)
     return Segmentation(
-        _on_scan(labels, region, grid, elsewhere=0),
-        None if probabilities is None else _on_scan(probabilities, region, grid, elsewhere=1),
+        _on_scan(segmented.labels, region, grid, elsewhere=0),
+        _on_scan(segmented.confidence, region, grid, elsewhere=1),
     )
 
 

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -16,16 +16,60 @@ if TYPE_CHECKING:
 
 
 class Segmentation(NamedTuple):
-    """The labels of a volume's voxels.
+    """The labels of a volume's voxels, and how probable they are.
 
     Args:
         labels: The label of every voxel, `uint8` of shape `(*sides,)`.
-        confidence: The probability of every voxel's label, `float32` of the same shape; `None`
-            where it was not asked for.
+        confidence: The probability of every voxel's label, `float32` of the same shape.
     """
 
     labels: np.ndarray
-    confidence: np.ndarray | None
+    confidence: np.ndarray
+
+
+@overload
+def segment_volume(
+    network: "keras.Model",
+    volume: np.ndarray,
+    window_size: Sequence[int],
+    *,
+    overlap: float = ...,
+    batch_size: int = ...,
+    mirror: bool = ...,
+    resampling: Sequence[Weights | None] | None = ...,
+    confidence: Literal[False] = ...,
+    progress: str | None = ...,
+) -> np.ndarray: ...
+
+
+@overload
+def segment_volume(
+    network: "keras.Model",
+    volume: np.ndarray,
+    window_size: Sequence[int],
+    *,
+    overlap: float = ...,
+    batch_size: int = ...,
+    mirror: bool = ...,
+    resampling: Sequence[Weights | None] | None = ...,
+    confidence: Literal[True],
+    progress: str | None = ...,
+) -> Segmentation: ...
+
+
+@overload
+def segment_volume(
+    network: "keras.Model",
+    volume: np.ndarray,
+    window_size: Sequence[int],
+    *,
+    overlap: float = ...,
+    batch_size: int = ...,
+    mirror: bool = ...,
+    resampling: Sequence[Weights | None] | None = ...,
+    confidence: bool,
+    progress: str | None = ...,
+) -> np.ndarray | Segmentation: ...
 
 
 def segment_volume(
@@ -39,7 +83,7 @@ def segment_volume(
     resampling: Sequence[Weights | None] | None = None,
     confidence: bool = False,
     progress: str | None = None,
-) -> Segmentation:
+) -> np.ndarray | Segmentation:
     """Segment a volume of any size by a network for windows of it.
 
     Logits are averaged as by `sliding_window`, as the published program does, and made
@@ -61,8 +105,9 @@ def segment_volume(
         progress: What to call the progress bar, shown on terminals only; by default there is none.
 
     Returns:
-        The labels, of the sides after `resampling`; with `confidence`, also their probabilities:
-        the softmax of the averaged logits after `resampling`.
+        The label of every voxel, `uint8` of the volume's sides after `resampling`; with
+        `confidence`, a pair of them and their probabilities, the softmax of the averaged logits
+        after `resampling`, `float32`.
 
     Raises:
         ValueError: If an argument is out of range, the resampling does not fit the volume, the
@@ -72,7 +117,7 @@ def segment_volume(
     Example:
     ```python
     network = keras.saving.load_model("model.keras")
-    labels = segment_volume(network, volume, (96, 96, 96), overlap=0.5).labels
+    labels = segment_volume(network, volume, (96, 96, 96), overlap=0.5)
     labels, probabilities = segment_volume(network, volume, (96, 96, 96), confidence=True)
     ```
     """
@@ -97,7 +142,7 @@ def segment_volume(
         slabs = map(_with_background, resample_slabs(slabs, resampling))
         rows = rows if resampling[0] is None else resampling[0].shape[0]
     if not confidence:
-        return Segmentation(_gather(map(_labels, slabs), rows), None)
+        return _gather(map(_labels, slabs), rows)
     records = _gather(map(_with_confidence, slabs), rows)
     return Segmentation(records["label"], records["probability"])
 

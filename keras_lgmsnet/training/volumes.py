@@ -192,7 +192,7 @@ class VolumeTask(Task):
             data.patch_size,
             overlap=data.overlap,
             progress="Validating",
-        ).labels
+        )
         return volume.segmentation_mask, prediction
 
     def _score(self, subset: str) -> tuple[dict[str, dict[str, Scores]], dict[str, Any]]:
@@ -217,7 +217,7 @@ class VolumeTask(Task):
             example.grid,
             self.fingerprint,
             self.recipe.data,
-        ).labels
+        )
         windows = self.fingerprint.intensity_windows
         return SegmentedVolume.of_example(example, prediction, windows[0] if windows else None)
 
