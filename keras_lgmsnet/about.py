@@ -1,4 +1,4 @@
-"""What the package says of itself."""
+"""The version, and the notice that everything made for people begins with."""
 
 __version__ = "0.1.0"
 

@@ -1,7 +1,7 @@
-"""The two kinds of data, images and volumes: every name, number and word that differs by kind.
+"""The two kinds of data, images and volumes, and what differs between them for several modules.
 
-A recipe knows its kind, and so do a run and whatever was read from one. What a verb does for each
-kind in its own way, it chooses by `Kind.choose`; nothing else tells images and volumes apart.
+A recipe knows its kind, and so do a run and whatever was read from one. What a single module needs
+for each kind, or does for each in its own way, it chooses by `Kind.choose`.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Segmentation masks beside logits: the shapes that are accepted, and one-hot labels."""
+"""Masks as losses and metrics take them: the shapes that are accepted, and one-hot labels."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -19,7 +19,7 @@ from keras_lgmsnet.reports import volumes as volume_report
 from keras_lgmsnet.run_directory import read_json, read_recipe
 from keras_lgmsnet.scoring.regions import mean_dice
 from keras_lgmsnet.training import volumes as volume_task
-from keras_lgmsnet.training.epochs import FinishedEpochs
+from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from keras_lgmsnet.training.loop import train
 from tests.helpers.runs import assert_same_run, saved_scalars, small_network
 from tests.helpers.volumes import write_msd_folder

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.files.masks import read_mask
 from keras_lgmsnet.files.nifti import read_label_map, read_volume
 from keras_lgmsnet.files.paths import AnyPath
 from keras_lgmsnet.geometry import Grid
@@ -28,7 +29,6 @@ from tfds_builders._reading import (
     encode_png,
     open_zip,
     read_encoded,
-    read_mask,
     walk,
 )
 

@@ -19,14 +19,12 @@ import cv2
 import numpy as np
 
 from keras_lgmsnet.files.images import (
-    FORMATS,
     MAX_BYTES,
     decode_image,
     decoding,
-    is_dicom,
     to_8_bits,
 )
-from keras_lgmsnet.files.paths import AnyPath, opened, printable
+from keras_lgmsnet.files.paths import AnyPath, printable, read_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,103 +194,16 @@ def read_encoded(path: AnyPath) -> EncodedImage:
     Raises:
         ValueError: If the file is unreadable, damaged or refused.
     """
-    content = read_bytes(path)
+    content = read_bytes(path, MAX_BYTES)
     with decoding(path):
         image, plain = decode_image(content)
         encoded = content if plain else encode_png(to_8_bits(image))
         return EncodedImage(encoded, (image.height, image.width), image.mode != "RGB")
 
 
-def read_mask(path: AnyPath, shape: tuple[int, int], *, two_valued: bool = False) -> np.ndarray:
-    """Read a mask file; the arguments and the result are those of `binary_mask`.
-
-    Formats and palettes are those of `keras_lgmsnet.files.images.read_image`, without DICOM, whose
-    values depend on a window. `two_valued` does not apply to JPEGs, whose compression makes further
-    values.
-
-    Raises:
-        ValueError: If the file is unreadable or no mask of that shape.
-    """
-    content = read_bytes(path)
-    if is_dicom(content):
-        raise ValueError(f"{path} must be {', '.join(FORMATS)}; convert it. Received: DICOM")
-    with decoding(path):
-        pixels = np.asarray(decode_image(content)[0])
-    lossy = content.startswith(b"\xff\xd8\xff")
-    return binary_mask(pixels, shape, str(path), two_valued=two_valued and not lossy)
-
-
-def binary_mask(
-    pixels: np.ndarray, shape: tuple[int, int], source: str, *, two_valued: bool = False
-) -> np.ndarray:
-    """Turn a mask's pixels into 0 and 1.
-
-    Foreground is what is brighter than 127; in a mask of 0 and 1 only, what is 1. A mask of more
-    than 8 bits holds 0 and 1, 0 and 255, or 0 and 65535, only.
-
-    Args:
-        pixels: `uint8`, grey, or with three channels that are grey; or grey of any other type.
-        shape: Height and width of the mask's image.
-        source: What to call the mask in an error.
-        two_valued: Whether to refuse a mask that holds more than two values: they might be further
-            classes, which a threshold would silently merge.
-
-    Returns:
-        0 or 1, `uint8`, of the given shape.
-
-    Raises:
-        ValueError: If the mask has another size, colours, or values that leave open what is
-            foreground.
-    """
-    # The compression of a JPEG may tint grey a little.
-    if pixels.ndim == 3 and np.ptp(pixels[..., :3], axis=-1).max(initial=0) <= 8:
-        pixels = pixels[..., 0]
-    if pixels.shape != shape:
-        raise ValueError(
-            f"{source} must be a grey image of its image's height and width, {shape}. "
-            f"Received: {pixels.shape}"
-        )
-    if pixels.dtype == np.uint8:
-        values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
-        threshold_will_do = not two_valued and values[-1] > 127
-    else:
-        values = np.unique(pixels)
-        threshold_will_do = False
-    if not any({*values} <= {0, full} for full in (1, 255, 65535)) and not threshold_will_do:
-        raise ValueError(
-            f"{source} must hold 0 and 255, or 0 and 1, only. "
-            f"Received: {', '.join(map(str, values[:5]))}{' …' if len(values) > 5 else ''}"
-        )
-    return (pixels > (0 if values[-1] == 1 else 127)).astype(np.uint8)
-
-
 def encode_png(pixels: np.ndarray) -> bytes:
     """Encode grey or RGB pixels of 8 bits as PNG."""
     return cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1].tobytes()
-
-
-def read_bytes(path: AnyPath, limit: int = MAX_BYTES) -> bytes:
-    """Return a file's content.
-
-    Args:
-        path: The file, or the file in a zip file.
-        limit: The most bytes that it may have, to be known before they are read.
-
-    Raises:
-        ValueError: If it is too long or cannot be read, because of the file system or of a damaged
-            zip file.
-    """
-    with opened(path) as file:
-        if isinstance(path, zipfile.Path):
-            size = path.root.getinfo(path.at).file_size
-        else:
-            size = path.stat().st_size
-        if size > limit:
-            raise ValueError(
-                f"{path} must have at most {limit:,} bytes, uncompressed. Received: {size:,}"
-            )
-        # With the size, because zipfile inflates all there is when it is told none.
-        return file.read(size)
 
 
 def _require_text(path: AnyPath) -> None:

@@ -93,7 +93,15 @@ class ArchiveTests:
         with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
             self.prepare(archive)
         assert raised.traceback[-1].path.name.startswith(
-            ("_building", "_reading", "images.py", "nifti.py", "paths.py", self.builder.name)
+            (
+                "_building",
+                "_reading",
+                "images.py",
+                "masks.py",
+                "nifti.py",
+                "paths.py",
+                self.builder.name,
+            )
         )
         data = archive.parent / "data"
         left = [path for path in data.rglob("*") if path.is_file()]

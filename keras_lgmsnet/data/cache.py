@@ -1,4 +1,4 @@
-"""What is computed once, kept in a file and mapped into memory."""
+"""Arrays that are computed once, kept in a file and mapped into memory."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Decoded images, kept in a file beside a dataset's prepared copy."""
+"""A dataset's images and masks: decoded and resized once, to a file beside its prepared copy."""
 
 import dataclasses
 import itertools

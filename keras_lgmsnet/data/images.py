@@ -1,4 +1,4 @@
-"""2D images and their masks, resized and preprocessed, and served to `fit` in batches."""
+"""Images and their masks in memory: resized, preprocessed, and served to `fit` in batches."""
 
 import dataclasses
 import functools

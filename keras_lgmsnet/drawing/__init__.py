@@ -1,1 +1,1 @@
-"""Drawing: what pictures, figures and reports share."""
+"""Drawing: outlines, volumes and diagrams, for figures, reports and predictions."""

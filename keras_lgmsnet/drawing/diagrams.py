@@ -1,4 +1,4 @@
-"""The look that all diagrams share."""
+"""The look that diagrams share, in figures and in reports."""
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis

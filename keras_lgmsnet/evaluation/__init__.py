@@ -1,4 +1,8 @@
-"""Evaluation: a run's network scored on what it held out, or on a dataset it never saw."""
+"""Evaluation: a run's network scored on what it held out, or on a dataset it never saw.
+
+`runs` is the verb; `selection` says which examples may be scored, `images` and `volumes` score
+them, `score_tables` compares and prints the scores.
+"""
 
 import lazy_loader
 

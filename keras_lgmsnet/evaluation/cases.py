@@ -1,4 +1,4 @@
-"""What differs between images and volumes where runs are evaluated case by case."""
+"""How the cases of a kind are scored, compared and tabulated: the base of both kinds' classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

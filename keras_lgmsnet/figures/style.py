@@ -1,4 +1,4 @@
-"""The look of all figures."""
+"""The look of the paper's figures."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,7 +1,8 @@
 """Files: images and scans, read rightly or refused, and written whole.
 
-A file format is a module here, such as `images` (PNG, JPEG and so on, and DICOM of one image) or
-`nifti`: a scan of any format is read as a `Volume`, so a reader of another one goes beside `nifti`.
+`images` reads pictures (PNG, JPEG and so on, and DICOM of one image), `masks` their masks, `nifti`
+scans and their label maps. A reader of scans in another format goes beside `nifti` and returns a
+`Volume`; then `inference.inputs`, `inference.volumes` and the builders' base must choose it.
 """
 
 import lazy_loader

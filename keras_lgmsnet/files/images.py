@@ -1,6 +1,6 @@
 """Image files as users have them, read as 8-bit RGB, upright.
 
-The one reader of the package: what `lgms-predict` reads and what the dataset builders prepare are
+The one reader of images: what `lgms-predict` reads and what the dataset builders prepare are
 the same pixels. Pillow decodes, not OpenCV: it tells the size before it decodes, refuses a file
 that was cut short, where OpenCV may return it half grey, and is confined to the formats named here.
 """

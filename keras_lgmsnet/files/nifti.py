@@ -1,8 +1,8 @@
 """NIfTI files: volumes read with all that their header tells, and written into the same space.
 
-The one reader of the package: what `lgms-predict` reads and what the dataset builders prepare are
-the same voxels. nibabel decodes, after the header was checked, up to a size that is known before
-anything is inflated.
+The one reader of volumes and label maps: what `lgms-predict` reads and what the dataset builders
+prepare are the same voxels. nibabel decodes, after the header was checked, up to a size that is
+known before anything is inflated.
 """
 
 import contextlib

@@ -65,3 +65,27 @@ def opened(path: AnyPath) -> Iterator[IO[bytes]]:
     # A RuntimeError is an encrypted member, a NotImplementedError an unknown compression.
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(f"{printable(path)} cannot be read: {error}") from error
+
+
+def read_bytes(path: AnyPath, limit: int) -> bytes:
+    """Return a file's content.
+
+    Args:
+        path: The file, or the file in a zip file.
+        limit: The most bytes that it may have, to be known before they are read.
+
+    Raises:
+        ValueError: If it is too long or cannot be read, because of the file system or of a damaged
+            zip file.
+    """
+    with opened(path) as file:
+        if isinstance(path, zipfile.Path):
+            size = path.root.getinfo(path.at).file_size
+        else:
+            size = path.stat().st_size
+        if size > limit:
+            raise ValueError(
+                f"{path} must have at most {limit:,} bytes, uncompressed. Received: {size:,}"
+            )
+        # With the size, because zipfile inflates all there is when it is told none.
+        return file.read(size)

@@ -1,4 +1,4 @@
-"""The volume that a scan's file holds, whatever its format."""
+"""What is read of a scan's file: its voxels, where they lie, and the header of what is written."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Inference: a run's network on images and scans of any size."""
+"""Inference: a run's network on images and scans of any size.
+
+`images` and `volumes` are the verbs, from files to files; `scans` and `windows` compute.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What predicting images and predicting scans share: a run's network, and a row for each file."""
+"""A run's network that predicts file after file: the base of the predictors of both kinds."""
 
 import dataclasses
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""How kernels begin."""
+"""Initial values of kernels: those of PyTorch."""
 
 import math
 import random

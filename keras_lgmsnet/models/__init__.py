@@ -1,4 +1,4 @@
-"""The networks."""
+"""The networks, their arithmetic, and the published names of their parameters."""
 
 import lazy_loader
 

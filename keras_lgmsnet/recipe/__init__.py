@@ -1,4 +1,7 @@
-"""Recipes: everything that decides a training run."""
+"""Recipes: everything that decides a training run.
+
+Fields are declared in `schema`; `loading` finds, runs and overrides recipes.
+"""
 
 import lazy_loader
 

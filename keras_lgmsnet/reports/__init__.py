@@ -1,1 +1,1 @@
-"""Reports: a run's outcome as one HTML page with everything inside."""
+"""A run's outcome as one HTML page with everything inside, laid out in `page.html.jinja`."""

@@ -1,4 +1,8 @@
-"""Scores: pure numbers about masks, and how far they can be trusted."""
+"""Scores: pure numbers about masks, and how far they can be trusted.
+
+`surface` has distances such as HD95, `regions` the scores of volumes, `significance` intervals and
+tests. The scores of an image's pixels are in `keras_lgmsnet.metrics`.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What training on images is: see `keras_lgmsnet.training.task.Task`."""
+"""The task of training on images: data, network, loss, optimizer and report."""
 
 import dataclasses
 from collections.abc import Callable

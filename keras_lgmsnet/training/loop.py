@@ -22,7 +22,7 @@ from keras_lgmsnet.files.writing import (
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
 from keras_lgmsnet.training.distribution import data_parallel
-from keras_lgmsnet.training.epochs import FinishedEpochs
+from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from keras_lgmsnet.training.images import ImageTask
 from keras_lgmsnet.training.task import Task
 from keras_lgmsnet.training.volumes import VolumeTask

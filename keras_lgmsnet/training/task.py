@@ -1,4 +1,4 @@
-"""What `keras_lgmsnet.training.loop` asks of images and of volumes."""
+"""What the training loop asks of a run's kind: the base of `ImageTask` and `VolumeTask`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What training on volumes is: see `keras_lgmsnet.training.task.Task`."""
+"""The task of training on volumes: data, network, loss, optimizer, validation and report."""
 
 import dataclasses
 import sys

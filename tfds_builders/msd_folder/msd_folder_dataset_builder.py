@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from keras_lgmsnet.files.nifti import SUFFIXES
-from keras_lgmsnet.files.paths import AnyPath
+from keras_lgmsnet.files.paths import AnyPath, read_bytes
 from tfds_builders._building import FolderBuilder, FolderConfig, VolumeBuilder
-from tfds_builders._reading import Case, list_files, read_bytes
+from tfds_builders._reading import Case, list_files
 
 
 @dataclasses.dataclass(eq=False)

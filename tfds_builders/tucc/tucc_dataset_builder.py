@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_lgmsnet.files.images import MAX_BYTES, MAX_PIXELS
+from keras_lgmsnet.files.masks import binary_mask
 from tfds_builders._building import ImageBuilder
-from tfds_builders._reading import Case, binary_mask, encode_png
+from tfds_builders._reading import Case, encode_png
 
 ARCHIVE = "dataset.hdf5"
 ARRAYS = ("image", "mask", "annot_id", "frame_num")
