@@ -22,4 +22,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 if "keras" in sys.modules:
     # The backend is chosen: register the networks, so that `keras.saving.load_model` knows them.
-    importlib.import_module("keras_lgmsnet.models.lgmsnet")
+    importlib.import_module("keras_lgmsnet.models")

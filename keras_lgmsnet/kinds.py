@@ -4,7 +4,7 @@ A recipe knows its kind, and so do a run and whatever was read from one. What a 
 for each kind, or does for each in its own way, it chooses by `Kind.choose`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,6 +44,10 @@ class Kind:
     headlines: Mapping[str, str]
     best_by: str
     caution: str
+
+    def __reduce__(self) -> tuple[Callable[[str], "Kind"], tuple[str]]:
+        """Let a copy, also in another process, be the one object of its kind."""
+        return kind_named, (self.name,)
 
     def choose(self, *, images: ForImages, volumes: ForVolumes) -> ForImages | ForVolumes:
         """Return what is given for this kind."""

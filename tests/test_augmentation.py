@@ -1,8 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from keras_lgmsnet.data.augmentation import (
     KVASIR,

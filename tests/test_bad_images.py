@@ -20,8 +20,8 @@ import pytest
 from keras_lgmsnet.data.decoded import load_examples
 from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.files.images import read_image
+from tests.helpers.pictures import huge_png, save_dicom
 from tests.helpers.refusals import cut, refused
-from tests.test_image_files import huge_png, save_dicom
 from tfds_builders.image_folder import image_folder_dataset_builder as image_folder
 from tfds_builders.kvasir_seg import kvasir_seg_dataset_builder as kvasir_seg
 

@@ -13,11 +13,7 @@ from tqdm import tqdm
 from keras_lgmsnet.benchmark import networks
 from keras_lgmsnet.benchmark.machine import describe_machine
 from keras_lgmsnet.benchmark.networks import PEER, Case, Row, benchmark, format_table
-from keras_lgmsnet.benchmark.pipeline import (
-    PipelineRow,
-    benchmark_pipeline,
-    format_pipeline_table,
-)
+from keras_lgmsnet.benchmark.pipeline import PipelineRow, benchmark_pipeline, format_pipeline_table
 
 SMALL = (4, 4, 4, 8, 8)
 ROW = Row(

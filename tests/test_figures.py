@@ -11,8 +11,7 @@ import keras
 import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from matplotlib.figure import Figure
 
 from keras_lgmsnet import LGMSNet2D

@@ -7,8 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 import scipy.ndimage
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from keras_lgmsnet.geometry import (
     MAX_VOXELS,

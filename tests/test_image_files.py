@@ -2,18 +2,16 @@
 
 import io
 import os
-import struct
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
 
 from keras_lgmsnet.files.images import FORMATS, read_image
+from tests.helpers.pictures import huge_png, save_dicom
 
 pytestmark = pytest.mark.no_backend
 
@@ -26,44 +24,6 @@ def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options) -> 
     image = PIL.Image.fromarray(pixels)
     (image.convert(mode) if mode else image).save(path, **options)
     return path
-
-
-def save_dicom(
-    path: Path,
-    values: np.ndarray,
-    syntax: str = pydicom.uid.ExplicitVRLittleEndian,
-    **elements,
-) -> Path:
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
-    dataset.SOPInstanceUID = "1.2.3"
-    dataset.Rows, dataset.Columns = values.shape[:2]
-    dataset.SamplesPerPixel = 1 if values.ndim == 2 else 3
-    dataset.PhotometricInterpretation = "MONOCHROME2" if values.ndim == 2 else "RGB"
-    if values.ndim == 3:
-        dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated = dataset.BitsStored = 8 * values.itemsize
-    dataset.PixelRepresentation = int(values.dtype.kind == "i")
-    dataset.PixelData = values.tobytes() + b"\0" * (values.nbytes % 2)
-    for name, value in elements.items():
-        setattr(dataset, name, value)
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def huge_png(width: int, height: int) -> bytes:
-    """Return a PNG that claims to be of a size and holds next to nothing."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000)))
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "gif", "webp"])

@@ -1,5 +1,8 @@
 """Images and volumes: what a kind is asked, and how it is found."""
 
+import copy
+import pickle
+
 import pytest
 
 from keras_lgmsnet.kinds import IMAGES, KINDS, VOLUMES, kind_named, kind_of_rank
@@ -19,6 +22,12 @@ def test_an_unknown_kind_is_refused() -> None:
         kind_named("scans")
     with pytest.raises(ValueError, match=r"rank .* 2 or 3. Received: 4"):
         kind_of_rank(4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_is_the_same_object(kind) -> None:
+    assert copy.deepcopy(kind) is kind
+    assert pickle.loads(pickle.dumps(kind)) is kind
 
 
 def test_a_kind_chooses_its_own() -> None:

@@ -1,8 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from keras import ops
 
 from keras_lgmsnet.losses import BCEDiceLoss, DiceCELoss

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from keras import ops
 
 import keras_lgmsnet as kl

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from keras_lgmsnet.recipe.loading import load_recipe, override
 from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training, VolumeData, VolumeTraining

@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.geometry import Grid

@@ -19,8 +19,7 @@ from keras_lgmsnet.data.splits import split_ids
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training, VolumeData
 from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
-from keras_lgmsnet.training import images as image_task
-from keras_lgmsnet.training import loop as training
+from keras_lgmsnet.training import images as image_task, loop as training
 from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from keras_lgmsnet.training.loop import train
 from tests.helpers.runs import assert_same_run, saved_scalars, small_network

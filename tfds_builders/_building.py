@@ -23,14 +23,7 @@ from keras_lgmsnet.files.masks import read_mask
 from keras_lgmsnet.files.nifti import read_label_map, read_volume
 from keras_lgmsnet.files.paths import AnyPath
 from keras_lgmsnet.geometry import Grid
-from tfds_builders._reading import (
-    Case,
-    check_link,
-    encode_png,
-    open_zip,
-    read_encoded,
-    walk,
-)
+from tfds_builders._reading import Case, check_link, encode_png, open_zip, read_encoded, walk
 
 CaseFiles = TypeVar("CaseFiles")  # what a part of an archive has for a case
 

@@ -18,12 +18,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from keras_lgmsnet.files.images import (
-    MAX_BYTES,
-    decode_image,
-    decoding,
-    to_8_bits,
-)
+from keras_lgmsnet.files.images import MAX_BYTES, decode_image, decoding, to_8_bits
 from keras_lgmsnet.files.paths import AnyPath, printable, read_bytes
 
 

@@ -1,14 +1,24 @@
-from .exports import EXPORT_PACKAGES as EXPORT_PACKAGES
-from .exports import benchmark_exports as benchmark_exports
-from .exports import format_export_table as format_export_table
-from .exports import left_out as left_out
+from .exports import (
+    CONTESTANTS as CONTESTANTS,
+    EXPORT_PACKAGES as EXPORT_PACKAGES,
+    REFERENCE as REFERENCE,
+    Contestant as Contestant,
+    ExportRow as ExportRow,
+    benchmark_exports as benchmark_exports,
+    format_export_table as format_export_table,
+    left_out as left_out,
+)
 from .machine import describe_machine as describe_machine
-from .networks import CASES as CASES
-from .networks import DEFAULT_CASES as DEFAULT_CASES
-from .networks import Case as Case
-from .networks import Row as Row
-from .networks import benchmark as benchmark
-from .networks import format_table as format_table
-from .pipeline import PipelineRow as PipelineRow
-from .pipeline import benchmark_pipeline as benchmark_pipeline
-from .pipeline import format_pipeline_table as format_pipeline_table
+from .networks import (
+    CASES as CASES,
+    DEFAULT_CASES as DEFAULT_CASES,
+    Case as Case,
+    Row as Row,
+    benchmark as benchmark,
+    format_table as format_table,
+)
+from .pipeline import (
+    PipelineRow as PipelineRow,
+    benchmark_pipeline as benchmark_pipeline,
+    format_pipeline_table as format_pipeline_table,
+)

@@ -78,8 +78,7 @@ def export(
 
     TensorFlow must be installed, whatever backend trained RUN.
     """
-    from keras_lgmsnet import demo
-    from keras_lgmsnet import export as exporting
+    from keras_lgmsnet import demo, export as exporting
     from keras_lgmsnet.export.model_card import agreement_table
 
     if litertjs and not demo_directory:

@@ -116,8 +116,12 @@ def _save(file: BinaryIO, arrays: Sequence[Computed]) -> None:
                     "shape": array.shape,
                 },
             )
+            made = 0
             for rows in array.make():
                 file.write(rows.data)
+                made += len(rows)
+            if made != array.shape[0]:
+                raise ValueError(f"There must be {array.shape[0]} rows. Received: {made}")
         else:
             np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 

@@ -1,6 +1,7 @@
 """A dataset's images and masks: decoded and resized once, to a file beside its prepared copy."""
 
 import dataclasses
+import errno
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,9 +107,14 @@ def _read(
         records, *names = compute_once(
             path,
             lambda: [Chunks((count,), record, decode), *filled],
-            fits=lambda arrays: (arrays[0].shape, arrays[0].dtype) == ((count,), record),
+            fits=lambda arrays: (
+                len(arrays) == 1 + len(filled)
+                and (arrays[0].shape, arrays[0].dtype) == ((count,), record)
+            ),
         )
-    except OSError:  # no file can hold them
+    except OSError as error:  # no file can hold them
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # which decoding again would not mend
+            raise
         records = np.fromiter(itertools.chain.from_iterable(decode()), record, count)
         records.flags.writeable = False
         names = [np.array(column) for column in filled]

@@ -1,3 +1,2 @@
 from .runs import evaluate as evaluate
-from .score_tables import compare as compare
-from .score_tables import format_table as format_table
+from .score_tables import compare as compare, format_table as format_table

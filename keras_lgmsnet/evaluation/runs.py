@@ -111,7 +111,7 @@ def evaluate(
             + ", ".join(f"{run.directory}, on {run.kind.name}" for run in runs)
         )
     first = runs[0]
-    kind, scoring = first.kind, case_scoring(first.kind)
+    kind, kind_scoring = first.kind, case_scoring(first.kind)
     name = describe_source(dataset or first.recipe.data.source, manual_dir)
     suffix = (name if dataset else first.subset).replace("/", "-")
     if against is not None:
@@ -125,11 +125,11 @@ def evaluate(
     if output_directory != by_default:  # which is the run's own, wherever that is moved
         asked["run"] = str(run_directory)
     _require_replaceable(output_directory)
-    examples, ids = scoring.read(runs, dataset, manual_dir, data_dir, allow_incomplete)
+    examples, ids = kind_scoring.read(runs, dataset, manual_dir, data_dir, allow_incomplete)
     _require_same(output_directory, {"identity": examples.dataset, **asked})
-    tables = [scoring.score(run, examples, ids, tolerance) for run in runs]
+    tables = [kind_scoring.score(run, examples, ids, tolerance) for run in runs]
 
-    described = scoring.describe(first, tables[0], tolerance)
+    described = kind_scoring.describe(first, tables[0], tolerance)
     draws = _describe_draws(kind, tables[0])
     evaluation = {
         "run": str(run_directory),
@@ -148,8 +148,8 @@ def evaluate(
     }
     if against is not None:
         evaluation["against"] = str(against)
-        evaluation["comparison"] = scoring.compare(*tables)
-    _write(output_directory, evaluation, scoring, tables)
+        evaluation["comparison"] = kind_scoring.compare(*tables)
+    _write(output_directory, evaluation, kind_scoring, tables)
     return evaluation
 
 
@@ -194,14 +194,14 @@ def _describe_draws(kind: Kind, table: ScoreTable) -> str:
 def _write(
     output_directory: Path,
     evaluation: dict[str, Any],
-    scoring: CaseScoring[Any, Any],
+    kind_scoring: CaseScoring[Any, Any],
     tables: Sequence[ScoreTable],
 ) -> None:
     output_directory.mkdir(parents=True, exist_ok=True)
     for name in _FILES:  # evaluation.json first: while it exists, the others are its own
         (output_directory / name).unlink(missing_ok=True)
-    for name, table in zip((scoring.file_name, "against.csv"), tables, strict=False):
-        rows = [dict(zip(scoring.keys, key, strict=True)) | row for key, row in table.items()]
+    for name, table in zip((kind_scoring.file_name, "against.csv"), tables, strict=False):
+        rows = [dict(zip(kind_scoring.keys, key, strict=True)) | row for key, row in table.items()]
         write_csv(output_directory / name, rows)
     for name, style in (("table.md", "markdown"), ("table.tex", "latex")):
         write_text(output_directory / name, format_table(evaluation, style) + "\n")

@@ -53,16 +53,16 @@ def compare(per_image: str | Path, other: str | Path) -> dict[str, Any]:
             f"Tables can be compared on the same {kind.name} only; {len(unpaired)} ids, such as "
             f"{', '.join(unpaired[0])!r}, are in one of them only. Received: {per_image}, {other}"
         )
-    scoring = case_scoring(kind)
+    kind_scoring = case_scoring(kind)
     if not any(
         all(name in row for rows in (table, other_table) for row in rows.values())
-        for name in scoring.compared
+        for name in kind_scoring.compared
     ):
         raise ValueError(
-            f"Both tables must have one of the columns {', '.join(scoring.compared)}. "
+            f"Both tables must have one of the columns {', '.join(kind_scoring.compared)}. "
             f"Received: {per_image}, {other}"
         )
-    return scoring.compare(table, other_table)
+    return kind_scoring.compare(table, other_table)
 
 
 def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
@@ -78,20 +78,20 @@ def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
     if style not in TABLE_STYLES:
         raise ValueError(f"Styles are {', '.join(TABLE_STYLES)}. Received: {style=}")
     kind = kind_named(evaluation["kind"])
-    scoring = case_scoring(kind)
+    kind_scoring = case_scoring(kind)
     run, dataset, count = _name(evaluation["run"]), evaluation["dataset"], evaluation[kind.name]
     scored = f"{count} {kind.name} of {dataset}"
     if evaluation["subset"] != "all":
         scored = f"the {count} {evaluation['subset']} {kind.name} of {dataset}"
     notes = " ".join(filter(None, (evaluation["convention"], evaluation["caution"])))
-    tables = [(f"{run} on {scored}.", *scoring.tabulate(evaluation), notes)]
+    tables = [(f"{run} on {scored}.", *kind_scoring.tabulate(evaluation), notes)]
     if "comparison" in evaluation:
         against = _name(evaluation["against"])
-        cells = scoring.tabulate_comparison(evaluation["comparison"], (run, against))
+        cells = kind_scoring.tabulate_comparison(evaluation["comparison"], (run, against))
         title = f"{run} against {against} on {scored}."
         notes = (
             f"Differences are {run} minus {against}, {kind.example} by {kind.example}; "
-            f"{scoring.comparison_note}. By the Wilcoxon signed-rank test, ** p < 0.01 and "
+            f"{kind_scoring.comparison_note}. By the Wilcoxon signed-rank test, ** p < 0.01 and "
             f"* p < 0.05, of {kind.name} taken as independent and not corrected for the number of "
             "rows."
         )
@@ -114,19 +114,19 @@ def _read_table(path: Path) -> tuple[Kind, ScoreTable]:
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     kind = VOLUMES if lines and "region" in lines[0] else IMAGES
-    scoring = case_scoring(kind)
+    kind_scoring = case_scoring(kind)
     table: ScoreTable = {}
     for number, line in enumerate(lines, start=2):
-        for name in scoring.keys:
+        for name in kind_scoring.keys:
             if line.get(name) is None:
                 raise ValueError(f"{path} must have a column named {name}.")
-        key = tuple(line[name] for name in scoring.keys)
+        key = tuple(line[name] for name in kind_scoring.keys)
         if key in table:
             raise ValueError(f"{path}, line {number}: the id {', '.join(key)!r} occurs twice.")
         row: Row = {"group": line.get("group") or key[0]}
-        for name in scoring.compared:
+        for name in kind_scoring.compared:
             if name in line:
-                is_absent = scoring.scores_may_be_absent and line[name] == ""
+                is_absent = kind_scoring.scores_may_be_absent and line[name] == ""
                 where = f"{path}, line {number}"
                 row[name] = None if is_absent else _parse_score(line[name], where)
         table[key] = row

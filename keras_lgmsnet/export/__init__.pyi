@@ -1,7 +1,10 @@
 from .deployment import deploy as deploy
 from .parent import export as export
-from .promises import ACTIVATIONS as ACTIVATIONS
-from .promises import FORMATS as FORMATS
-from .promises import IMAGE_PROMISES as IMAGE_PROMISES
-from .promises import PRECISIONS as PRECISIONS
-from .promises import VOLUME_PROMISES as VOLUME_PROMISES
+from .promises import (
+    ACTIVATIONS as ACTIVATIONS,
+    FORMATS as FORMATS,
+    IMAGE_PROMISES as IMAGE_PROMISES,
+    PRECISIONS as PRECISIONS,
+    VOLUME_PROMISES as VOLUME_PROMISES,
+    Promise as Promise,
+)

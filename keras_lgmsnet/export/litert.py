@@ -309,7 +309,7 @@ def _without_names(content: bytes) -> bytes:
 
 
 class _AlignedBuilder(flatbuffers.Builder):
-    """Aligns the weights to 16 bytes, as the schema demands and its Python code forgets."""
+    """A builder that aligns weights to 16 bytes, as the schema demands; its own Python does not."""
 
     # The names are the library's, which calls this.
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:  # noqa: N802, N803

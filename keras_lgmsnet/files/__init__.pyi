@@ -1,6 +1,8 @@
 from .images import read_image as read_image
-from .nifti import read_label_map as read_label_map
-from .nifti import read_volume as read_volume
-from .nifti import write_label_map as write_label_map
-from .nifti import write_map as write_map
+from .nifti import (
+    read_label_map as read_label_map,
+    read_volume as read_volume,
+    write_label_map as write_label_map,
+    write_map as write_map,
+)
 from .volume import Volume as Volume

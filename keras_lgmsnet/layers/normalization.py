@@ -43,6 +43,7 @@ class GroupNormalization(SpatialLayer):
     def __init__(
         self,
         groups: int,
+        *,
         epsilon: float = EPSILON,
         center: bool = True,
         scale: bool = True,

@@ -1,5 +1,9 @@
-"""The networks, their arithmetic, and the published names of their parameters."""
+"""The networks, their arithmetic, and the published names of their parameters.
 
-import lazy_loader
+Importing this folder registers the networks, so that `keras.saving.load_model` knows them.
+"""
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from keras_lgmsnet.models import complexity
+from keras_lgmsnet.models.lgmsnet import LGMSNet2D, LGMSNet3D
+
+__all__ = ["LGMSNet2D", "LGMSNet3D", "complexity"]

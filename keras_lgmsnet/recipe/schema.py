@@ -345,6 +345,11 @@ class Recipe(Generic[DataT, TrainingT]):
         """Whether it is of images or of volumes."""
         return self.data.KIND
 
+    @property
+    def rank(self) -> int:
+        """The number of axes in space: 2 for images, 3 for volumes."""
+        return self.kind.rank
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return nested dictionaries of plain values, ready for JSON."""
         return dataclasses.asdict(self)

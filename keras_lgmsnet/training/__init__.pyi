@@ -1,2 +1,1 @@
-from .loop import train as train
-from .loop import train_splits as train_splits
+from .loop import train as train, train_splits as train_splits

@@ -13,11 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
-from keras_lgmsnet.files.writing import (
-    atomic_write,
-    write_csv,
-    write_json,
-)
+from keras_lgmsnet.files.writing import atomic_write, write_csv, write_json
 from keras_lgmsnet.run_directory import read_json
 from keras_lgmsnet.training.task import EpochScores, Task
 

@@ -15,10 +15,7 @@ import keras
 import numpy as np
 
 from keras_lgmsnet.about import __version__
-from keras_lgmsnet.files.writing import (
-    require_writable,
-    write_json,
-)
+from keras_lgmsnet.files.writing import require_writable, write_json
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
 from keras_lgmsnet.training.distribution import data_parallel

@@ -25,13 +25,7 @@ from keras_lgmsnet.models import LGMSNet3D
 from keras_lgmsnet.optimizers import adamw_warmup_cosine
 from keras_lgmsnet.recipe.schema import VolumeRecipe
 from keras_lgmsnet.reports.volumes import render_volume_report
-from keras_lgmsnet.scoring.regions import (
-    TOLERANCE,
-    Scores,
-    list_regions,
-    mean_dice,
-    summarize,
-)
+from keras_lgmsnet.scoring.regions import TOLERANCE, Scores, list_regions, mean_dice, summarize
 from keras_lgmsnet.training.task import EpochScores, Task
 
 

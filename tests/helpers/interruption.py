@@ -17,8 +17,7 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # each attempt c
 import tensorflow  # noqa: F401 - Keras seeds it on every backend, and would import it each time
 
 from keras_lgmsnet.recipe.schema import Data, Recipe, Training
-from keras_lgmsnet.training import images as image_task
-from keras_lgmsnet.training import loop as training
+from keras_lgmsnet.training import images as image_task, loop as training
 from tests.helpers.runs import assert_same_run, small_network
 
 RECIPE = Recipe(

@@ -16,8 +16,7 @@ import numpy as np
 
 from keras_lgmsnet.recipe.schema import Data, Recipe, Training
 from keras_lgmsnet.run_directory import read_json
-from keras_lgmsnet.training import images as image_task
-from keras_lgmsnet.training import loop as training
+from keras_lgmsnet.training import images as image_task, loop as training
 from tests.helpers.runs import assert_same_run, saved_arrays
 
 # 8 images to train on and 3 to validate on, which two devices cannot share evenly.
