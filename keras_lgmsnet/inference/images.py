@@ -19,7 +19,7 @@ from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_re
 from keras_lgmsnet.inference.windows import sigmoid, sliding_window
 from keras_lgmsnet.kinds import IMAGES
 from keras_lgmsnet.metrics import THRESHOLD
-from keras_lgmsnet.recipe.schema import Data
+from keras_lgmsnet.recipe.schema import Data, ImageRecipe
 
 TILES_PER_STEP = 4
 
@@ -100,7 +100,7 @@ def predict_images(
     ```
     """
     run_directory, output_directory = Path(run_directory), Path(output_directory)
-    data = read_recipe_of(IMAGES, run_directory).data
+    recipe: ImageRecipe = read_recipe_of(IMAGES, run_directory)
     fingerprint = (
         Fingerprint.read(run_directory) if (run_directory / "fingerprint.json").exists() else None
     )
@@ -108,7 +108,7 @@ def predict_images(
     require_output_folder(output_directory)
     predictor = _ImagePredictor(
         run_directory,
-        data,
+        recipe.data,
         fingerprint,
         output_directory,
         overlap=overlap if tiles else None,

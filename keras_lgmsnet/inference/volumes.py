@@ -19,7 +19,7 @@ from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_re
 from keras_lgmsnet.inference.scans import segment_scan
 from keras_lgmsnet.inference.windows import Segmentation
 from keras_lgmsnet.kinds import VOLUMES
-from keras_lgmsnet.recipe.schema import VolumeData
+from keras_lgmsnet.recipe.schema import VolumeData, VolumeRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,8 @@ def predict_volumes(
     ```
     """
     run_directory, output = Path(run_directory), Path(output)
-    data = read_recipe_of(VOLUMES, run_directory).data
+    recipe: VolumeRecipe = read_recipe_of(VOLUMES, run_directory)
+    data = recipe.data
     if overlap is not None:
         data = dataclasses.replace(data, overlap=overlap)
     fingerprint = VolumeFingerprint.read(run_directory)
