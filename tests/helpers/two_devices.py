@@ -17,6 +17,7 @@ import numpy as np
 from keras_lgmsnet.recipe.schema import Data, Recipe, Training
 from keras_lgmsnet.run_directory import read_json
 from keras_lgmsnet.training import images as image_task, loop as training
+from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from tests.helpers.runs import assert_same_run, saved_arrays
 
 # 8 images to train on and 3 to validate on, which two devices cannot share evenly.
@@ -59,11 +60,11 @@ def main(folder: Path) -> None:
     for name, array in arrays.items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
-    training._FinishedEpochs.on_epoch_begin = _stop_in_the_second_epoch
+    FinishedEpochs.on_epoch_begin = _stop_in_the_second_epoch
     with contextlib.suppress(KeyboardInterrupt):
         training.train(shared, folder / "resumed")
     assert len(read_json(folder / "resumed", "state.json", "history")["history"]) == 1
-    del training._FinishedEpochs.on_epoch_begin
+    del FinishedEpochs.on_epoch_begin
     assert_same_run(training.train(shared, folder / "resumed", resume=True), run)
 
 
