@@ -1,4 +1,4 @@
-"""LGMSNet for Keras 3: light medical image segmentation on TensorFlow, JAX and PyTorch.
+"""Medical image segmentation with LGMSNet and others on TensorFlow, JAX and PyTorch.
 
 Names are imported on first use, so `import keras_lgmsnet` does not import Keras: a command line
 can still choose the backend. `__init__.pyi` lists them; what is not listed in a folder's
@@ -13,13 +13,12 @@ model.fit(dataset)
 ```
 """
 
-import importlib
-import sys
-
 import lazy_loader
+import wrapt
+
+from keras_lgmsnet.models.registry import register
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-if "keras" in sys.modules:
-    # The backend is chosen: register the networks, so that `keras.saving.load_model` knows them.
-    importlib.import_module("keras_lgmsnet.models")
+# As soon as Keras is there, imported before or after, `keras.saving.load_model` knows the networks.
+wrapt.register_post_import_hook(register, "keras")

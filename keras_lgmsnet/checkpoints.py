@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lgmsnet.models.lgmsnet_weights import named_variables
+from keras_lgmsnet.models.published_names import named_variables
 
 
 def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import keras
 
-import keras_lgmsnet.models  # noqa: F401 - registers the networks, to be loaded
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.kinds import Kind
 from keras_lgmsnet.recipe.schema import AnyRecipe, ImageRecipe, VolumeRecipe

@@ -14,7 +14,7 @@ from keras_lgmsnet import layers
 from keras_lgmsnet.benchmark import peer as plain_pytorch
 from keras_lgmsnet.layers import convolution, gms, initializers, normalization, resampling
 from keras_lgmsnet.layers.recomputation import recomputed
-from keras_lgmsnet.models.lgmsnet_weights import named_variables
+from keras_lgmsnet.models.published_names import named_variables
 from tests.helpers.gradients import compiled, gradients
 from tests.helpers.reference import draw_state_dict
 

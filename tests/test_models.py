@@ -14,7 +14,7 @@ from keras import ops
 
 import keras_lgmsnet as kl
 from keras_lgmsnet.benchmark import peer as plain_pytorch
-from keras_lgmsnet.models.lgmsnet_weights import named_variables
+from keras_lgmsnet.models.published_names import named_variables
 from tests.fixtures import generate
 from tests.helpers import reference
 
@@ -268,11 +268,14 @@ def _assert_trains(model: keras.Model, images: np.ndarray, labels: np.ndarray) -
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: kl.LGMSNet2D((100, 96, 3)), r"pad or resize to \(128, 96\)"),
+        (lambda: kl.LGMSNet2D((100, 96, 3)), r"pad or resize to \(96, 96\), the nearest"),
         (lambda: kl.LGMSNet2D((96, 96)), "height, width, channels"),
         (lambda: kl.LGMSNet3D((96, 96, 3)), "depth, height, width, channels"),
         (lambda: kl.LGMSNet2D((96, 96, None)), "channels last and static"),
         (lambda: kl.LGMSNet2D(num_classes=0), "positive integer.*num_classes=0"),
+        (lambda: kl.LGMSNet2D(dims=16), r"dims must be integers such as .*dims=16"),
+        (lambda: kl.LGMSNet2D(dims=(16, 3.5)), r"dims must be a positive integer.*3.5"),
+        (lambda: kl.LGMSNet2D(transformer_ratio="half"), r"from 0 to 1.*'half'"),
         (lambda: kl.LGMSNet2D(dims=(16, 32)), r"five encoder stages.*\(16, 32\)"),
         (lambda: kl.LGMSNet2D(dims=(6,) * 5), "divisible by the 4 kernel sizes"),
         (lambda: kl.LGMSNet2D(kernel_sizes=(2,)), "must be odd"),
@@ -287,5 +290,5 @@ def test_bad_arguments_are_refused(build, message: str) -> None:
 
 def test_an_image_of_unsupported_sides_is_refused_when_it_comes() -> None:
     model = kl.LGMSNet2D((None, None, 3), **SMALL)
-    with pytest.raises(ValueError, match=r"pad or resize to \(64, 32\)"):
+    with pytest.raises(ValueError, match=r"pad or resize to \(32, 32\)"):
         model(np.zeros((1, 40, 32, 3), "float32"))

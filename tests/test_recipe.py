@@ -35,13 +35,7 @@ def test_defaults_are_the_published_settings() -> None:
             "num_images": None,
             "allow_incomplete": False,
         },
-        "model": {
-            "num_classes": 1,
-            "dims": (16, 32, 64, 128, 128),
-            "kernel_sizes": (3, 5, 7, 9),
-            "transformer_ratio": 0.75,
-            "activation": "gelu",
-        },
+        "model": {"network": "lgmsnet", "num_classes": 1},
         "training": {
             "epochs": 500,
             "batch_size": 16,
@@ -131,8 +125,18 @@ def test_recipes_are_frozen() -> None:
         (lambda: Data(source="synthetic"), r"data.num_images must be at least 2"),
         (lambda: Data(source="synthetic", num_images=1), r"at least 2 .*Received: 1"),
         (lambda: Data(source="x", num_images=5), r"data.num_images must be None.*Received: 5"),
-        (lambda: Model(dims=(16, 3.5)), r"model.dims must be integers such as"),
-        (lambda: Model(transformer_ratio="half"), r"must be a number. Received: 'half'"),
+        (lambda: Model(network="unett"), r"no network 'unett'; did you mean unet\?"),
+        (lambda: Model(network="zzz"), r"no network 'zzz'; known are lgmsnet, .*unet"),
+        (lambda: Model(network=3), r"model.network must be a text. Received: 3"),
+        (lambda: Model(num_classes=1.5), r"model.num_classes must be an integer or None"),
+        (lambda: Model(netwrok="unet"), r"'model.netwrok'; did you mean model.network\?"),
+        (lambda: Model(num_class=2), r"'model.num_class'; did you mean model.num_classes\?"),
+        (lambda: Model(dims={4}), r"model.dims must be a number, a text, .*Received: .4."),
+        (lambda: Model(rate=float("nan")), r"model.rate must be a number, .*Received: nan"),
+        (lambda: Model(arguments=[3]), r"model.arguments must be a mapping .*Received: \[3\]"),
+        (lambda: Model(arguments={"a": 1}, a=2), r"model.a must be given once"),
+        (lambda: Model(dtype="float16"), r"model.dtype must be left out: training.precision"),
+        (lambda: Model(input_shape=(32, 32, 3)), r"model.input_shape must be left out: data."),
         (lambda: Training(epochs=0), r"training.epochs must be at least 1. Received: 0"),
         (lambda: Training(epochs=True), r"training.epochs must be an integer. Received: True"),
         (lambda: Training(epochs=2.0), r"training.epochs must be an integer. Received: 2.0"),
@@ -184,10 +188,22 @@ def test_recipes_are_frozen() -> None:
             r"data.intensity_window must be None where data.normalization is 'z_score'",
         ),
         (
-            lambda: VolumeData(source="x", patch_size=(96, 96, 48)),
-            r"data.patch_size must have sides divisible by 32. Received: \(96, 96, 48\)",
+            lambda: Recipe(data=VolumeData(source="x", patch_size=(96, 96, 40))),
+            r"data.patch_size must have sides divisible by 32 for this LGMSNet: pad or resize to "
+            r"\(96, 96, 32\), the nearest. Received: \(96, 96, 40\)",
         ),
-        (lambda: VolumeData(source="x", patch_size=(0, 32, 32)), r"sides divisible by 32"),
+        (
+            lambda: Recipe(data=Data(source="x", image_size=(250, 8))),
+            r"data.image_size must .* 32 .* resize to \(256, 32\), .*Received: \(250, 8\)",
+        ),
+        (
+            lambda: Recipe(
+                data=Data(source="x", image_size=(72, 66)),
+                model=Model(network="unet", filters=(4, 8, 16)),
+            ),
+            r"data.image_size must have sides divisible by 4 for this U-Net: .*\(72, 68\)",
+        ),
+        (lambda: VolumeData(source="x", patch_size=(0, 32, 32)), r"sides above 0"),
         (lambda: VolumeData(source="x", patch_size=(32, 32)), r"must be three integers"),
         (lambda: VolumeData(source="x", patches_per_volume=0), r"_volume must be at least 1"),
         (lambda: VolumeData(source="x", positive_fraction=1.1), r"must lie in \[0, 1\].*1.1"),
@@ -207,7 +223,8 @@ def test_bad_values_are_refused(build, message) -> None:
 
 def test_numbers_are_kept_as_annotated() -> None:
     assert type(Training(learning_rate=1).learning_rate) is float
-    assert Model(dims=[8, 8, 8, 8, 8]).dims == (8, 8, 8, 8, 8)
+    assert Model(dims=[8, [8, 8.0]]).arguments == {"dims": (8, (8, 8.0))}
+    assert Model(arguments={"block": None}, width=3).arguments == {"block": None, "width": 3}
     spacing = VolumeData(source="x", spacing=[1, 1.5, 2]).spacing
     assert [type(side) for side in spacing] == [float] * 3
 
@@ -234,7 +251,7 @@ def test_numbers_are_kept_as_annotated() -> None:
         ("data.validation_ids=0035, 0036", "data", {"validation_ids": ("0035", "0036")}),
         ("data.validation_ids=case", "data", {"validation_ids": ("case",)}),
         ("data.validation_ids=", "data", {"validation_ids": ()}),
-        ("model.kernel_sizes=3,3", "model", {"kernel_sizes": (3, 3)}),
+        ("model.network=unet", "model", {"network": "unet"}),
         ("data.spacing=1,1,2.5", "data", {"spacing": (1.0, 1.0, 2.5)}),
         ("data.spacing=none", "data", {"spacing": None}),
         ("data.intensity_window=-175,250", "data", {"intensity_window": (-175.0, 250.0)}),
@@ -251,6 +268,32 @@ def test_override(assignment, section, expected) -> None:
     changed = override(recipe, [assignment])
     expected_section = dataclasses.replace(getattr(recipe, section), **expected)
     assert changed == dataclasses.replace(recipe, **{section: expected_section})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3,3", (3, 3)),
+        ("3,", (3,)),
+        ("0.5", 0.5),
+        ("gelu", "gelu"),
+        ("none", None),
+        ("true", True),
+        ("lms, none", ("lms", None)),
+        ("__import__('os')", "__import__('os')"),
+    ],
+)
+def test_overrides_of_the_networks_arguments(text, expected) -> None:
+    changed = override(RECIPE, [f"model.anything={text}"])
+    assert changed.model == Model(num_classes=1, anything=expected)
+    assert changed.to_dict()["model"]["anything"] == expected
+
+
+def test_arguments_of_one_network_do_not_outlast_another() -> None:
+    recipe = Recipe(data=RECIPE.data, model=Model(kernel_sizes=(3, 3), dims=(8,) * 5))
+    changed = override(recipe, ["model.filters=8,16", "model.network=unet"])
+    assert changed.model == Model(network="unet", num_classes=1, filters=(8, 16))
+    assert override(recipe, ["model.dims=4,4"]).model.arguments["kernel_sizes"] == (3, 3)
 
 
 def test_overrides_are_checked_together() -> None:
@@ -277,7 +320,9 @@ def test_overrides_are_checked_together() -> None:
         ("data.image_size=128", r"data.image_size must be two integers. Received: 128"),
         ("data.augmentation={'A'}", r"data.augmentation must be .*a mapping such as .*: {'A'}"),
         ("data.augmentation={'A': ", r"data.augmentation must be .*a mapping .*: \"{'A':\""),
-        ("model.dims=8", r"model.dims must be integers such as \(3, 5, 7\). Received: 8"),
+        ("model.netwrok=unet", r"Unknown recipe key 'model.netwrok'; did you mean model.network"),
+        ("model.arguments=3", r"model.arguments must be a mapping .*Received: 3"),
+        ("model.a b=3", r"Unknown recipe key 'model.a b'"),
     ],
 )
 def test_bad_overrides_are_refused(assignment, message) -> None:
@@ -376,7 +421,7 @@ def test_recipes_stored_before_there_were_volumes_are_read() -> None:
         ({"data": 3}, r"data must be a mapping. Received: 3"),
         ({}, r"The recipe gives no data."),
         ({"data": {}}, r"The recipe gives no data.source."),
-        ({"data": {"source": "x"}, "model": {"dim": [8]}}, r"'model.dim'; did you mean model.dims"),
+        ({"data": {"source": "x"}, "model": {"network": "x"}}, r"There is no network 'x'"),
         (
             {"data": {"source": "x", "patch_size": [32, 32, 32], "image_size": [32, 32]}},
             r"Unknown recipe key 'data.image_size'",

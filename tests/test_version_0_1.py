@@ -44,7 +44,7 @@ def test_a_network_of_every_layer_loads_with_its_optimizer() -> None:
 def test_a_run_reads(name: str, run: str, input_shape: tuple[int, ...]) -> None:
     read = Run.read(FOLDER / run)
     assert read.kind.name == name
-    assert read.recipe.model.dims == (4, 4, 4, 4, 4)
+    assert read.recipe.model.arguments["dims"] == (4, 4, 4, 4, 4)
     _assert_same_outputs(read.network, name, input_shape)
 
 

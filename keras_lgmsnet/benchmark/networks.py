@@ -199,11 +199,9 @@ def create_network(
     input_shape: tuple[int, ...], num_classes: int, dims: tuple[int, ...]
 ) -> "keras.Model":
     """Return our network for images or volumes of a shape, with random weights."""
-    from keras_lgmsnet.models.lgmsnet import LGMSNet2D, LGMSNet3D
+    from keras_lgmsnet.models import create
 
-    kind = kind_of_rank(len(input_shape) - 1)
-    network_class = kind.choose(images=LGMSNet2D, volumes=LGMSNet3D)
-    return network_class(input_shape, num_classes, dims=dims)
+    return create("lgmsnet", input_shape=input_shape, num_classes=num_classes, dims=dims)
 
 
 def channels_first(batch: np.ndarray) -> np.ndarray:

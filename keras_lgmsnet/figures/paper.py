@@ -150,7 +150,7 @@ def _draw_redundancy(
         name: channel_redundancy(stage_features(run, sample.images, stages))
         for name, run in runs.items()
     }
-    kernel_sizes = {name: run.recipe.model.kernel_sizes for name, run in runs.items()}
+    kernel_sizes = {name: run.recipe.model.arguments["kernel_sizes"] for name, run in runs.items()}
     described = "; ".join(
         f"{name}: {', '.join(map(str, sizes))}" for name, sizes in kernel_sizes.items()
     )

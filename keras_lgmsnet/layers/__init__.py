@@ -1,11 +1,18 @@
-"""The layers of LGMSNet, for images and volumes, usable in any Keras network."""
+"""The layers of the networks, for images and volumes, usable in any Keras network."""
 
 from keras_lgmsnet.layers.convolution import ConvNormActivation, DepthwiseConv, GroupedConv
 from keras_lgmsnet.layers.fusion import FusionBlock
 from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransformer
 from keras_lgmsnet.layers.lms import LMSBlock
 from keras_lgmsnet.layers.normalization import GroupNormalization
-from keras_lgmsnet.layers.resampling import LinearUpsampling, MaxPooling, PatchFold, PatchUnfold
+from keras_lgmsnet.layers.resampling import (
+    LinearUpsampling,
+    MaxPooling,
+    NearestUpsampling,
+    PatchFold,
+    PatchUnfold,
+    TransposedConv,
+)
 
 __all__ = [
     "ConvNormActivation",
@@ -18,7 +25,9 @@ __all__ = [
     "LMSBlock",
     "LinearUpsampling",
     "MaxPooling",
+    "NearestUpsampling",
     "PatchFold",
     "PatchUnfold",
     "SparseTransformer",
+    "TransposedConv",
 ]

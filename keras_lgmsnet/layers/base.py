@@ -1,5 +1,6 @@
 """What every layer of the package shares: channels last, and checks of arguments and shapes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -89,6 +90,16 @@ def require_positive(**values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a positive integer. Received: {name}={value!r}")
+
+
+def positive_integers(**values: Any) -> tuple[int, ...]:
+    """Return the one named value as a tuple, or raise unless it is several positive integers."""
+    ((name, value),) = values.items()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{name} must be integers such as (3, 5, 7). Received: {name}={value!r}")
+    for item in value:
+        require_positive(**{name: item})
+    return tuple(value)
 
 
 def require_odd(**values: int) -> None:

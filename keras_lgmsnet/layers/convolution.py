@@ -23,11 +23,14 @@ from keras_lgmsnet.layers.recomputation import recomputed
 class _Convolution(SpatialLayer):
     """The kernel and the bias that all forms of a convolution share."""
 
-    def __init__(self, kernel_size: int, use_bias: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, kernel_size: int, use_bias: bool, bias_initializer: Any = "zeros", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         require_odd(kernel_size=kernel_size)
         self.kernel_size = kernel_size
         self.use_bias = use_bias
+        self.bias_initializer = keras.initializers.get(bias_initializer)
 
     def _add_weights(self, channels_per_group: int, filters: int) -> None:
         self.kernel = self.add_weight(
@@ -37,7 +40,9 @@ class _Convolution(SpatialLayer):
         )
         self.bias = None
         if self.use_bias:
-            self.bias = self.add_weight(name="bias", shape=(filters,), initializer="zeros")
+            self.bias = self.add_weight(
+                name="bias", shape=(filters,), initializer=self.bias_initializer
+            )
 
     def _add_bias(self, outputs: Any) -> Any:
         return outputs if self.bias is None else outputs + self.bias
@@ -47,6 +52,7 @@ class _Convolution(SpatialLayer):
         return super().get_config() | {
             "kernel_size": self.kernel_size,
             "use_bias": self.use_bias,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }
 
 
@@ -61,6 +67,7 @@ class GroupedConv(_Convolution):
         kernel_size: Odd width of the kernel along every axis.
         groups: Number of groups; it must divide the input's channels.
         use_bias: Whether to add a bias per output channel.
+        bias_initializer: Name of a Keras initializer, or an object of one.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -78,9 +85,10 @@ class GroupedConv(_Convolution):
         kernel_size: int,
         groups: int = 1,
         use_bias: bool = True,
+        bias_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
-        super().__init__(kernel_size, use_bias, **kwargs)
+        super().__init__(kernel_size, use_bias, bias_initializer, **kwargs)
         require_positive(filters=filters, groups=groups)
         if filters % groups:
             raise ValueError(
@@ -133,6 +141,7 @@ class DepthwiseConv(_Convolution):
     Args:
         kernel_size: Odd width of the kernel along every axis.
         use_bias: Whether to add a bias per channel.
+        bias_initializer: Name of a Keras initializer, or an object of one.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -143,8 +152,14 @@ class DepthwiseConv(_Convolution):
     (1, 48, 48, 48, 4)
     """
 
-    def __init__(self, kernel_size: int, use_bias: bool = True, **kwargs: Any) -> None:
-        super().__init__(kernel_size, use_bias, **kwargs)
+    def __init__(
+        self,
+        kernel_size: int,
+        use_bias: bool = True,
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(kernel_size, use_bias, bias_initializer, **kwargs)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the kernel and the bias."""
@@ -168,6 +183,7 @@ class ConvNormActivation(SpatialLayer):
         use_bias: Whether the convolution has a bias.
         normalization: `"batch"`, `"instance"`, or `None` for the published choice: batch
             normalization in 2D, instance normalization in 3D.
+        bias_initializer: Name of a Keras initializer, or an object of one.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -185,11 +201,17 @@ class ConvNormActivation(SpatialLayer):
         activation: Any = "silu",
         use_bias: bool = False,
         normalization: str | None = None,
+        bias_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.convolution = GroupedConv(
-            filters, kernel_size, use_bias=use_bias, dtype=self.dtype_policy, name="convolution"
+            filters,
+            kernel_size,
+            use_bias=use_bias,
+            bias_initializer=bias_initializer,
+            dtype=self.dtype_policy,
+            name="convolution",
         )
         self.activation = get_activation(activation)
         self.normalization = normalization
@@ -224,6 +246,7 @@ class ConvNormActivation(SpatialLayer):
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.convolution.use_bias,
             "normalization": self.normalization,
+            "bias_initializer": keras.initializers.serialize(self.convolution.bias_initializer),
         }
 
 

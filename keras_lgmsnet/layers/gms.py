@@ -29,6 +29,7 @@ class GMSBlock(SpatialLayer):
         transformer_ratio: From 0 (all convolution, no transformer at all) to 1 (all transformer).
         normalization: `"batch"`, `"instance"`, or `None`: batch in 2D, instance in 3D. The
             depthwise branch is batch-normalized always, as in the published program.
+        feed_forward_dim: Width of the transformer's feed-forward layer; by default `2 * filters`.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -44,18 +45,20 @@ class GMSBlock(SpatialLayer):
         filters: int,
         transformer_ratio: float = 0.75,
         normalization: str | None = None,
+        feed_forward_dim: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         require_positive(filters=filters)
-        if not 0 <= transformer_ratio <= 1:
+        if not isinstance(transformer_ratio, int | float) or not 0 <= transformer_ratio <= 1:
             raise ValueError(
                 "transformer_ratio is the transformer's share of the channels, from 0 to 1. "
-                f"Received: transformer_ratio={transformer_ratio}"
+                f"Received: transformer_ratio={transformer_ratio!r}"
             )
         self.filters = filters
         self.transformer_ratio = transformer_ratio
         self.normalization = normalization
+        self.feed_forward_dim = feed_forward_dim
         self.transformer_filters = round(transformer_ratio * filters)
         common = {"normalization": normalization, "dtype": self.dtype_policy}
         self.local = ConvNormActivation(filters, 3, name="local", **common)
@@ -63,7 +66,9 @@ class GMSBlock(SpatialLayer):
         self.transformer = self.depthwise = None
         if self.transformer_filters > 0:
             self.transformer = SparseTransformer(
-                feed_forward_dim=2 * filters, dtype=self.dtype_policy, name="transformer"
+                feed_forward_dim=2 * filters if feed_forward_dim is None else feed_forward_dim,
+                dtype=self.dtype_policy,
+                name="transformer",
             )
         if self.transformer_filters < filters:
             self.depthwise = DepthwiseResidual(dtype=self.dtype_policy, name="depthwise")
@@ -106,6 +111,7 @@ class GMSBlock(SpatialLayer):
             "filters": self.filters,
             "transformer_ratio": self.transformer_ratio,
             "normalization": self.normalization,
+            "feed_forward_dim": self.feed_forward_dim,
         }
 
 

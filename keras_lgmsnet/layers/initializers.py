@@ -1,4 +1,4 @@
-"""Initial values of kernels: those of PyTorch."""
+"""Initial values of kernels and biases: those of PyTorch."""
 
 import math
 import random
@@ -19,22 +19,27 @@ class FanInUniform(keras.initializers.Initializer):
     Args:
         seed: An integer, or `None` to draw one from Python's generator, which
             `keras.utils.set_random_seed` sets.
+        fan_in: How many numbers add up to one output; by default what a kernel's shape tells. A
+            bias needs to be told that of its kernel.
 
     Example:
     >>> FanInUniform(seed=1)((3, 3, 16, 32)).shape
     (3, 3, 16, 32)
+    >>> FanInUniform(fan_in=3 * 3 * 16)((32,)).shape
+    (32,)
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, fan_in: int | None = None) -> None:
         self.seed = seed
+        self.fan_in = fan_in
         self._drawn_seed = random.randrange(2**31) if seed is None else seed
 
     def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
-        """Return a kernel of a shape `(*kernel_size, channels_in / groups, channels_out)`."""
-        limit = 1 / math.sqrt(math.prod(shape[:-1]))
+        """Return a kernel `(*kernel_size, channels_in / groups, channels_out)`, or a bias."""
+        limit = 1 / math.sqrt(self.fan_in or math.prod(shape[:-1]))
         values = np.random.default_rng(self._drawn_seed).uniform(-limit, limit, shape)
         return keras.ops.convert_to_tensor(values, dtype=dtype or keras.config.floatx())
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {"seed": self.seed}
+        return {"seed": self.seed, "fan_in": self.fan_in}

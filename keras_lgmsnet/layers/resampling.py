@@ -1,4 +1,4 @@
-"""Halving and doubling the resolution: max pooling, ×2 linear upsampling, patch unfold and fold."""
+"""Halving and doubling the resolution: pooling, upsampling, patches unfolded and folded."""
 
 import functools
 import itertools
@@ -7,7 +7,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lgmsnet.layers.base import ChannelsLastLayer, SpatialLayer, rank_and_channels
+from keras_lgmsnet.layers.base import (
+    ChannelsLastLayer,
+    SpatialLayer,
+    rank_and_channels,
+    require_positive,
+)
+from keras_lgmsnet.layers.initializers import FanInUniform
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -73,6 +79,76 @@ class LinearUpsampling(SpatialLayer):
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class NearestUpsampling(SpatialLayer):
+    """Repetition of every pixel along every axis, which doubles every side.
+
+    Args:
+        **kwargs: `name` and `dtype`, as for any Keras layer.
+
+    Example:
+    >>> NearestUpsampling()(keras.ops.ones((1, 16, 16, 4))).shape
+    (1, 32, 32, 4)
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Repeat the pixels."""
+        for axis in range(self.rank, 0, -1):
+            inputs = _interleave(inputs, inputs, axis)
+        return inputs
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape with doubled sides."""
+        return _scale_sides(input_shape, 2)
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class TransposedConv(SpatialLayer):
+    """Transposed convolution of a 2-wide kernel and stride 2, without bias: it doubles every side.
+
+    No two outputs overlap: each input pixel makes 2 × 2 (× 2) outputs by matrices of their own.
+
+    Args:
+        filters: Output channels.
+        **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
+
+    Raises:
+        ValueError: If `filters` is not positive.
+
+    Example:
+    >>> TransposedConv(8)(keras.ops.ones((1, 16, 16, 16, 4))).shape
+    (1, 32, 32, 32, 8)
+    """
+
+    def __init__(self, filters: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        require_positive(filters=filters)
+        self.filters = filters
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the kernel, `(2, 2, (2,) filters, channels)` as Keras and PyTorch have it."""
+        super().build(input_shape)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(2,) * self.rank + (self.filters, self.channels),
+            initializer=FanInUniform(),
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Multiply the pixels by the matrices, and put the products in their places."""
+        kernel = ops.reshape(ops.convert_to_tensor(self.kernel), (-1, self.channels))
+        outputs = ops.matmul(inputs, ops.transpose(kernel))
+        return _fold(ops.split(outputs, 2**self.rank, axis=-1), self.rank)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape with doubled sides and `filters` channels."""
+        return (*_scale_sides(input_shape, 2)[:-1], self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {"filters": self.filters}
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class PatchUnfold(SpatialLayer):
     """The pixels at one position of all 2 × 2 (× 2) patches, gathered in a sequence each.
 
@@ -127,16 +203,10 @@ class PatchFold(ChannelsLastLayer):
         self.rank, _ = rank_and_channels(images_shape, self.name)
 
     def call(self, sequences: Any, images: Any) -> Any:
-        """Interleave the positions axis by axis, without an axis beyond the images'."""
+        """Put the positions in their places."""
         halves = tuple(side // 2 for side in ops.shape(images)[1:-1])
         grids = ops.reshape(sequences, (-1, *halves, sequences.shape[-1]))
-        grids = ops.split(grids, 2**self.rank, axis=0)
-        for axis in range(self.rank, 0, -1):
-            grids = [
-                _interleave(even, odd, axis)
-                for even, odd in zip(grids[::2], grids[1::2], strict=True)
-            ]
-        return grids[0]
+        return _fold(ops.split(grids, 2**self.rank, axis=0), self.rank)
 
     def compute_output_shape(
         self, sequences_shape: tuple[int | None, ...], images_shape: tuple[int | None, ...]
@@ -151,6 +221,15 @@ def _positions(inputs: Any) -> list[Any]:
         inputs[(slice(None), *(slice(start, None, 2) for start in starts))]
         for starts in itertools.product((0, 1), repeat=inputs.ndim - 2)
     ]
+
+
+def _fold(grids: list[Any], rank: int) -> Any:
+    """Invert `_positions`: interleave axis by axis, without an axis beyond the images'."""
+    for axis in range(rank, 0, -1):
+        grids = [
+            _interleave(even, odd, axis) for even, odd in zip(grids[::2], grids[1::2], strict=True)
+        ]
+    return grids[0]
 
 
 def _double_by_resize(inputs: Any) -> Any:

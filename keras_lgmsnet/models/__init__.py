@@ -1,9 +1,8 @@
-"""The networks, their arithmetic, and the published names of their parameters.
+"""The networks, by name in `registry`, their arithmetic, and their parameters' published names.
 
-Importing this folder registers the networks, so that `keras.saving.load_model` knows them.
+One file a network; `base` is what they share.
 """
 
-from keras_lgmsnet.models import complexity
-from keras_lgmsnet.models.lgmsnet import LGMSNet2D, LGMSNet3D
+import lazy_loader
 
-__all__ = ["LGMSNet2D", "LGMSNet3D", "complexity"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,11 +1,10 @@
 """LGMSNet for images and for volumes, one network read from top to bottom."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
-from keras_lgmsnet import losses, metrics, optimizers
 from keras_lgmsnet.layers import (
     ConvNormActivation,
     FusionBlock,
@@ -15,21 +14,20 @@ from keras_lgmsnet.layers import (
     LMSBlock,
     MaxPooling,
 )
-from keras_lgmsnet.layers.base import get_activation, require_channels_last, require_positive
-
-# Four poolings, and 2-wide patches in the deepest transformer.
-SIDE_DIVISOR = 32
+from keras_lgmsnet.layers.base import get_activation, positive_integers
+from keras_lgmsnet.models.base import SegmentationNetwork
 
 
-class _LGMSNet(keras.Model):
+class _LGMSNet(SegmentationNetwork):
     """The network for images or volumes; `LGMSNet2D` and `LGMSNet3D` document its arguments."""
 
-    axes: tuple[str, ...]
+    default_input_shape: ClassVar[tuple[int, ...]]
+    default_num_classes: ClassVar[int]
 
     def __init__(
         self,
-        input_shape: Sequence[int | None],
-        num_classes: int,
+        input_shape: Sequence[int | None] | None = None,
+        num_classes: int | None = None,
         dims: Sequence[int] = (16, 32, 64, 128, 128),
         kernel_sizes: Sequence[int] = (3, 5, 7, 9),
         transformer_ratio: float = 0.75,
@@ -37,12 +35,17 @@ class _LGMSNet(keras.Model):
         normalization: str | None = None,
         **kwargs: Any,
     ) -> None:
-        require_channels_last()
-        require_positive(num_classes=num_classes)
-        input_shape, dims, kernel_sizes = tuple(input_shape), tuple(dims), tuple(kernel_sizes)
-        self._check_dims(dims)
-        self._check_input_shape(input_shape)
-        dtype = keras.dtype_policies.get(kwargs.pop("dtype", None) or keras.config.dtype_policy())
+        if input_shape is None:
+            input_shape = self.default_input_shape
+        if num_classes is None:
+            num_classes = self.default_num_classes
+        dims = positive_integers(dims=dims)
+        kernel_sizes = positive_integers(kernel_sizes=kernel_sizes)
+        if len(dims) != 5:
+            raise ValueError(
+                f"dims are the widths of the five encoder stages. Received: dims={dims}"
+            )
+        image, dtype = self.begin(input_shape, num_classes, kwargs)
 
         # === Layers ===
         common = {"normalization": normalization, "dtype": dtype}
@@ -70,8 +73,6 @@ class _LGMSNet(keras.Model):
             return keras.layers.Concatenate(dtype=dtype, name=f"{name}_concatenate")([skip, x])
 
         # === Functional model ===
-        image = keras.Input(input_shape, name="image")
-
         stem = convolve(dims[0], "stem")(image)
         encoder1 = local_stage(stem, dims[0], "encoder1")
         encoder2 = local_stage(pool(encoder1, "encoder2"), dims[1], "encoder2")
@@ -99,38 +100,18 @@ class _LGMSNet(keras.Model):
         # In half precision a loss of logits would lose its small differences.
         logits = GroupedConv(num_classes, 1, dtype="float32", name="logits")(decoder2)
 
-        super().__init__(inputs=image, outputs=logits, **kwargs)
+        super().__init__(image, logits, num_classes, dtype, **kwargs)
 
         # === Config ===
-        self.num_classes = num_classes
         self.dims = dims
         self.kernel_sizes = kernel_sizes
         self.transformer_ratio = transformer_ratio
         self.activation = get_activation(activation)
         self.normalization = normalization
-        self.dtype_policy = dtype
-        self.compile(**self._published_training())
-        # A saved model whose optimizer was never built makes Keras warn when it is loaded.
-        self.optimizer.build(self.trainable_variables)
-
-    @property
-    def rank(self) -> int:
-        """The number of axes in space: 2 for images, 3 for volumes."""
-        return len(self.axes) - 1
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Return the logits of a batch."""
-        self._check_input_shape(tuple(inputs.shape[1:]))
-        return super().call(inputs, training=training, mask=mask)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            "input_shape": self.input_shape[1:],
-            "num_classes": self.num_classes,
+        return super().get_config() | {
             "dims": self.dims,
             "kernel_sizes": self.kernel_sizes,
             "transformer_ratio": self.transformer_ratio,
@@ -138,46 +119,37 @@ class _LGMSNet(keras.Model):
             "normalization": self.normalization,
         }
 
-    def get_compile_config(self) -> dict[str, Any]:
-        """Return what `compile` was given, for a file."""
-        config = super().get_compile_config()
-        # JAX always compiles; on PyTorch that would be `torch.compile`, which needs a C compiler.
-        return config | {"jit_compile": "auto"} if config else config
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "_LGMSNet":
-        """Build the network from what `get_config` returned."""
-        return cls(**config)
-
-    def _published_training(self) -> dict[str, Any]:
-        """Return the arguments of `compile`."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _check_dims(dims: tuple[int, ...]) -> None:
-        if len(dims) != 5:
-            raise ValueError(
-                f"dims are the widths of the five encoder stages. Received: dims={dims}"
+    def published_parts(self) -> list[tuple[str, Any]]:
+        """Return the names of the stages in the published program."""
+        stage = self.get_layer
+        stem, *ups = (
+            [
+                (f"{name}.{step}.{first}", stage(layer).convolution),
+                (f"{name}.{step}.{first + 1}", stage(layer).norm),
+            ]
+            for name, layer, step, first in (
+                ("stem", "stem", "conv", 0),
+                *((f"Up{level}", f"up{level}", "up", 1) for level in (5, 4, 3, 2)),
             )
-        for width in dims:
-            require_positive(dims=width)
-
-    @classmethod
-    def _check_input_shape(cls, shape: tuple[int | None, ...]) -> None:
-        if len(shape) != len(cls.axes) or shape[-1] is None:
-            raise ValueError(
-                f"{cls.__name__} takes inputs ({', '.join(cls.axes)}) with the channels last and "
-                f"static. Received: input_shape={shape}"
-            )
-        sides = shape[:-1]
-        if any(side is not None and side % SIDE_DIVISOR for side in sides):
-            padded = tuple(
-                None if side is None else -(-side // SIDE_DIVISOR) * SIDE_DIVISOR for side in sides
-            )
-            raise ValueError(
-                f"{cls.__name__} halves its input five times, so every side must be divisible by "
-                f"{SIDE_DIVISOR}: pad or resize to {padded}. Received: input_shape={shape}"
-            )
+        )
+        return [
+            *stem,
+            ("encoder1.0", stage("encoder1_lms")),
+            ("encoder1.1", stage("encoder1")),
+            ("encoder2.0", stage("encoder2_lms")),
+            ("encoder2.1", stage("encoder2")),
+            ("encoder3.0", stage("encoder3_lms")),
+            ("encoder3.1", stage("encoder3")),
+            ("encoder4.0", stage("encoder4")),
+            ("encoder5.0", stage("encoder5")),
+            *(part for up in ups for part in up),
+            ("Up_conv5", stage("decoder5")),
+            ("Up_conv4.0", stage("decoder4_fusion")),
+            ("Up_conv4.1", stage("decoder4")),
+            ("Up_conv3", stage("decoder3")),
+            ("Up_conv2", stage("decoder2")),
+            ("Conv_1x1", stage("logits")),
+        ]
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -188,13 +160,12 @@ class LGMSNet2D(_LGMSNet):
     at low resolution (paper, section 3.3; the widths and details of the published program). It
     returns logits; `keras.ops.sigmoid` makes probabilities of them.
 
-    It arrives compiled with the published training: `optimizers.TorchSGD` at 0.02, decaying over
-    the 57,000 steps of the ISIC run (`compile` with your own number of steps),
-    `losses.BCEDiceLoss`, and per-image IoU and F1.
+    It arrives compiled with the published training, see `SegmentationNetwork`.
 
     Args:
-        input_shape: `(height, width, channels)`; the sides divisible by 32, or `None`.
-        num_classes: Number of independent masks, one logit each.
+        input_shape: `(height, width, channels)`; the sides divisible by 32, or `None`. By default
+            `(256, 256, 3)`.
+        num_classes: Number of independent masks, one logit each; by default 1.
         dims: Widths of the five encoder stages.
         kernel_sizes: Odd kernel sizes of the LMS blocks, one per group of channels.
         transformer_ratio: Share of the GMS blocks' channels that the transformer has, 0 to 1.
@@ -213,23 +184,9 @@ class LGMSNet2D(_LGMSNet):
     ```
     """
 
-    axes = ("height", "width", "channels")
-
-    def __init__(
-        self,
-        input_shape: Sequence[int | None] = (256, 256, 3),
-        num_classes: int = 1,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(input_shape, num_classes, **kwargs)
-
-    def _published_training(self) -> dict[str, Any]:
-        optimizer = optimizers.TorchSGD(
-            optimizers.LaggedPolynomialDecay(0.02, total_steps=57_000),
-            momentum=0.9,
-            weight_decay=1e-4,
-        )
-        return {"optimizer": optimizer, **_mask_objective()}
+    rank = 2
+    default_input_shape = (256, 256, 3)
+    default_num_classes = 1
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -239,14 +196,13 @@ class LGMSNet3D(_LGMSNet):
     The network of `LGMSNet2D` with three spatial axes and instance normalization. It returns
     logits; `keras.ops.softmax` makes probabilities of them.
 
-    It arrives compiled with the published training: AdamW at 1e-3 with warm-up and cosine decay
-    over the 120,000 steps of the BTCV run (`compile` with your own number of steps),
-    `losses.DiceCELoss`, and the mean Dice over the foreground classes. With one class, which has
-    no background to exclude, loss and metrics are those of `LGMSNet2D`.
+    It arrives compiled with the published training, see `SegmentationNetwork`.
 
     Args:
-        input_shape: `(depth, height, width, channels)`; the sides divisible by 32, or `None`.
-        num_classes: Number of exclusive classes, the background included; or 1 for one mask.
+        input_shape: `(depth, height, width, channels)`; the sides divisible by 32, or `None`. By
+            default `(96, 96, 96, 1)`.
+        num_classes: Number of exclusive classes, the background included, by default 14; or 1 for
+            one mask.
         dims: Widths of the five encoder stages.
         kernel_sizes: Odd kernel sizes of the LMS blocks, one per group of channels.
         transformer_ratio: Share of the GMS blocks' channels that the transformer has, 0 to 1.
@@ -265,27 +221,6 @@ class LGMSNet3D(_LGMSNet):
     ```
     """
 
-    axes = ("depth", "height", "width", "channels")
-
-    def __init__(
-        self,
-        input_shape: Sequence[int | None] = (96, 96, 96, 1),
-        num_classes: int = 14,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(input_shape, num_classes, **kwargs)
-
-    def _published_training(self) -> dict[str, Any]:
-        optimizer = optimizers.adamw_warmup_cosine(warmup_steps=1_200, total_steps=120_000)
-        if self.num_classes == 1:
-            return {"optimizer": optimizer, **_mask_objective()}
-        return {
-            "optimizer": optimizer,
-            "loss": losses.DiceCELoss(),
-            "metrics": [metrics.ClassDice(self.num_classes)],
-        }
-
-
-def _mask_objective() -> dict[str, Any]:
-    """Return the loss and the metrics of independent masks."""
-    return {"loss": losses.BCEDiceLoss(), "metrics": [metrics.ImageIoU(), metrics.ImageF1()]}
+    rank = 3
+    default_input_shape = (96, 96, 96, 1)
+    default_num_classes = 14

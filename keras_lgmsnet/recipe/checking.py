@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ class Section:
 
     # What precedes a field's name in `--set` and in messages, such as "training".
     KEY: ClassVar[str]
+    # Whether names that it has no field for are taken, too: as arguments of something else.
+    IS_OPEN: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, annotation in annotations(type(self)).items():
@@ -68,7 +71,7 @@ def build(cls: type, values: Any, key: str = "", sections: Mapping[str, type] | 
     known = [field.name for field in dataclasses.fields(cls)]
     arguments = {}
     for name, value in values.items():
-        if name not in known:
+        if name not in known and not (issubclass(cls, Section) and cls.IS_OPEN):
             raise unknown_key(prefix + name, [prefix + name for name in known])
         if sections is not None and name in sections:
             value = build(sections[name], value, prefix + name)
@@ -112,6 +115,42 @@ def parse(text: str, annotation: Any) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError):
         return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def parse_argument(text: str) -> Any:
+    """Return the value that a command line's text stands for, where its type is not known.
+
+    `1,2` is a tuple, `none`, `true` and `false` are themselves; what is no number is a text.
+    """
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):
+        pass
+    if "," in text:
+        return tuple(parse_argument(part.strip()) for part in text.split(",") if part.strip())
+    return {"none": None, "true": True, "false": False}.get(text.lower(), text)
+
+
+def conform_argument(value: Any, key: str) -> Any:
+    """Return a value that JSON can hold, lists as tuples.
+
+    Args:
+        value: A number, a text, a truth value, `None`, or a sequence of such.
+        key: What it is called in the message.
+
+    Raises:
+        ValueError: If it is another one.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(conform_argument(item, key) for item in value)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError(
+        f"{key} must be a number, a text, true or false, None, or several of them. "
+        f"Received: {value!r}"
+    )
 
 
 def conform(value: Any, annotation: Any, key: str) -> Any:

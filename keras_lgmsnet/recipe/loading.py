@@ -5,7 +5,13 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from keras_lgmsnet.recipe.checking import annotations, conform, parse, unknown_key
+from keras_lgmsnet.recipe.checking import (
+    annotations,
+    conform,
+    parse,
+    parse_argument,
+    unknown_key,
+)
 from keras_lgmsnet.recipe.schema import AnyRecipe, Recipe, sections
 
 
@@ -49,7 +55,9 @@ def override(recipe: AnyRecipe, assignments: Iterable[str]) -> AnyRecipe:
     Args:
         recipe: The recipe to start from.
         assignments: Texts `"section.field=value"`, such as `"training.epochs=5"`,
-            `"data.image_size=128,128"` or `"data.augmentation=none"`.
+            `"data.image_size=128,128"` or `"data.augmentation=none"`. What `model` has no field
+            for is an argument of the network: `"model.kernel_sizes=3,5"`. Those of the network
+            before do not outlast `"model.network=unet"`.
 
     Raises:
         ValueError: If a text has another form, names no field or gives a value of another type.
@@ -60,6 +68,7 @@ def override(recipe: AnyRecipe, assignments: Iterable[str]) -> AnyRecipe:
         for section, section_type in sections(recipe.kind).items()
         for name, annotation in annotations(section_type).items()
     }
+    of_network = set(recipe.model.arguments)
     for assignment in assignments:
         key, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals:
@@ -67,10 +76,17 @@ def override(recipe: AnyRecipe, assignments: Iterable[str]) -> AnyRecipe:
                 f"An override must read KEY=VALUE, such as training.epochs=5. "
                 f"Received: {assignment!r}"
             )
-        if key not in known:
+        section, _, name = key.partition(".")
+        if section in values and sections(recipe.kind)[section].IS_OPEN and name.isidentifier():
+            values[section][name] = parse_argument(text)
+            of_network.discard(name)
+        elif key in known:
+            values[section][name] = conform(parse(text, known[key]), known[key], key)
+        else:
             raise unknown_key(key, list(known))
-        section, name = key.split(".")
-        values[section][name] = conform(parse(text, known[key]), known[key], key)
+    if values["model"]["network"] != recipe.model.network:
+        for name in of_network:
+            del values["model"][name]
     return Recipe.from_dict(values)
 
 

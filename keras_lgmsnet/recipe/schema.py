@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
 from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.checking import Section, build
+from keras_lgmsnet.recipe.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,8 @@ class Data(_Data):
     Args:
         source: Name of a TFDS builder, such as `"isic2018_task1"` or `"busi/all"`, or
             `"synthetic"` for generated ultrasound-like images.
-        image_size: `(height, width)` in pixels that images and masks are resized to; both
-            divisible by 32.
+        image_size: `(height, width)` in pixels that images and masks are resized to, which the
+            network must take: LGMSNet takes multiples of 32.
         interpolation: How images are resized, `"linear"` or `"lanczos"`; masks always to the
             nearest pixel.
         validation_fraction: Share of the images held out for validation, between 0 and 1. Where
@@ -118,7 +120,8 @@ class VolumeData(_Data):
             units for CT.
         crop_foreground: Whether to train on what surrounds the foreground of a volume only. What is
             labelled outside it counts in the final scores, not in those while training.
-        patch_size: Sides in voxels of what the network sees at once; each divisible by 32.
+        patch_size: Sides in voxels of what the network sees at once, which it must take: LGMSNet
+            takes multiples of 32.
         patches_per_volume: Patches drawn from a volume in an epoch.
         positive_fraction: Share of the patches, from 0 to 1, with a labelled voxel at the centre;
             the others have one of the background there.
@@ -166,31 +169,10 @@ class VolumeData(_Data):
                 self.normalization != "z_score",
                 "be None where data.normalization is 'z_score'",
             )
-        self.require(
-            "patch_size",
-            all(side > 0 and side % 32 == 0 for side in self.patch_size),
-            "have sides divisible by 32",
-        )
+        self.require("patch_size", min(self.patch_size) > 0, "have sides above 0")
         self.require("patches_per_volume", self.patches_per_volume >= 1, "be at least 1")
         self.require("positive_fraction", 0 <= self.positive_fraction <= 1, "lie in [0, 1]")
         self.require("overlap", 0 <= self.overlap < 1, "lie in [0, 1)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model(Section):
-    """The arguments of `keras_lgmsnet.LGMSNet2D` or `LGMSNet3D`, where they are documented.
-
-    Without `num_classes`, images have one class; volumes have those of the dataset, its background
-    included.
-    """
-
-    KEY = "model"
-
-    num_classes: int | None = None
-    dims: tuple[int, ...] = (16, 32, 64, 128, 128)
-    kernel_sizes: tuple[int, ...] = (3, 5, 7, 9)
-    transformer_ratio: float = 0.75
-    activation: str = "gelu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +281,7 @@ class Recipe(Generic[DataT, TrainingT]):
 
     Args:
         data: `Data` for images, `VolumeData` for volumes.
-        model: The network; its rank is that of the data.
+        model: The network, which must take such data.
         training: `Training` for images, `VolumeTraining` for volumes; by default the one that
             `data` calls for.
 
@@ -330,6 +312,10 @@ class Recipe(Generic[DataT, TrainingT]):
                 f"training must be a {expected.__name__} where data is a "
                 f"{type(self.data).__name__}. Received: {self.training!r}"
             )
+        size_field = self.kind.size_field
+        registry.find(self.model.network, self.rank).check_sides(
+            getattr(self.data, size_field), self.model.arguments, f"data.{size_field}"
+        )
         num_classes = self.model.num_classes
         if self.kind.classes_exclude_each_other:
             self.model.require(
@@ -351,8 +337,13 @@ class Recipe(Generic[DataT, TrainingT]):
         return self.kind.rank
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Return nested dictionaries of plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Return nested dictionaries of plain values, ready for JSON.
+
+        The arguments of the network stand beside the other fields of `model`.
+        """
+        values = dataclasses.asdict(self)
+        arguments = values["model"].pop("arguments")
+        return values | {"model": values["model"] | arguments}
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:

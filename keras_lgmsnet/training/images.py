@@ -1,6 +1,5 @@
 """The task of training on images: data, network, loss, optimizer and report."""
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,7 +17,7 @@ from keras_lgmsnet.evaluation.images import describe_convention, score_images
 from keras_lgmsnet.files.writing import write_csv, write_json, write_text
 from keras_lgmsnet.losses import BCEDiceLoss
 from keras_lgmsnet.metrics import THRESHOLD, ImageF1, ImageIoU
-from keras_lgmsnet.models import LGMSNet2D
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.optimizers import LaggedPolynomialDecay, TorchSGD
 from keras_lgmsnet.recipe.schema import ImageRecipe
 from keras_lgmsnet.reports.images import render_image_report
@@ -138,8 +137,11 @@ def _build_augmentation(recipe: ImageRecipe) -> Callable[..., Any] | None:
 
 
 def _build_network(recipe: ImageRecipe, precision: str) -> keras.Model:
-    return LGMSNet2D(
+    assert recipe.model.num_classes is not None  # of images a recipe always tells it
+    return registry.create(
+        recipe.model.network,
         input_shape=(*recipe.data.image_size, 3),
-        **dataclasses.asdict(recipe.model),
+        num_classes=recipe.model.num_classes,
         dtype=precision,
+        **recipe.model.arguments,
     )

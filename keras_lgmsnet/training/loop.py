@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_lgmsnet.about import __version__
 from keras_lgmsnet.files.writing import require_writable, write_json
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
 from keras_lgmsnet.training.distribution import data_parallel
@@ -56,6 +57,7 @@ def train(
         OSError: If `run_directory` is in use or cannot be written to, or data is absent.
     """
     run_directory = Path(run_directory)
+    recipe = _complete(recipe)
     _require_usable(run_directory, recipe, resume)
     scope = data_parallel(recipe.training.num_devices)
     _make_deterministic(recipe.training.seed)
@@ -146,6 +148,18 @@ def train_splits(
     return directory
 
 
+def _complete(recipe: AnyRecipe) -> AnyRecipe:
+    """Return a recipe with every argument of its network, also those left at their defaults.
+
+    Raises:
+        ValueError: If the network has no such argument.
+    """
+    network = registry.find(recipe.model.network, recipe.rank)
+    arguments = network.complete(recipe.model.arguments)
+    model = dataclasses.replace(recipe.model, arguments=arguments)
+    return dataclasses.replace(recipe, model=model)
+
+
 def _require_usable(run_directory: Path, recipe: AnyRecipe, resume: bool) -> None:
     """Refuse, before any work, a directory that this run must not or cannot write to."""
     if not resume:
@@ -160,7 +174,7 @@ def _require_usable(run_directory: Path, recipe: AnyRecipe, resume: bool) -> Non
             )
         differences = [
             f"{section}.{name} was {value!r}"
-            for section, fields in read_recipe(run_directory).to_dict().items()
+            for section, fields in _complete(read_recipe(run_directory)).to_dict().items()
             for name, value in fields.items()
             if recipe.to_dict()[section].get(name) != value  # absent: of the other kind
         ]

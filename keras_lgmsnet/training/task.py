@@ -10,6 +10,7 @@ import keras
 from keras_lgmsnet.data.batches import Batches
 from keras_lgmsnet.data.sources import describe_source
 from keras_lgmsnet.data.splits import require_separate_groups, split_ids
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import read_json
 from keras_lgmsnet.training.distribution import DivisibleBatches
@@ -48,7 +49,8 @@ class Task(ABC):
     @property
     def title(self) -> str:
         """The heading of the report."""
-        return f"LGMSNet on {describe_source(self.recipe.data.source, self.manual_dir)}"
+        network = registry.find(self.recipe.model.network, self.recipe.rank)
+        return f"{network.title} on {describe_source(self.recipe.data.source, self.manual_dir)}"
 
     @abstractmethod
     def prepare(self, run_directory: Path) -> None:

@@ -1,6 +1,5 @@
 """The task of training on volumes: data, network, loss, optimizer, validation and report."""
 
-import dataclasses
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +20,7 @@ from keras_lgmsnet.inference.scans import segment_scan
 from keras_lgmsnet.inference.windows import segment_volume
 from keras_lgmsnet.losses import DiceCELoss
 from keras_lgmsnet.metrics import ClassDice
-from keras_lgmsnet.models import LGMSNet3D
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.optimizers import adamw_warmup_cosine
 from keras_lgmsnet.recipe.schema import VolumeRecipe
 from keras_lgmsnet.reports.volumes import render_volume_report
@@ -219,7 +218,10 @@ class VolumeTask(Task):
 def _build_network(
     recipe: VolumeRecipe, num_channels: int, num_classes: int, precision: str
 ) -> keras.Model:
-    arguments = dataclasses.asdict(recipe.model) | {"num_classes": num_classes}
-    return LGMSNet3D(
-        input_shape=(*recipe.data.patch_size, num_channels), **arguments, dtype=precision
+    return registry.create(
+        recipe.model.network,
+        input_shape=(*recipe.data.patch_size, num_channels),
+        num_classes=num_classes,
+        dtype=precision,
+        **recipe.model.arguments,
     )

@@ -1,4 +1,7 @@
-"""The names that LGMSNet's parameters have in the published PyTorch program."""
+"""The names that parameters have in the published PyTorch programs.
+
+Those of a network's stages the network itself knows; here are those of the layers and blocks.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_lgmsnet import layers
+from keras_lgmsnet.models.base import SegmentationNetwork
 
 _LMS_DEPTHWISE = ("local_dwc", "global_dwc_s", "global_dwc_m", "global_dwc_l")
 
@@ -30,10 +34,12 @@ def named_variables(layer: keras.layers.Layer, prefix: str = "") -> Iterator[tup
 def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
     """Return the published names of a layer's immediate parts: layers, variables or `None`."""
     match layer:
-        case keras.Model():
-            return _network_parts(layer)
+        case SegmentationNetwork():
+            return layer.published_parts()
         case layers.GroupedConv() | layers.DepthwiseConv() | keras.layers.Dense():
             return [("weight", layer.kernel), ("bias", layer.bias)]
+        case layers.TransposedConv():
+            return [("weight", layer.kernel)]
         case keras.layers.BatchNormalization():
             return [
                 ("weight", layer.gamma),
@@ -90,36 +96,3 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
                 for offset, part in ((0, convolution), (2, norm))
             ]
     raise TypeError(f"{layer.name} ({type(layer).__name__}) is not part of a published network.")
-
-
-def _network_parts(model: keras.Model) -> list[tuple[str, keras.layers.Layer]]:
-    """Return the published names of the network's stages."""
-    stage = model.get_layer
-    stem, *ups = (
-        [
-            (f"{name}.{step}.{first}", stage(layer).convolution),
-            (f"{name}.{step}.{first + 1}", stage(layer).norm),
-        ]
-        for name, layer, step, first in (
-            ("stem", "stem", "conv", 0),
-            *((f"Up{level}", f"up{level}", "up", 1) for level in (5, 4, 3, 2)),
-        )
-    )
-    return [
-        *stem,
-        ("encoder1.0", stage("encoder1_lms")),
-        ("encoder1.1", stage("encoder1")),
-        ("encoder2.0", stage("encoder2_lms")),
-        ("encoder2.1", stage("encoder2")),
-        ("encoder3.0", stage("encoder3_lms")),
-        ("encoder3.1", stage("encoder3")),
-        ("encoder4.0", stage("encoder4")),
-        ("encoder5.0", stage("encoder5")),
-        *(part for up in ups for part in up),
-        ("Up_conv5", stage("decoder5")),
-        ("Up_conv4.0", stage("decoder4_fusion")),
-        ("Up_conv4.1", stage("decoder4")),
-        ("Up_conv3", stage("decoder3")),
-        ("Up_conv2", stage("decoder2")),
-        ("Conv_1x1", stage("logits")),
-    ]
