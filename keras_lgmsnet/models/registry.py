@@ -169,15 +169,15 @@ def find(name: str, rank: int | None = None) -> Network:
     Raises:
         ValueError: If there is none.
     """
-    if name not in names():
+    by_rank = {network.rank: network for network in NETWORKS if network.name == name}
+    if not by_rank:
         raise ValueError(f"There is no network {name!r}; {_suggest(name, names())}")
-    for network in NETWORKS:
-        if network.name == name and rank in (None, network.rank):
-            return network
-    raise ValueError(
-        f"The network {name!r} takes no {kind_of_rank(rank or 0).name}; those that do are "
-        f"{', '.join(names(rank))}."
-    )
+    if rank is None:
+        return next(iter(by_rank.values()))
+    if rank not in by_rank:
+        taken = " and ".join(f"{kind_of_rank(known).name} (rank {known})" for known in by_rank)
+        raise ValueError(f"The network {name!r} takes {taken} only. Received: rank {rank}")
+    return by_rank[rank]
 
 
 def network_of(cls: type) -> Network:
