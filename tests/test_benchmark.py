@@ -197,9 +197,10 @@ def test_the_calling_process_imports_no_keras():
 
 @pytest.mark.no_backend
 def test_the_peer_imports_nothing_but_torch():
-    imported = imported_with("keras_lgmsnet.benchmark.peer")
+    imported = imported_with("keras_lgmsnet.benchmark.peers.lgmsnet")
     assert HEAVY & imported == {"torch"}
     assert {name for name in imported if name.startswith("keras_lgmsnet.")} == {
         "keras_lgmsnet.benchmark",
-        "keras_lgmsnet.benchmark.peer",
+        "keras_lgmsnet.benchmark.peers",
+        "keras_lgmsnet.benchmark.peers.lgmsnet",
     }

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 import keras_lgmsnet as kl
-from keras_lgmsnet.benchmark import peer as plain_pytorch
+from keras_lgmsnet.benchmark.peers import lgmsnet as plain_pytorch
 from keras_lgmsnet.models.published_names import named_variables
 
 DIMS = (4, 4, 8, 8, 8)

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from keras import ops
 
 from keras_lgmsnet import layers
-from keras_lgmsnet.benchmark import peer as plain_pytorch
+from keras_lgmsnet.benchmark.peers import lgmsnet as plain_pytorch
 from keras_lgmsnet.layers import convolution, gms, initializers, normalization, resampling
 from keras_lgmsnet.layers.recomputation import recomputed
 from keras_lgmsnet.models.published_names import named_variables

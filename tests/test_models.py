@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from keras import ops
 
 import keras_lgmsnet as kl
-from keras_lgmsnet.benchmark import peer as plain_pytorch
+from keras_lgmsnet.benchmark.peers import lgmsnet as plain_pytorch
 from keras_lgmsnet.models.published_names import named_variables
 from tests.fixtures import generate
 from tests.helpers import reference

@@ -359,7 +359,7 @@ def _write_peer(
     """Write the peer with these weights."""
     import torch
 
-    from keras_lgmsnet.benchmark import peer
+    from keras_lgmsnet.benchmark.peers import lgmsnet as peer
 
     configuration = len(input_shape) - 1, input_shape[-1], num_classes, dims
     network = peer.LGMSNet(*configuration).eval()

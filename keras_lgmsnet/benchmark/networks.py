@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import keras
     import torch
 
-    from keras_lgmsnet.benchmark import peer
+    from keras_lgmsnet.benchmark.peers.lgmsnet import LGMSNet
 
     PeerLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -223,7 +223,7 @@ def _time_case(
         subjects, reference_name = ("network", PEER), "PyTorch peer"
         packages = {
             "network": "keras_lgmsnet.models.lgmsnet",
-            PEER: "keras_lgmsnet.benchmark.peer",
+            PEER: "keras_lgmsnet.benchmark.peers.lgmsnet",
         }
     else:
         subjects, reference_name = ("layer", "native"), f"Conv3D(groups={case.input_shape[-1]})"
@@ -351,11 +351,11 @@ def _complexity(case: Case) -> tuple[int, int]:
 def _peer_step(case: Case) -> Callable[[], Any]:
     import torch
 
-    from keras_lgmsnet.benchmark import peer
+    from keras_lgmsnet.benchmark.peers.lgmsnet import LGMSNet
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     channels = case.input_shape[-1]
-    network = peer.LGMSNet(case.kind.rank, channels, case.num_classes, case.dims).to(device)
+    network = LGMSNet(case.kind.rank, channels, case.num_classes, case.dims).to(device)
     images, targets = _batch(case)
     images = channels_first(images)
     if not case.training:
@@ -382,27 +382,27 @@ def _peer_step(case: Case) -> Callable[[], Any]:
 
 
 def _peer_training_on_images(
-    network: "peer.LGMSNet", masks: np.ndarray
+    network: "LGMSNet", masks: np.ndarray
 ) -> "tuple[np.ndarray, torch.optim.Optimizer, PeerLoss]":
     """Return the targets, the optimizer and the loss of the published training in PyTorch."""
     import torch
 
-    from keras_lgmsnet.benchmark import peer
+    from keras_lgmsnet.benchmark import torch_losses
 
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
-    return channels_first(masks), optimizer, peer.bce_dice_loss
+    return channels_first(masks), optimizer, torch_losses.bce_dice_loss
 
 
 def _peer_training_on_volumes(
-    network: "peer.LGMSNet", labels: np.ndarray
+    network: "LGMSNet", labels: np.ndarray
 ) -> "tuple[np.ndarray, torch.optim.Optimizer, PeerLoss]":
     """Return the targets, the optimizer and the loss of the published training in PyTorch."""
     import torch
 
-    from keras_lgmsnet.benchmark import peer
+    from keras_lgmsnet.benchmark import torch_losses
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-5)
-    return labels.astype("int64"), optimizer, peer.dice_ce_loss
+    return labels.astype("int64"), optimizer, torch_losses.dice_ce_loss
 
 
 def _batch(case: Case) -> tuple[np.ndarray, np.ndarray]:

@@ -77,7 +77,7 @@ def _open_keras(path: str, threads: int) -> Predict:
 def _open_torch(path: str, threads: int, compiled: bool = False) -> Predict:
     import torch
 
-    from keras_lgmsnet.benchmark import peer
+    from keras_lgmsnet.benchmark.peers import lgmsnet as peer
 
     torch.set_num_threads(threads)
     saved = torch.load(path)
@@ -107,7 +107,7 @@ def _open_openvino(path: str, threads: int) -> Predict:
     return lambda image: network(image)[0]
 
 
-_PEER = "keras_lgmsnet.benchmark.peer"
+_PEER = "keras_lgmsnet.benchmark.peers.lgmsnet"
 RUNTIMES = {
     "litert": Runtime(_open_litert, ("ai_edge_litert",), ("ai_edge_litert.interpreter",)),
     "onnxruntime": Runtime(_open_onnxruntime, ("onnxruntime",), ("onnxruntime",)),

@@ -1,9 +1,6 @@
 """LGMSNet in plain PyTorch, written from the paper and the published program's behaviour.
 
-It is the independent reference of the tests and the peer of the benchmarks; the Keras networks
-never import it. Tensors are channels first, and the parameters carry the names of the published
-checkpoints, misspellings included, so one state dictionary fits both.
-
+The parameters carry the names of the published checkpoints, misspellings included.
 Attention is written out, softmax(QKᵀ/√8)V, as the published program does.
 """
 
@@ -127,10 +124,18 @@ class GMSBlock(nn.Module):
     """Global multi-scale: a transformer on some channels beside a depthwise branch on the rest.
 
     `round(filters * transformer_ratio)` channels go through the transformer; a branch without
-    channels does not exist.
+    channels does not exist. The transformer's perceptron is `feed_forward_dim` wide, by default
+    twice as wide as the block.
     """
 
-    def __init__(self, rank: int, in_channels: int, filters: int, transformer_ratio: float = 0.75):
+    def __init__(
+        self,
+        rank: int,
+        in_channels: int,
+        filters: int,
+        transformer_ratio: float = 0.75,
+        feed_forward_dim: int | None = None,
+    ):
         super().__init__()
         transformer_channels = round(filters * transformer_ratio)
         conv_channels = filters - transformer_channels
@@ -139,7 +144,9 @@ class GMSBlock(nn.Module):
         self.conv2 = conv_norm_silu(rank, filters, filters, 1)
         self.conv_spilt = DepthwiseBranch(rank, conv_channels) if conv_channels else None
         self.transformer = (
-            Transformer(transformer_channels, 2 * filters) if transformer_channels else None
+            Transformer(transformer_channels, feed_forward_dim or 2 * filters)
+            if transformer_channels
+            else None
         )
         self.conv3 = conv_norm_silu(rank, filters, filters, 1)
         self.conv4 = conv_norm_silu(rank, filters + in_channels, filters, 3)
@@ -294,20 +301,4 @@ def fold_patches(tokens: Tensor, sides: Sequence[int]) -> Tensor:
     return x.permute(0, x.ndim - 1, *interleaved).reshape(len(x), -1, *sides)
 
 
-def bce_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Return the published 2D loss: half the cross-entropy plus the images' mean Dice loss."""
-    probability, mask = logits.sigmoid().flatten(1), masks.flatten(1)
-    overlap, total = (probability * mask).sum(1), (probability + mask).sum(1)
-    dice = ((2 * overlap + 1e-5) / (total + 1e-5)).mean()
-    return 0.5 * functional.binary_cross_entropy_with_logits(logits, masks) + 1 - dice
-
-
-def dice_ce_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the published 3D loss: squared soft Dice of every class plus cross-entropy."""
-    axes = tuple(range(2, logits.ndim))
-    probability = logits.softmax(dim=1)
-    one_hot = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1)
-    overlap = (probability * one_hot).sum(axes)
-    total = (probability**2 + one_hot).sum(axes)
-    dice = ((2 * overlap + 1e-5) / (total + 1e-5)).mean()
-    return functional.cross_entropy(logits, labels) + 1 - dice
+create = LGMSNet

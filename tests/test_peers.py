@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from keras_lgmsnet.benchmark import peer
+from keras_lgmsnet.benchmark import torch_losses
+from keras_lgmsnet.benchmark.peers import lgmsnet as peer
 from tests.fixtures import generate
 from tests.helpers import reference
 
@@ -53,12 +54,14 @@ def test_training_reproduces_the_frozen_numbers():
 
 
 def test_bce_dice_loss_of_undecided_logits():
-    loss = peer.bce_dice_loss(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
+    loss = torch_losses.bce_dice_loss(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
     assert loss.item() == pytest.approx(0.5 * math.log(2) + 1 - 2 / 3, abs=1e-6)
 
 
 def test_dice_ce_loss_of_undecided_logits():
-    loss = peer.dice_ce_loss(torch.zeros(1, 2, 4, 4, 4), torch.zeros(1, 4, 4, 4, dtype=torch.long))
+    loss = torch_losses.dice_ce_loss(
+        torch.zeros(1, 2, 4, 4, 4), torch.zeros(1, 4, 4, 4, dtype=torch.long)
+    )
     dice = (2 * 0.5 / (0.25 + 1), 0)  # of the class that fills the volume and of the absent one
     assert loss.item() == pytest.approx(math.log(2) + 1 - sum(dice) / 2, abs=1e-6)
 
