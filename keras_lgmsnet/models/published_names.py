@@ -14,21 +14,35 @@ from keras_lgmsnet.models.base import SegmentationNetwork
 _LMS_DEPTHWISE = ("local_dwc", "global_dwc_s", "global_dwc_m", "global_dwc_l")
 
 
-def named_variables(layer: keras.layers.Layer, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def named_variables(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
     """Yield the published name and the Keras variable of each parameter of a network or block.
 
     Args:
         layer: A network, or one of the blocks, norms and convolutions it is made of; built.
+
+    Raises:
+        TypeError: If the layer is not one of the published network's.
+    """
+    for name, part in named_parts(layer):
+        if not isinstance(part, keras.layers.Layer):
+            yield name, part
+
+
+def named_parts(layer: keras.layers.Layer, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the published names of a network's layers too, each before what it is made of.
+
+    Args:
+        layer: As for `named_variables`.
         prefix: What the names begin with, dot included.
 
     Raises:
         TypeError: If the layer is not one of the published network's.
     """
     for name, part in _published_parts(layer):
-        if isinstance(part, keras.layers.Layer):
-            yield from named_variables(part, f"{prefix}{name}.")
-        elif part is not None:
+        if part is not None:
             yield f"{prefix}{name}", part
+        if isinstance(part, keras.layers.Layer):
+            yield from named_parts(part, f"{prefix}{name}.")
 
 
 def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
