@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_lgmsnet.data.cache import Chunks, compute_once
+from keras_lgmsnet.data.cache import Chunks, NoFileError, compute_once
 
 pytestmark = pytest.mark.no_backend
 
@@ -143,7 +143,9 @@ def test_a_temporary_file_takes_the_place_of_one_that_cannot_be_written(
 def test_no_room_at_all_is_said(tmp_path: Path, monkeypatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=r"Neither .* nor .* has room for 67 bytes: free some, or"):
+    with pytest.raises(
+        NoFileError, match=r"Neither .* nor .* has room for 67 bytes: free some, or"
+    ):
         compute_once(tmp_path / "a.npy", Computation())
 
 
@@ -153,6 +155,22 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="no such volume"):
         compute_once(tmp_path / "a.npy", fail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_chunks_raise_is_raised_at_once(tmp_path: Path, monkeypatch) -> None:
+    """Another file would not mend it, as it does what writing raises."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    attempts = []
+
+    def make():
+        attempts.append("one")
+        yield np.zeros(1, "u1")
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output") as raised:
+        compute_once(tmp_path / "a.npy", lambda: [Chunks((2,), np.dtype("u1"), make)])
+    assert (raised.type, attempts) == (OSError, ["one"])
     assert not list(tmp_path.iterdir())
 
 

@@ -152,16 +152,22 @@ def test_examples_are_decoded_into_memory_where_they_cannot_be_written(
     assert sorted(folder.iterdir()) == before
 
 
-def test_decoding_that_fails_leaves_nothing(data_dir, monkeypatch) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_decoding_that_fails_leaves_nothing_and_is_not_repeated(
+    data_dir, error, monkeypatch
+) -> None:
     folder = prepared_copy(data_dir)
     before = sorted(folder.iterdir())
+    decoded = []
 
     def fail(image, *args):
-        raise KeyboardInterrupt
+        decoded.append(image)
+        raise error
 
     monkeypatch.setattr("keras_lgmsnet.data.decoded.resize_image", fail)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         load_examples("isic2018_task1", (16, 16), data_dir=data_dir, progress=False)
+    assert len(decoded) <= len(IDS)
     assert sorted(folder.iterdir()) == before
 
 

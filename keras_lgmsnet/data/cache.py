@@ -53,7 +53,7 @@ def compute_once(
     The file holds their number and them, one after the other, as `numpy.save` writes them. One that
     is cut short is replaced; one that is deleted is written again. Where it cannot be written, or
     there is no room for it, the arrays lie in a temporary file that goes with them, and are
-    computed by each process.
+    computed by each process. What computing raises is no reason to compute once more.
 
     Args:
         path: The file; its name and folder must tell everything that decides the arrays. The
@@ -65,7 +65,8 @@ def compute_once(
         The arrays, not to be written to. As long as one is in use, its file counts as open.
 
     Raises:
-        OSError: If the temporary file does not fit either, or too many files are open.
+        NoFileError: If the temporary file cannot be written, or does not fit, either.
+        OSError: If too many files are open, or `compute` raises it.
 
     Example:
     ```python
@@ -84,6 +85,27 @@ def compute_once(
         pass
     # Not computed yet, cut short, or not to be mapped on this file system.
     computed = compute()
+    try:
+        return _keep(path, computed)
+    except _ComputingError as wrapped:
+        computing_error = wrapped.error
+    raise computing_error
+
+
+class NoFileError(OSError):
+    """Neither the file nor a temporary one can hold the arrays."""
+
+
+class _ComputingError(Exception):
+    """Wraps an `OSError` of what computes, which is none of the file that is written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _keep(path: Path, computed: Sequence[Computed]) -> tuple[np.ndarray, ...]:
+    """Write arrays to a file, or else to a temporary one, and map them into memory."""
     size = sum(0 if isinstance(array, list) else array.nbytes for array in computed)
     if _has_room(path.parent, size):
         _remove_abandoned(path.parent)
@@ -93,16 +115,21 @@ def compute_once(
             with open(path, "rb") as file:
                 return _map(file)
     temporary = Path(tempfile.gettempdir())
-    if not _has_room(temporary, size):
-        raise OSError(
-            f"Neither {path.parent} nor {temporary} can be written to and has room for {size:,} "
-            "bytes: free some, or choose another folder of prepared datasets (--data-dir, "
-            "data_dir=)."
-        )
-    with tempfile.TemporaryFile() as file:
-        _save(file, computed)
-        file.flush()
-        return _map(file)
+    failure: OSError | None = None
+    if _has_room(temporary, size):
+        try:
+            with tempfile.TemporaryFile() as file:
+                _save(file, computed)
+                file.flush()
+                return _map(file)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+            failure = error
+    raise NoFileError(
+        f"Neither {path.parent} nor {temporary} can be written to and has room for {size:,} "
+        "bytes: free some, or choose another folder of prepared datasets (--data-dir, data_dir=)."
+    ) from failure
 
 
 def _save(file: BinaryIO, arrays: Sequence[Computed]) -> None:
@@ -117,13 +144,21 @@ def _save(file: BinaryIO, arrays: Sequence[Computed]) -> None:
                 },
             )
             made = 0
-            for rows in array.make():
+            for rows in _make(array):
                 file.write(rows.data)
                 made += len(rows)
             if made != array.shape[0]:
                 raise ValueError(f"There must be {array.shape[0]} rows. Received: {made}")
         else:
             np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _make(chunks: Chunks) -> Iterator[np.ndarray]:
+    """Yield the rows, and wrap an `OSError` of what makes them."""
+    try:
+        yield from chunks.make()
+    except OSError as error:
+        raise _ComputingError(error) from error
 
 
 def _map(file: BinaryIO) -> tuple[np.ndarray, ...]:

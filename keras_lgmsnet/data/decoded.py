@@ -1,7 +1,6 @@
 """A dataset's images and masks: decoded and resized once, to a file beside its prepared copy."""
 
 import dataclasses
-import errno
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.builders import prepare_dataset
-from keras_lgmsnet.data.cache import Chunks, compute_once
+from keras_lgmsnet.data.cache import Chunks, NoFileError, compute_once
 from keras_lgmsnet.data.images import Examples, resize_image
 from keras_lgmsnet.kinds import IMAGES
 
@@ -112,9 +111,7 @@ def _read(
                 and (arrays[0].shape, arrays[0].dtype) == ((count,), record)
             ),
         )
-    except OSError as error:  # no file can hold them
-        if error.errno in (errno.EMFILE, errno.ENFILE):  # which decoding again would not mend
-            raise
+    except NoFileError:
         records = np.fromiter(itertools.chain.from_iterable(decode()), record, count)
         records.flags.writeable = False
         names = [np.array(column) for column in filled]
