@@ -36,6 +36,17 @@ class Batches(keras.utils.PyDataset, abc.ABC):
 
     Raises:
         ValueError: If there is no example, or an argument is out of range.
+
+    Example:
+    ```python
+    batches = ImageBatches(examples, batch_size=16, shuffle=True)  # or PatchBatches
+    model.fit(
+        batches,
+        epochs=10,
+        shuffle=False,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch)],
+    )
+    ```
     """
 
     def __init__(

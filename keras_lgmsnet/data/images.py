@@ -179,12 +179,7 @@ class ImageBatches(Batches):
     Example:
     ```python
     batches = ImageBatches(examples, batch_size=16, augmentation=Augmentation(), shuffle=True)
-    model.fit(
-        batches,
-        epochs=10,
-        shuffle=False,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch)],
-    )
+    images, segmentation_masks = batches[0]
     ```
     """
 

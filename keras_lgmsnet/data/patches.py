@@ -197,12 +197,7 @@ class PatchBatches(Batches):
     batches = PatchBatches(
         volumes, splits["train"], (96, 96, 96), batch_size=1, augmentation=VolumeAugmentation()
     )
-    model.fit(
-        batches,
-        epochs=10,
-        shuffle=False,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.set_epoch)],
-    )
+    images, labels = batches[0]
     ```
     """
 
