@@ -17,7 +17,6 @@ from keras_lgmsnet.geometry import Grid, canonical_grid
 from keras_lgmsnet.inference.inputs import MARKER, list_files, require_output_folder
 from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_recipe_of
 from keras_lgmsnet.inference.scans import segment_scan
-from keras_lgmsnet.inference.windows import Segmentation
 from keras_lgmsnet.kinds import VOLUMES
 from keras_lgmsnet.recipe.schema import VolumeData, VolumeRecipe
 
@@ -167,17 +166,19 @@ class _VolumePredictor(Predictor[Volume, VolumePrediction]):
 
     def predict(self, path: Path, scan: Volume, row: VolumePrediction) -> VolumePrediction:
         outputs = self.outputs[path]
-        segmented = segment_scan(
+        confidence = None
+        if outputs.confidence is not None:
+            confidence = np.empty(scan.grid.shape, "float32")
+        labels = segment_scan(
             self.network,
             scan.image,
             scan.grid,
             self.fingerprint,
             self.data,
             mirror=self.mirror,
-            confidence=outputs.confidence is not None,
+            confidence_out=confidence,
             progress=row.name,
         )
-        labels, confidence = segmented if isinstance(segmented, Segmentation) else (segmented, None)
         if outputs.confidence is not None and confidence is not None:
             write_map(outputs.confidence, confidence, scan)
         volumes = _measure(labels, scan.grid, self.fingerprint.labels)
