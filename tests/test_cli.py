@@ -1,7 +1,9 @@
 """The commands: a run from end to end, and what a user's mistakes look like."""
 
+import dataclasses
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +19,12 @@ from keras_lgmsnet.cli.common import choose_backend
 from keras_lgmsnet.cli.evaluate import evaluate as lgms_evaluate
 from keras_lgmsnet.cli.export import export as lgms_export
 from keras_lgmsnet.cli.figures import figures as lgms_figures
+from keras_lgmsnet.cli.networks import networks as lgms_networks
 from keras_lgmsnet.cli.predict import predict as lgms_predict
 from keras_lgmsnet.cli.train import train as lgms_train
 from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.kinds import kind_of_rank
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.loading import load_recipe
 from keras_lgmsnet.run_directory import read_json, read_recipe
 from tfds_builders.isic2018_task1 import isic2018_task1_dataset_builder_test as isic
@@ -33,6 +38,8 @@ TINY = [
     "--set=training.epochs=1",
     "--set=training.batch_size=5",  # all: for JAX compiles each size of a batch anew
 ]
+
+UNET = ["--set", "model.network=unet"]
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +101,30 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
     groups = read_json(output / "evaluation-validation", "evaluation.json")["groups"]
     for name, mean in metrics["means"].items():
         assert groups["all"]["scores"][name]["mean"] == pytest.approx(mean, abs=1e-6)
+
+
+def test_a_guest_goes_the_same_way(tmp_path: Path) -> None:
+    """U-Net, narrow, is trained, predicts, and is held against LGMSNet."""
+    from tests import test_figures
+
+    output = tmp_path / "guest"
+    tiny = [option for option in TINY if "model" not in option]
+    result = run(lgms_train, "quickstart", "-o", output, *tiny, *UNET, "--set=model.filters=4,8")
+    assert result.exit_code == 0, result.output
+    assert "U-Net on synthetic</title>" in (output / "report.html").read_text(encoding="utf-8")
+    assert read_recipe(output).model.arguments == {"filters": (4, 8), "block": None}
+
+    cv2.imwrite(tmp_path / "white.png", np.full((40, 50, 3), 255, "uint8"))
+    result = run(lgms_predict, output, tmp_path / "white.png", "-o", tmp_path / "out", "--tiles")
+    assert result.exit_code == 0, result.output
+    mask = cv2.imread(tmp_path / "out" / "masks" / "white.png", cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (40, 50)
+
+    other = test_figures.write_run(tmp_path / "lgmsnet")
+    shutil.copy(output / "splits.json", other)
+    result = run(lgms_evaluate, output, "--against", other)
+    assert result.exit_code == 0, result.output
+    assert "guest against lgmsnet on the 3 validation images of synthetic." in result.stdout
 
 
 @pytest.mark.no_backend
@@ -162,7 +193,17 @@ def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
         (["isic", "--set", "training.epoch=5"], ["'training.epoch'", "training.epochs"]),
         (["isic", "--set", "training.epochs=x"], ["must be an integer. Received: 'x'"]),
         (["isic", "--set", "training.epochs={[]:1}"], ["must be an integer"]),
-        (["isic", "--set", "model.dims=16"], ["model.dims must be integers"]),
+        (["isic", "--set", "model.dims=16", "-o", "run"], ["dims must be integers", "dims=16"]),
+        (["isic", "--set", "model.network=unett"], ["no network 'unett'; did you mean unet?"]),
+        (
+            ["isic", *UNET, "--set", "model.filterz=8", "-o", "run"],
+            ["U-Net for images has no argument 'filterz'; did you mean filters?"],
+        ),
+        (["isic", *UNET, "--set", "model.filters=8", "-o", "run"], ["filters must be integers"]),
+        (
+            ["isic", *UNET, "--set", "data.image_size=100,96", "-o", "run"],
+            ["data.image_size", "divisible by 16", "(96, 96), the nearest", "(100, 96)"],
+        ),
         (["isic", "--set", "model.activation=gelo", "-o", "run"], ["such as 'gelu'", "'gelo'"]),
         (["isic", "--set", "data.image_size=100,100", "-o", "run"], ["divisible by 32", "100"]),
         (["isic", "-o", "file/run"], ["file/run cannot be written to: Not a directory."]),
@@ -296,8 +337,7 @@ def test_figures_passes_everything_on(monkeypatch) -> None:
         },
     )
     options = dict.fromkeys(everything[1])
-    options |= {"foreground_of": (), "images": (), "stages": figures.STAGES}
-    options |= {"allow_incomplete": False}
+    options |= {"foreground_of": (), "images": (), "stages": (), "allow_incomplete": False}
     assert default == ((Path("a"), Path("out")), options)
 
 
@@ -382,6 +422,63 @@ def test_mistakes_in_predict(arguments, words, tmp_path: Path, monkeypatch) -> N
 
 
 @pytest.mark.no_backend
+def test_predict_imports_one_kind(tmp_path: Path, monkeypatch) -> None:
+    from keras_lgmsnet import inference
+
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    write_json(Path("run/recipe.json"), {"recipe": load_recipe("isic").to_dict()})
+    monkeypatch.setattr(inference, "predict_images", lambda *arguments, **options: [])
+    monkeypatch.delattr(inference, "predict_volumes", raising=False)
+    monkeypatch.setitem(sys.modules, "keras_lgmsnet.inference.volumes", None)  # not to be imported
+    result = run(lgms_predict, "run", "a.png", "-o", "out")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.no_backend
+def test_networks_lists_all() -> None:
+    result = run(lgms_networks)
+    assert result.exit_code == 0, result.output
+    rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + len(registry.NETWORKS)
+    cells = [cell.strip(" |") for cell in rows[2]]
+    assert cells == [
+        *("lgmsnet", "LGMSNet", "images", "2,321,393", "4.89 G"),
+        "256 × 256 × 3, 1 class",
+    ]
+    assert "unet, for volumes: Çiçek et al., 3D U-Net, MICCAI 2016." in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("network", registry.NETWORKS, ids=lambda network: network.class_name)
+def test_networks_tells_all_of_one(network: registry.Network) -> None:
+    """Silently but for that, on the backend that Keras is imported on."""
+    result = run(lgms_networks, network.name)
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    assert "Keras backend" not in result.stdout
+    title = f"{network.title} for {kind_of_rank(network.rank).name}\n"
+    _, found, described = f"\n{result.stdout}".partition(f"\n{title}")
+    assert found
+    described = " ".join(described.split())  # as if lines had no end
+    for argument, default in network.arguments().items():
+        assert f" {argument} {default!r}" in described
+    told = [network.paper, network.program or "none published", *network.stages]
+    for published in network.published:
+        counts = (published.parameters, published.parameters_counted, published.multiply_adds)
+        told += [f"{count:,}" for count in counts if count is not None]
+        told += [repr(value) for value in published.arguments.values()]
+        told += [published.printed, published.remark]
+    for text in told:
+        assert text in described
+
+
+@pytest.mark.no_backend
+def test_mistakes_in_networks() -> None:
+    assert_one_sentence(run(lgms_networks, "unett"), "no network 'unett'; did you mean unet?")
+
+
+@pytest.mark.no_backend
 def test_mistakes_in_export(tmp_path: Path) -> None:
     result = run(lgms_export, tmp_path / "none", "-o", tmp_path / "out")
     assert_one_sentence(result, "is not a run directory")
@@ -440,12 +537,21 @@ def test_benchmark_passes_everything_on(monkeypatch) -> None:
     result = run(lgms_benchmark, "--backend", "jax", "--case", "forward-2d", "--threads", "1")
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("the table\n")
-    run(lgms_benchmark, "--input-shape", "64,32,3", "--dims", "8,8,8,8,8", "--training")
+    own = ("--input-shape", "64,32,4", "--num-classes", "2", "--batch-size", "3")
+    run(lgms_benchmark, "--set", "dims=8,8,8,8,8", *own)
+    run(lgms_benchmark, "--network", "unet", "--set", "filters=8,16", "--set", "block=none")
     run(lgms_benchmark)
-    (named, own, default) = seen
+    (named, own, guest, default) = seen
     assert named == (("jax",), {"forward-2d": benchmark.CASES["forward-2d"]}, 5, 1)
-    case = benchmark.Case((64, 32, 3), training=True, dims=(8, 8, 8, 8, 8))
-    assert list(own[1].values()) == [case]
+    dims = {"dims": (8, 8, 8, 8, 8)}
+    case = benchmark.Case((64, 32, 4), batch_size=3, num_classes=2, arguments=dims)
+    assert own[1] == {
+        "forward-2d": case,
+        "training-2d": dataclasses.replace(case, training=True),
+    }
+    assert list(guest[1]) == ["forward-2d", "training-2d", "forward-3d"]
+    assert {case.network for case in guest[1].values()} == {"unet"}
+    assert guest[1]["forward-3d"].arguments == {"filters": (8, 16), "block": None}
     assert set(default[1]) == set(benchmark.CASES) - {"training-3d"}
     assert default[0] == ["tensorflow", "jax", "torch"]
 
@@ -462,21 +568,26 @@ def test_benchmark_of_exports_passes_everything_on(monkeypatch) -> None:
 
     monkeypatch.setattr(benchmark, "benchmark_exports", record)
     monkeypatch.setattr(benchmark, "format_export_table", lambda rows: "the table")
-    monkeypatch.setattr(benchmark, "left_out", lambda shape: {"Keras on JAX": "jax"})
+    monkeypatch.setattr(benchmark, "left_out", lambda **chosen: {f"All of {chosen}": "time"})
     result = run(lgms_benchmark, "--exports")
     assert result.exit_code == 0, result.output
-    assert result.stdout.endswith("the table\nLeft out: Keras on JAX, which needs jax.\n")
-    own = ("--input-shape", "64,32,3", "--num-classes", "2", "--dims", "8,8,8,8,8")
-    run(lgms_benchmark, "--exports", *own, "--repeats", "3", "--threads", "4")
+    assert result.stdout.endswith("the table\nLeft out: All of {}, which needs time.\n")
+    chosen = {"network": "unet", "input_shape": (64, 32, 3)}
+    own = ("--network", "unet", "--input-shape", "64,32,3", "--num-classes", "2")
+    result = run(
+        lgms_benchmark, "--exports", *own, "--set", "filters=8,16", "--repeats", 3, "--threads", 4
+    )
+    assert result.stdout.endswith(f"Left out: All of {chosen}, which needs time.\n")
+    more = {"num_classes": 2, "arguments": {"filters": (8, 16)}}
     assert seen == [
-        (((256, 256, 3), 1, (16, 32, 64, 128, 128)), {"repeats": 5, "threads": (1, 2)}),
-        (((64, 32, 3), 2, (8,) * 5), {"repeats": 3, "threads": (4,)}),
+        ((), {"repeats": 5, "threads": (1, 2)}),
+        ((), {**chosen, **more, "repeats": 3, "threads": (4,)}),
     ]
 
 
 @pytest.mark.no_backend
 @pytest.mark.parametrize(
-    "option", [("--backend", "jax"), ("--case", "forward-2d"), ("--training",), ("--batch-size", 2)]
+    "option", [("--backend", "jax"), ("--case", "forward-2d"), ("--batch-size", 1)]
 )
 def test_benchmark_of_exports_has_no_cases(option) -> None:
     assert_one_sentence(run(lgms_benchmark, "--exports", *option), "leave out", option[0])
@@ -484,7 +595,18 @@ def test_benchmark_of_exports_has_no_cases(option) -> None:
 
 @pytest.mark.no_backend
 def test_mistakes_in_benchmark() -> None:
-    assert_one_sentence(run(lgms_benchmark, "--case", "nothing"), "forward-2d", "nothing")
+    for options, fragments in (
+        (("--case", "nothing"), ("forward-2d", "nothing")),
+        (("--network", "unet", "--case", "depthwise-3d"), ("forward-2d", "depthwise-3d")),
+        (("--network", "unett"), ("did you mean unet?",)),
+        (("--set", "dims"), ("KEY=VALUE", "'dims'")),
+        (("--input-shape", "64,40,3"), ("(64, 32), the nearest", "(64, 40)")),
+        (("--input-shape", "64,3"), ("rank 1",)),
+        (("--network", "unet", "--input-shape", "24,24,3"), ("divisible by 16", "(24, 24)")),
+        (("--exports", "--input-shape", "64,40,3"), ("(64, 32), the nearest", "(64, 40)")),
+        (("--batch-size", "0"), ("batch_size", "0")),
+    ):
+        assert_one_sentence(run(lgms_benchmark, *options), *fragments)
     result = run(lgms_benchmark, "--input-shape", "64,x,3")
     assert result.exit_code == 2
     assert "Received: '64,x,3'" in result.stderr
@@ -590,10 +712,13 @@ class TestBackend:
 
 @pytest.mark.no_backend
 def test_cli_imports_no_keras() -> None:
-    commands = ("train", "evaluate", "predict", "export", "figures", "benchmark")
+    commands = ("train", "evaluate", "predict", "export", "figures", "networks", "benchmark")
     names = ", ".join(f"keras_lgmsnet.cli.{command}" for command in commands)
-    code = f"import sys, {names}; sys.exit('keras' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    code = f"import sys, {names}; keras_lgmsnet.cli.networks.networks([], standalone_mode=False)"
+    code += "; sys.exit('keras' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("| name ")
 
 
 @pytest.mark.no_backend

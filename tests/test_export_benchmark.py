@@ -1,5 +1,6 @@
 """The exports' benchmark: its table, what is left out, and that all time the same network."""
 
+import importlib.util
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lgmsnet.benchmark import exports
+from keras_lgmsnet.benchmark import exports, peers
 from keras_lgmsnet.benchmark.exports import (
     CONTESTANTS,
     REFERENCE,
@@ -48,20 +49,26 @@ def test_what_is_not_installed_is_left_out(monkeypatch):
     absent = {"jax", "openvino", "onnxscript"}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in absent else name)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert left_out(SHAPE) == {
+    assert left_out(input_shape=SHAPE) == {
         "Keras on JAX": "jax",
         "PyTorch peer, torch.compile": "a C++ compiler",
         "PyTorch peer, ONNX Runtime": "onnxscript",
         "PyTorch peer, OpenVINO": "openvino and onnxscript",
     }
-    assert left_out(SHAPE, ["Keras on PyTorch"]) == {}
+    assert left_out(contestants=["Keras on PyTorch"]) == {}
     plain = [name for name in CONTESTANTS if "plain" in name]
-    assert left_out((32, 32, 32, 1), plain).keys() == set(plain)
+    assert left_out(input_shape=(32, 32, 32, 1), contestants=plain).keys() == set(plain)
+    assert not left_out("unet", contestants=[REFERENCE])
+    monkeypatch.setattr(peers, "has", lambda network: network == "lgmsnet")
+    assert left_out("unet", contestants=[REFERENCE]) == {REFERENCE: "U-Net in plain PyTorch"}
 
 
 def test_a_missing_peer_is_named(monkeypatch):
     monkeypatch.setattr(exports, "require_installed", lambda: None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "torch" else find(name)
+    )
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras-lgmsnet\[torch\]'"):
         benchmark_exports()
 
@@ -72,11 +79,13 @@ def test_a_missing_peer_is_named(monkeypatch):
         ({"contestants": ["LiteRT"]}, r"LiteRT, int8; .*Received: LiteRT$"),
         ({"repeats": 0}, "Received: repeats=0"),
         ({"threads": (1, 0)}, "Received: threads=0"),
+        ({"network": "unett"}, "did you mean unet"),
+        ({"input_shape": (30, 32, 3)}, r"\(32, 32\), the nearest\. Received: \(30, 32\)"),
     ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        benchmark_exports(SHAPE, **arguments)
+        benchmark_exports(**arguments)
 
 
 def start_thread(backend, threads, gpu) -> ThreadPoolExecutor:
@@ -87,8 +96,8 @@ def start_thread(backend, threads, gpu) -> ThreadPoolExecutor:
 @WRITES
 def test_a_network_that_cannot_be_built_is_told_in_one_sentence(monkeypatch):
     monkeypatch.setattr(exports, "start_worker", start_thread)
-    with pytest.raises(ValueError, match=r"cannot be written\. .*Received: .*30, 30, 3"):
-        benchmark_exports((30, 30, 3), contestants=[], threads=[1])
+    with pytest.raises(ValueError, match=r"cannot be written\. .* no argument 'dim'; .* dims\?"):
+        benchmark_exports(arguments={"dim": 4}, contestants=[], threads=[1])
 
 
 # PyTorch's exporter uses what PyTorch deprecates.

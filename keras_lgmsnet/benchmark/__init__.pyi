@@ -1,3 +1,9 @@
+from .cases import (
+    CASES as CASES,
+    DEFAULT_CASES as DEFAULT_CASES,
+    Case as Case,
+    network_cases as network_cases,
+)
 from .exports import (
     CONTESTANTS as CONTESTANTS,
     EXPORT_PACKAGES as EXPORT_PACKAGES,
@@ -10,9 +16,6 @@ from .exports import (
 )
 from .machine import describe_machine as describe_machine
 from .networks import (
-    CASES as CASES,
-    DEFAULT_CASES as DEFAULT_CASES,
-    Case as Case,
     Row as Row,
     benchmark as benchmark,
     format_table as format_table,

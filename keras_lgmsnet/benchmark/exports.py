@@ -13,16 +13,17 @@ import functools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from keras_lgmsnet.benchmark.machine import megabytes, milliseconds
-from keras_lgmsnet.benchmark.networks import channels_first, create_network
+from keras_lgmsnet.benchmark import peers
+from keras_lgmsnet.benchmark.cases import Case, channels_first, network_cases
+from keras_lgmsnet.benchmark.machine import megabytes, milliseconds, ratio
 from keras_lgmsnet.benchmark.runtimes import RUNTIMES, not_installed
 from keras_lgmsnet.benchmark.workers import (
     import_packages,
@@ -33,7 +34,6 @@ from keras_lgmsnet.benchmark.workers import (
 from keras_lgmsnet.export.parent import require_installed
 from keras_lgmsnet.export.promises import PRECISIONS
 from keras_lgmsnet.files.paths import size_on_disk
-from keras_lgmsnet.kinds import Kind, kind_of_rank
 from keras_lgmsnet.tables import markdown_table
 
 # Timed calls of a contestant in a turn, after one to settle.
@@ -59,14 +59,16 @@ class Contestant:
     runtime: str
     backend: str | None = None
 
-    def missing(self, kind: Kind) -> str | None:
-        """Return what it needs and has not to compute networks of a kind, if anything."""
+    def missing(self, case: Case) -> str | None:
+        """Return what it needs and has not to compute a case's network, if anything."""
         needed = [self.backend] if self.backend else []
         if self.file == "peer.onnx":
             needed.append("onnxscript")
         missing = RUNTIMES[self.runtime].missing() + not_installed(needed)
         if self.file.startswith("plain"):
-            missing += kind.choose(images=[], volumes=["builtin operators for volumes"])
+            missing += case.kind.choose(images=[], volumes=["builtin operators for volumes"])
+        if self.file.startswith("peer") and not peers.has(case.network):
+            missing.append(f"{case.entry.title} in plain PyTorch")
         return " and ".join(missing) or None
 
 
@@ -101,7 +103,8 @@ class ExportRow:
             runtime was imported; `None` where the system does not tell.
         median_seconds: Of one image.
         p95_seconds: 95 % of the images took no longer.
-        reference_seconds: The median of the peer in eager PyTorch with as many threads.
+        reference_seconds: The median of the peer in eager PyTorch with as many threads; `None`
+            where the network has no peer.
     """
 
     contestant: str
@@ -112,19 +115,20 @@ class ExportRow:
     memory: int | None
     median_seconds: float
     p95_seconds: float
-    reference_seconds: float
+    reference_seconds: float | None
 
     @property
-    def ratio(self) -> float:
-        """Median divided by the peer's in eager PyTorch: below 1 is faster."""
-        return self.median_seconds / self.reference_seconds
+    def ratio(self) -> float | None:
+        """Median divided by the peer's in eager PyTorch, if there is one: below 1 is faster."""
+        return self.median_seconds / self.reference_seconds if self.reference_seconds else None
 
 
 def benchmark_exports(
-    input_shape: tuple[int, ...] = (256, 256, 3),
-    num_classes: int = 1,
-    dims: tuple[int, ...] = (16, 32, 64, 128, 128),
+    network: str = "lgmsnet",
+    arguments: Mapping[str, Any] | None = None,
     *,
+    input_shape: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
     contestants: Sequence[str] = tuple(CONTESTANTS),
     repeats: int = 5,
     threads: Sequence[int] = (1, 2),
@@ -135,11 +139,12 @@ def benchmark_exports(
     contestants' processes live at once and take 7 GB for the published 2D network.
 
     Args:
-        input_shape: Sides and channels of an image or volume; the sides divisible by 32.
-        num_classes: Classes of the network's output.
-        dims: Channels of its five stages.
+        network: Its name.
+        arguments: Those of its constructor; by default as it was first published.
+        input_shape: Sides and channels of an image or volume; by default as published.
+        num_classes: Classes of its output; by default as published.
         contestants: Keys of `CONTESTANTS`. Those that cannot take part, which `left_out` tells,
-            are left out; the reference takes part in any case.
+            are left out; the reference takes part wherever there is one.
         repeats: Turns of each contestant, ten timed calls each.
         threads: Numbers of threads, one after the other.
 
@@ -148,12 +153,13 @@ def benchmark_exports(
 
     Raises:
         ValueError: If a contestant is unknown, a number is not positive, processes cannot be
-            limited to cores on this system, or the network cannot be built.
+            limited to cores on this system, or the network cannot be built, or there is none of
+            that name.
         ModuleNotFoundError: If a package of the `export` extra, or PyTorch, is not installed.
 
     Example:
     ```python
-    rows = benchmark_exports((128, 128, 3), contestants=["LiteRT, int8"], threads=[2])
+    rows = benchmark_exports("unet", contestants=["LiteRT, int8"], threads=[2])
     print(format_export_table(rows))
     ```
     """
@@ -165,34 +171,43 @@ def benchmark_exports(
         raise ValueError(f"repeats must be positive. Received: repeats={repeats}")
     for number in threads:
         require_threads(number)
+    case = _choose_case(network, arguments, input_shape, num_classes)
     require_installed()
-    if not_installed(["torch"]):
+    if peers.has(network) and not_installed(["torch"]):
         raise ModuleNotFoundError(
             "The peer needs PyTorch: pip install 'keras-lgmsnet[torch]'.", name="torch"
         )
-    names = {*contestants, REFERENCE} - left_out(input_shape, contestants).keys()
-    chosen = {name: CONTESTANTS[name] for name in CONTESTANTS if name in names}
+    names = {*contestants, REFERENCE}
+    chosen = {
+        name: contestant
+        for name, contestant in CONTESTANTS.items()
+        if name in names and not contestant.missing(case)
+    }
     rows = []
     with tempfile.TemporaryDirectory() as folder, tqdm(unit="call") as progress:
         progress.set_description("write the files")
-        shares = _write(Path(folder), chosen, input_shape, num_classes, dims)
+        shares = _write(Path(folder), chosen, case)
         progress.reset(total=len(threads) * len(chosen) * (1 + repeats * CALLS))
         for number in threads:
-            rows += _time(Path(folder), chosen, shares, input_shape, repeats, number, progress)
+            rows += _time(Path(folder), chosen, shares, case, repeats, number, progress)
     return rows
 
 
 def left_out(
-    input_shape: tuple[int, ...], contestants: Sequence[str] = tuple(CONTESTANTS)
+    network: str = "lgmsnet",
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    contestants: Sequence[str] = tuple(CONTESTANTS),
 ) -> dict[str, str]:
     """Return those contestants that cannot take part, and what each would need.
 
     Args:
-        input_shape: Sides and channels of an image or volume.
+        network: The network's name.
+        input_shape: Sides and channels of an image or volume; by default as published.
         contestants: Keys of `CONTESTANTS`.
     """
-    kind = kind_of_rank(len(input_shape) - 1)
-    missing = {name: CONTESTANTS[name].missing(kind) for name in contestants}
+    case = _choose_case(network, None, input_shape, None)
+    missing = {name: CONTESTANTS[name].missing(case) for name in contestants}
     return {name: needed for name, needed in missing.items() if needed}
 
 
@@ -212,30 +227,35 @@ def format_export_table(rows: Sequence[ExportRow]) -> str:
             megabytes(row.memory),
             milliseconds(row.median_seconds),
             milliseconds(row.p95_seconds),
-            f"{row.ratio:.3g}",
+            ratio(row.ratio),
         )
         for row in rows
     ]
     return markdown_table(header, lines)
 
 
-def _write(
-    folder: Path,
-    contestants: dict[str, Contestant],
-    input_shape: tuple[int, ...],
-    num_classes: int,
-    dims: tuple[int, ...],
-) -> dict[str, float]:
+def _choose_case(
+    network: str,
+    arguments: Mapping[str, Any] | None,
+    input_shape: tuple[int, ...] | None,
+    num_classes: int | None,
+) -> Case:
+    """Return what is timed: a forward pass on an image, or a volume where there are only those."""
+    cases = network_cases(network, arguments, input_shape=input_shape, num_classes=num_classes)
+    return next(iter(cases.values()))
+
+
+def _write(folder: Path, contestants: dict[str, Contestant], case: Case) -> dict[str, float]:
     """Write the contestants' files; return the delegated share of each that is for LiteRT."""
     files = sorted({contestant.file for contestant in contestants.values()})
-    arguments = str(folder), files, input_shape, num_classes, dims
-    with start_worker("tensorflow", None, gpu=False) as worker:
-        try:
-            weights, shares = worker.submit(_write_ours, *arguments).result()
-        except ValueError as error:
-            raise ValueError(f"The network cannot be written. {error}") from error
-    with start_worker(None, None, gpu=False) as worker:
-        worker.submit(_write_peer, *arguments, weights).result()
+    try:
+        with start_worker("tensorflow", None, gpu=False) as worker:
+            weights, shares = worker.submit(_write_ours, str(folder), files, case).result()
+        if weights:
+            with start_worker(None, None, gpu=False) as worker:
+                worker.submit(_write_peer, str(folder), files, case, weights).result()
+    except ValueError as error:
+        raise ValueError(f"The network cannot be written. {error}") from error
     return shares
 
 
@@ -243,7 +263,7 @@ def _time(
     folder: Path,
     contestants: dict[str, Contestant],
     shares: dict[str, float],
-    input_shape: tuple[int, ...],
+    case: Case,
     repeats: int,
     threads: int,
     progress: tqdm,
@@ -258,11 +278,13 @@ def _time(
             for name, contestant in contestants.items()
         }
         tasks = {
-            name: (contestant.runtime, str(folder / contestant.file), input_shape, threads)
+            name: (contestant.runtime, str(folder / contestant.file), case.input_shape, threads)
             for name, contestant in contestants.items()
         }
         for name, worker in workers.items():
             packages = RUNTIMES[contestants[name].runtime].imports
+            if contestants[name].backend:
+                packages += (case.entry.module,)
             imported[name] = worker.submit(import_packages, *packages).result()
             loaded[name] = worker.submit(_load, *tasks[name]).result()
             progress.update()
@@ -274,6 +296,7 @@ def _time(
             name: worker.submit(peak_memory, imported[name]).result()
             for name, worker in workers.items()
         }
+    reference = statistics.median(seconds[REFERENCE]) if REFERENCE in seconds else None
     return [
         ExportRow(
             contestant=name,
@@ -284,24 +307,20 @@ def _time(
             memory=memory[name],
             median_seconds=statistics.median(seconds[name]),
             p95_seconds=float(np.percentile(seconds[name], 95)),
-            reference_seconds=statistics.median(seconds[REFERENCE]),
+            reference_seconds=reference,
         )
         for name, contestant in contestants.items()
     ]
 
 
 # What follows runs in the workers, which import nothing but their own runtime, and keep what it
-# opened between calls.
+# opened between calls: one file, since a worker has one contestant.
 
 
 def _write_ours(
-    folder: str,
-    files: Sequence[str],
-    input_shape: tuple[int, ...],
-    num_classes: int,
-    dims: tuple[int, ...],
+    folder: str, files: Sequence[str], case: Case
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Write our network; return the peer's weights, and XNNPACK's share of each LiteRT file."""
+    """Write our network; return its peer's weights, and XNNPACK's share of each LiteRT file."""
     import keras
     import tensorflow as tf
 
@@ -311,9 +330,9 @@ def _write_ours(
     from keras_lgmsnet.export.writers import write
 
     keras.utils.set_random_seed(0)
-    network = create_network(input_shape, num_classes, dims)
+    network = case.create_network()
     deployed = deploy(network)
-    noise = np.random.default_rng(0).normal(size=(8, *input_shape)).astype("float32")
+    noise = np.random.default_rng(0).normal(size=(8, *case.input_shape)).astype("float32")
 
     def write_export(format_: str, precision: str = "float32") -> None:
         metadata = {"output": {"name": "logits"}}
@@ -345,33 +364,23 @@ def _write_ours(
         path.name: inspect_tflite(path.read_bytes()).delegated_share
         for path in Path(folder).glob("*.tflite")
     }
-    return torch_state_dict(network), shares
+    return torch_state_dict(network) if peers.has(case.network) else {}, shares
 
 
 def _write_peer(
-    folder: str,
-    files: Sequence[str],
-    input_shape: tuple[int, ...],
-    num_classes: int,
-    dims: tuple[int, ...],
-    weights: dict[str, np.ndarray],
+    folder: str, files: Sequence[str], case: Case, weights: dict[str, np.ndarray]
 ) -> None:
     """Write the peer with these weights."""
     import torch
 
-    from keras_lgmsnet.benchmark.peers import lgmsnet as peer
-
-    configuration = len(input_shape) - 1, input_shape[-1], num_classes, dims
-    network = peer.LGMSNet(*configuration).eval()
+    peer = case.create_peer().eval()
     tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
-    network.load_state_dict(tensors, strict=False)  # without the batches that each norm has seen
-    torch.save(
-        {"configuration": configuration, "weights": network.state_dict()}, f"{folder}/peer.pt"
-    )
+    peer.load_state_dict(tensors, strict=False)  # without the batches that each norm has seen
+    torch.save({"case": asdict(case), "weights": peer.state_dict()}, f"{folder}/peer.pt")
     if "peer.onnx" in files:
         torch.onnx.export(
-            network,
-            (torch.zeros(1, input_shape[-1], *input_shape[:-1]),),
+            peer,
+            (torch.zeros(1, case.input_shape[-1], *case.input_shape[:-1]),),
             f"{folder}/peer.onnx",
             input_names=["image"],
             output_names=["logits"],

@@ -49,11 +49,18 @@ def default_device(backend: str) -> str:
     return "GPU" if torch.cuda.is_available() else "CPU"
 
 
-def milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float | None) -> str:
     """Return a time for a table, in milliseconds."""
+    if seconds is None:
+        return "–"
     return f"{1000 * seconds:.0f}" if seconds >= 0.1 else f"{1000 * seconds:.1f}"
 
 
 def megabytes(number: int | None) -> str:
     """Return a number of bytes for a table, in MB."""
     return "–" if number is None else f"{number / 1e6:,.0f}"
+
+
+def ratio(number: float | None) -> str:
+    """Return the ratio of two measurements for a table."""
+    return "–" if number is None else f"{number:.3g}"

@@ -13,7 +13,7 @@ import functools
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,65 +21,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from keras_lgmsnet.benchmark.machine import BACKENDS, default_device, megabytes, milliseconds
+from keras_lgmsnet.benchmark import peers
+from keras_lgmsnet.benchmark.cases import DEFAULT_CASES, Case, channels_first
+from keras_lgmsnet.benchmark.machine import (
+    BACKENDS,
+    default_device,
+    megabytes,
+    milliseconds,
+    ratio,
+)
 from keras_lgmsnet.benchmark.workers import (
     import_packages,
     peak_memory,
     require_threads,
     start_worker,
 )
-from keras_lgmsnet.kinds import Kind, kind_of_rank
 from keras_lgmsnet.tables import markdown_table
 
 if TYPE_CHECKING:
     import keras
-    import torch
-
-    from keras_lgmsnet.benchmark.peers.lgmsnet import LGMSNet
-
-    PeerLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 PEER = "peer"
-
-
-@dataclass(frozen=True)
-class Case:
-    """What to time: a network or a depthwise layer, its input, and whether it trains.
-
-    Args:
-        input_shape: Sides and channels of one image or volume.
-        batch_size: Images in a step.
-        training: Time a training step; otherwise a forward pass.
-        num_classes: Classes of the network's output.
-        dims: Channels of the network's five stages.
-        depthwise: Odd kernel size of a 3D depthwise layer to time instead of a network. Its
-            reference is `keras.layers.Conv3D` with a group for each channel, on the same backend.
-            A pointwise dense layer precedes either, so that a training step needs the gradient
-            of the layer's input too.
-    """
-
-    input_shape: tuple[int, ...]
-    batch_size: int = 1
-    training: bool = False
-    num_classes: int = 1
-    dims: tuple[int, ...] = (16, 32, 64, 128, 128)
-    depthwise: int | None = None
-
-    @property
-    def kind(self) -> Kind:
-        """Images or volumes, by the number of sides."""
-        return kind_of_rank(len(self.input_shape) - 1)
-
-
-CASES = {
-    "depthwise-3d": Case((48, 48, 48, 4), training=True, depthwise=9),
-    "forward-2d": Case((256, 256, 3)),
-    "training-2d": Case((256, 256, 3), batch_size=8, training=True),
-    "forward-3d": Case((96, 96, 96, 1), num_classes=14),
-    "training-3d": Case((96, 96, 96, 1), num_classes=14, training=True),
-}
-# A training step of the 3D network takes minutes on a CPU.
-DEFAULT_CASES = {name: case for name, case in CASES.items() if name != "training-3d"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +51,8 @@ class Row:
     Times are medians, in seconds. Memory is the most that the process held in RAM from before the
     network was built until it was timed, compilation included, in bytes beyond what it held when
     everything was imported; `None` where the system does not tell (it does on Linux). A GPU's own
-    memory is not counted.
+    memory is not counted. Where nothing is there to compare with, the reference, its time and its
+    memory are `None`, and so are the ratios.
     """
 
     case: str
@@ -100,8 +63,8 @@ class Row:
     batch_size: int
     seconds: float
     memory: int | None
-    reference: str
-    reference_seconds: float
+    reference: str | None
+    reference_seconds: float | None
     reference_memory: int | None
 
     @property
@@ -110,9 +73,9 @@ class Row:
         return self.batch_size / self.seconds
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """Time divided by the reference's: below 1 is faster."""
-        return self.seconds / self.reference_seconds
+        return self.seconds / self.reference_seconds if self.reference_seconds else None
 
     @property
     def memory_ratio(self) -> float | None:
@@ -134,7 +97,7 @@ def benchmark(
 
     Args:
         backends: Keras backends: `"tensorflow"`, `"jax"`, `"torch"`.
-        cases: What to time, by name; `CASES` holds those of the published networks.
+        cases: What to time, by name; `network_cases` returns those of a network.
         repeats: Timed steps of each contestant, after two to warm up.
         threads: Processor cores that each process may use (Linux), by default all.
 
@@ -151,10 +114,11 @@ def benchmark(
     print(format_table(rows))
     ```
     """
-    _require_backends(backends)
+    _require_installed(backends, cases.values())
     if repeats < 1:
         raise ValueError(f"repeats must be positive. Received: repeats={repeats}")
     require_threads(threads)
+    _require_arguments(backends[0], cases)
     rows = []
     with tqdm(total=len(cases) * len(backends) * (repeats + 1), unit="round") as progress:
         for name, case in cases.items():
@@ -184,29 +148,15 @@ def format_table(rows: Sequence[Row]) -> str:
             milliseconds(row.seconds),
             f"{row.images_per_second:.3g}",
             megabytes(row.memory),
-            row.reference,
+            row.reference or "–",
             milliseconds(row.reference_seconds),
             megabytes(row.reference_memory),
-            f"{row.ratio:.3g}",
-            "–" if row.memory_ratio is None else f"{row.memory_ratio:.3g}",
+            ratio(row.ratio),
+            ratio(row.memory_ratio),
         )
         for row in rows
     ]
     return markdown_table(header, lines)
-
-
-def create_network(
-    input_shape: tuple[int, ...], num_classes: int, dims: tuple[int, ...]
-) -> "keras.Model":
-    """Return our network for images or volumes of a shape, with random weights."""
-    from keras_lgmsnet.models import create
-
-    return create("lgmsnet", input_shape=input_shape, num_classes=num_classes, dims=dims)
-
-
-def channels_first(batch: np.ndarray) -> np.ndarray:
-    """Return a batch whose channels are last as PyTorch takes it."""
-    return np.ascontiguousarray(np.moveaxis(batch, -1, 1))
 
 
 def _time_case(
@@ -219,16 +169,16 @@ def _time_case(
     progress: tqdm,
 ) -> Row:
     """Let a backend and its reference take turns."""
-    if case.depthwise is None:
-        subjects, reference_name = ("network", PEER), "PyTorch peer"
-        packages = {
-            "network": "keras_lgmsnet.models.lgmsnet",
-            PEER: "keras_lgmsnet.benchmark.peers.lgmsnet",
-        }
+    reference_name: str | None = None
+    if case.depthwise is not None:
+        packages = dict.fromkeys(("layer", "native"), "keras_lgmsnet.layers")
+        reference_name = f"Conv3D(groups={case.input_shape[-1]})"
+    elif peers.has(case.network):
+        packages = {"network": case.entry.module, PEER: "torch"}
+        reference_name = f"{case.entry.title} in PyTorch"
     else:
-        subjects, reference_name = ("layer", "native"), f"Conv3D(groups={case.input_shape[-1]})"
-        packages = dict.fromkeys(subjects, "keras_lgmsnet.layers")
-    contestants = tuple(zip((ours, reference), subjects, strict=True))
+        packages = {"network": case.entry.module}
+    contestants = tuple(zip((ours, reference), packages, strict=False))
 
     imported = [
         process.submit(import_packages, packages[subject]).result()
@@ -239,6 +189,7 @@ def _time_case(
             process.submit(_build, case, subject).result()
         except ValueError as error:
             raise ValueError(f"Case {name} cannot be built. {error}") from error
+    for process, subject in contestants:
         process.submit(_warm_up, case, subject).result()
     progress.update()
     rounds = []
@@ -248,8 +199,8 @@ def _time_case(
         )
         progress.update()
 
-    seconds, reference_seconds = map(statistics.median, zip(*rounds, strict=True))
-    memory, reference_memory = (
+    seconds, *others_seconds = map(statistics.median, zip(*rounds, strict=True))
+    memory, *others_memory = (
         process.submit(peak_memory, before).result()
         for (process, _), before in zip(contestants, imported, strict=True)
     )
@@ -264,18 +215,19 @@ def _time_case(
         seconds=seconds,
         memory=memory,
         reference=reference_name,
-        reference_seconds=reference_seconds,
-        reference_memory=reference_memory,
+        reference_seconds=next(iter(others_seconds), None),
+        reference_memory=next(iter(others_memory), None),
     )
 
 
-def _require_backends(backends: Sequence[str]) -> None:
+def _require_installed(backends: Sequence[str], cases: Iterable[Case]) -> None:
     if not backends:
         raise ValueError(f"Name at least one backend. Received: backends={tuple(backends)}")
     for backend in backends:
         if backend not in BACKENDS:
             raise ValueError(f"Backends are {', '.join(BACKENDS)}. Received: backend={backend!r}")
-    for package in (*backends, "torch"):  # the peer needs PyTorch
+    needs_peer = any(case.depthwise is None and peers.has(case.network) for case in cases)
+    for package in (*backends, "torch") if needs_peer else backends:
         if importlib.util.find_spec(package) is None:
             raise ValueError(
                 f"The benchmark needs {package}: pip install 'keras-lgmsnet[{package}]'. "
@@ -283,8 +235,21 @@ def _require_backends(backends: Sequence[str]) -> None:
             )
 
 
-# What follows runs in the workers, of which each has one case and subject, and keeps it between
-# calls. It is the workers that import Keras or PyTorch: the calling process needs neither.
+def _require_arguments(backend: str, cases: Mapping[str, Case]) -> None:
+    """Raise `ValueError` unless the networks have their arguments, before any time is spent."""
+    if not any(case.arguments for case in cases.values()):
+        return
+    with start_worker(backend, None) as worker:
+        for name, case in cases.items():
+            try:
+                worker.submit(case.entry.complete, case.arguments).result()
+            except ValueError as error:
+                raise ValueError(f"Case {name} cannot be built. {error}") from error
+
+
+# What follows runs in the workers, and what is cached is kept between calls: one thing, since a
+# worker has one case and one subject. It is the workers that import Keras or PyTorch: the calling
+# process needs neither.
 
 
 def _build(case: Case, subject: str) -> None:
@@ -324,7 +289,7 @@ def _keras_model(case: Case, subject: str) -> "keras.Model":
     from keras_lgmsnet.layers import DepthwiseConv
 
     if case.depthwise is None:
-        return create_network(case.input_shape, case.num_classes, case.dims)
+        return case.create_network()
     channels = case.input_shape[-1]
     if subject == "layer":
         layer = DepthwiseConv(case.depthwise)
@@ -351,11 +316,10 @@ def _complexity(case: Case) -> tuple[int, int]:
 def _peer_step(case: Case) -> Callable[[], Any]:
     import torch
 
-    from keras_lgmsnet.benchmark.peers.lgmsnet import LGMSNet
+    from keras_lgmsnet.benchmark.torch_losses import bce_dice_loss, dice_ce_loss
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    channels = case.input_shape[-1]
-    network = LGMSNet(case.kind.rank, channels, case.num_classes, case.dims).to(device)
+    network = case.create_peer().to(device)
     images, targets = _batch(case)
     images = channels_first(images)
     if not case.training:
@@ -367,8 +331,14 @@ def _peer_step(case: Case) -> Callable[[], Any]:
 
         return forward
 
-    prepare = case.kind.choose(images=_peer_training_on_images, volumes=_peer_training_on_volumes)
-    targets, optimizer, loss_function = prepare(network, targets)
+    # The published training.
+    create_optimizer = case.kind.choose(
+        images=functools.partial(torch.optim.SGD, lr=0.02, momentum=0.9, weight_decay=1e-4),
+        volumes=functools.partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-5),
+    )
+    optimizer: torch.optim.Optimizer = create_optimizer(network.parameters())
+    loss_function = bce_dice_loss if case.has_masks else dice_ce_loss
+    targets = channels_first(targets) if case.has_masks else targets.astype("int64")
 
     def train() -> float:
         logits = network(torch.from_numpy(images).to(device))
@@ -381,45 +351,13 @@ def _peer_step(case: Case) -> Callable[[], Any]:
     return train
 
 
-def _peer_training_on_images(
-    network: "LGMSNet", masks: np.ndarray
-) -> "tuple[np.ndarray, torch.optim.Optimizer, PeerLoss]":
-    """Return the targets, the optimizer and the loss of the published training in PyTorch."""
-    import torch
-
-    from keras_lgmsnet.benchmark import torch_losses
-
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
-    return channels_first(masks), optimizer, torch_losses.bce_dice_loss
-
-
-def _peer_training_on_volumes(
-    network: "LGMSNet", labels: np.ndarray
-) -> "tuple[np.ndarray, torch.optim.Optimizer, PeerLoss]":
-    """Return the targets, the optimizer and the loss of the published training in PyTorch."""
-    import torch
-
-    from keras_lgmsnet.benchmark import torch_losses
-
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-5)
-    return labels.astype("int64"), optimizer, torch_losses.dice_ce_loss
-
-
 def _batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Return noise, channels last, with targets as the case's loss takes them."""
     generator = np.random.default_rng(0)
     images = generator.random((case.batch_size, *case.input_shape), "float32")
     if case.depthwise is not None:
         return images, images
-    draw = case.kind.choose(images=_draw_masks, volumes=_draw_labels)
-    return images, draw(generator, case)
-
-
-def _draw_masks(generator: np.random.Generator, case: Case) -> np.ndarray:
-    shape = (case.batch_size, *case.input_shape[:-1], case.num_classes)
-    return generator.integers(0, 2, shape).astype("float32")
-
-
-def _draw_labels(generator: np.random.Generator, case: Case) -> np.ndarray:
-    shape = (case.batch_size, *case.input_shape[:-1])
-    return generator.integers(0, case.num_classes, shape, "int32")
+    sides = case.batch_size, *case.input_shape[:-1]
+    if case.has_masks:
+        return images, generator.integers(0, 2, (*sides, case.num_classes)).astype("float32")
+    return images, generator.integers(0, case.num_classes, sides, "int32")

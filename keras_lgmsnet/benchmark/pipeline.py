@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_lgmsnet.benchmark.networks import DEFAULT_CASES, Case, Row
+from keras_lgmsnet.benchmark.cases import DEFAULT_CASES, Case
+from keras_lgmsnet.benchmark.networks import Row
 from keras_lgmsnet.benchmark.workers import start_worker
 from keras_lgmsnet.tables import markdown_table
 

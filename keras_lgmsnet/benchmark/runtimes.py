@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_lgmsnet.benchmark.cases import Case
+
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
@@ -77,11 +79,9 @@ def _open_keras(path: str, threads: int) -> Predict:
 def _open_torch(path: str, threads: int, compiled: bool = False) -> Predict:
     import torch
 
-    from keras_lgmsnet.benchmark.peers import lgmsnet as peer
-
     torch.set_num_threads(threads)
     saved = torch.load(path)
-    network = peer.LGMSNet(*saved["configuration"]).eval()
+    network = Case(**saved["case"]).create_peer().eval()
     network.load_state_dict(saved["weights"])
     if compiled:
         # Otherwise what an earlier process compiled is taken from a folder that all share.
@@ -107,17 +107,16 @@ def _open_openvino(path: str, threads: int) -> Predict:
     return lambda image: network(image)[0]
 
 
-_PEER = "keras_lgmsnet.benchmark.peers.lgmsnet"
 RUNTIMES = {
     "litert": Runtime(_open_litert, ("ai_edge_litert",), ("ai_edge_litert.interpreter",)),
     "onnxruntime": Runtime(_open_onnxruntime, ("onnxruntime",), ("onnxruntime",)),
     "tensorflow": Runtime(_open_saved_model, ("tensorflow",), ("tensorflow",)),
-    "keras": Runtime(_open_keras, (), ("keras_lgmsnet.models.lgmsnet",)),
-    "torch": Runtime(_open_torch, ("torch",), (_PEER,)),
+    "keras": Runtime(_open_keras, (), ("keras",)),
+    "torch": Runtime(_open_torch, ("torch",), ("torch",)),
     "torch.compile": Runtime(
         functools.partial(_open_torch, compiled=True),
         ("torch",),
-        (_PEER, "torch._inductor.compile_fx"),
+        ("torch", "torch._inductor.compile_fx"),
         compiles=True,
     ),
     "openvino": Runtime(_open_openvino, ("openvino",), ("openvino",)),

@@ -1,5 +1,8 @@
 """`lgms-benchmark`: times the networks and their exports."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import click
 
 from keras_lgmsnet.cli.common import (
@@ -8,6 +11,7 @@ from keras_lgmsnet.cli.common import (
     installed_backends,
     mistakes_in_one_sentence,
 )
+from keras_lgmsnet.recipe.checking import parse_argument
 
 
 @click.command()
@@ -22,23 +26,32 @@ from keras_lgmsnet.cli.common import (
     "--case",
     "names",
     multiple=True,
-    help="What to time; may be repeated; by default all but training-3d, which takes minutes.",
+    help="What to time, such as training-2d; may be repeated; by default all but training-3d, "
+    "which takes minutes.",
+)
+@click.option(
+    "--network",
+    metavar="NAME",
+    help="Time this network, as it was published, instead of LGMSNet and a layer of it.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Argument of the network's constructor, such as filters=16,32,64; may be repeated.",
 )
 @click.option(
     "--input-shape",
     type=Integers(),
-    help="Time a network of your own instead: sides and channels, such as 512,512,3.",
+    help="Sides and channels, such as 512,512,3; by default as the network was published.",
 )
-@click.option("--num-classes", default=1, show_default=True, help="Classes of that network.")
+@click.option("--num-classes", type=int, help="Classes; by default as the network was published.")
 @click.option(
-    "--dims",
-    type=Integers(),
-    default="16,32,64,128,128",
-    show_default=True,
-    help="Widths of that network's stages.",
+    "--batch-size",
+    type=int,
+    help="Images in a step; by default 1, and 8 where a network trains on images.",
 )
-@click.option("--batch-size", default=1, show_default=True, help="Images in a step of it.")
-@click.option("--training", is_flag=True, help="Time its training step, not its forward pass.")
 @click.option("--repeats", default=5, show_default=True, help="Timed steps of each contestant.")
 @click.option(
     "--threads",
@@ -54,11 +67,11 @@ from keras_lgmsnet.cli.common import (
 def benchmark(
     backends: tuple[str, ...],
     names: tuple[str, ...],
+    network: str | None,
+    assignments: tuple[str, ...],
     input_shape: tuple[int, ...] | None,
-    num_classes: int,
-    dims: tuple[int, ...],
-    batch_size: int,
-    training: bool,
+    num_classes: int | None,
+    batch_size: int | None,
     repeats: int,
     threads: int | None,
     exports: bool,
@@ -66,29 +79,30 @@ def benchmark(
     """Time the networks on each backend beside plain PyTorch, and count their arithmetic."""
     from keras_lgmsnet import benchmark as timing
 
+    given = {
+        "network": network,
+        "arguments": _parse_arguments(assignments) if assignments else None,
+        "input_shape": input_shape,
+        "num_classes": num_classes,
+    }
+    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if exports:
-        if backends or names or training or batch_size != 1:
+        if backends or names or batch_size is not None:
             raise click.ClickException(
                 "--exports times every runtime on one image at a time, forward: leave out "
-                "--backend, --case, --training and --batch-size."
+                "--backend, --case and --batch-size."
             )
-        _benchmark_exports(input_shape or (256, 256, 3), num_classes, dims, repeats, threads)
+        _benchmark_exports(chosen, repeats, threads)
         return
-    if unknown := set(names) - set(timing.CASES):
+    if batch_size is not None:
+        chosen["batch_size"] = batch_size
+    cases = timing.network_cases(**chosen) if chosen else timing.CASES
+    if unknown := set(names) - set(cases):
         raise click.ClickException(
-            f"The cases are {', '.join(timing.CASES)}. Received: {', '.join(sorted(unknown))}"
+            f"The cases are {', '.join(cases)}. Received: {', '.join(sorted(unknown))}"
         )
-    cases = {name: timing.CASES[name] for name in names} or timing.DEFAULT_CASES
-    if input_shape is not None:
-        cases = {
-            "yours": timing.Case(
-                input_shape,
-                batch_size=batch_size,
-                training=training,
-                num_classes=num_classes,
-                dims=dims,
-            )
-        }
+    names = names or tuple(name for name in cases if name in timing.DEFAULT_CASES)
+    cases = {name: cases[name] for name in names}
     rows = timing.benchmark(backends or installed_backends(), cases, repeats, threads)
     click.echo(timing.describe_machine(threads))
     click.echo(timing.format_table(rows))
@@ -96,24 +110,28 @@ def benchmark(
         click.echo(f"\n{timing.format_pipeline_table(pipeline_rows)}")
 
 
-def _benchmark_exports(
-    input_shape: tuple[int, ...],
-    num_classes: int,
-    dims: tuple[int, ...],
-    repeats: int,
-    threads: int | None,
-) -> None:
+def _benchmark_exports(chosen: dict[str, Any], repeats: int, threads: int | None) -> None:
     """Time the exported network in its runtimes."""
     from keras_lgmsnet import benchmark as timing
 
     rows = timing.benchmark_exports(
-        input_shape,
-        num_classes,
-        dims,
-        repeats=repeats,
-        threads=(1, 2) if threads is None else (threads,),
+        **chosen, repeats=repeats, threads=(1, 2) if threads is None else (threads,)
     )
     click.echo(timing.describe_machine(threads, timing.EXPORT_PACKAGES))
     click.echo(timing.format_export_table(rows))
-    for name, needed in timing.left_out(input_shape).items():
+    of_case = {key: chosen[key] for key in ("network", "input_shape") if key in chosen}
+    for name, needed in timing.left_out(**of_case).items():
         click.echo(f"Left out: {name}, which needs {needed}.")
+
+
+def _parse_arguments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Return the arguments of a constructor that `--set` gives."""
+    arguments = {}
+    for assignment in assignments:
+        name, equals, text = (part.strip() for part in assignment.partition("="))
+        if not (name and equals):
+            raise click.ClickException(
+                f"--set must read KEY=VALUE, such as filters=16,32,64. Received: {assignment!r}"
+            )
+        arguments[name] = parse_argument(text)
+    return arguments

@@ -12,6 +12,7 @@ constructor.
 
 import importlib
 import importlib.util
+import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def create(
 
     Raises:
         ModuleNotFoundError: If the network has none, or PyTorch is not installed.
+        ValueError: If the peer has no such argument.
 
     Example:
     ```python
@@ -48,4 +50,10 @@ def create(
     ```
     """
     module = importlib.import_module(f"{__name__}.{network}")
+    unknown = arguments.keys() - inspect.signature(module.create).parameters.keys()
+    if unknown:
+        raise ValueError(
+            f"The peer of {network!r} in PyTorch does not know {', '.join(sorted(unknown))}: leave "
+            f"it out. Received: {arguments}"
+        )
     return module.create(rank, in_channels, num_classes, **arguments)
