@@ -70,13 +70,17 @@ class Case:
         """Whether it trains on a mask for each class; otherwise on labels, one a voxel."""
         return self.kind is IMAGES or self.num_classes == 1
 
+    def require_arguments(self) -> None:
+        """Raise `ValueError` unless the network has such arguments; it imports Keras."""
+        self.entry.complete(self.arguments)
+
     def create_network(self) -> "keras.Model":
         """Return the network, with random weights.
 
         Raises:
             ValueError: If it has no such argument, or a value is not allowed.
         """
-        self.entry.complete(self.arguments)
+        self.require_arguments()
         return registry.create(
             self.network,
             input_shape=self.input_shape,

@@ -136,7 +136,7 @@ def benchmark_exports(
     """Write the network in every format and time the files in their runtimes, in turns.
 
     It starts processes, so a script that calls it needs `if __name__ == "__main__":`. All
-    contestants' processes live at once and take 7 GB for the published 2D network.
+    contestants' processes live at once and take 7 GB for LGMSNet2D as published.
 
     Args:
         network: Its name.

@@ -178,6 +178,7 @@ def _time_case(
         reference_name = f"{case.entry.title} in PyTorch"
     else:
         packages = {"network": case.entry.module}
+    # A process that is given nothing to do, for want of a reference, never starts.
     contestants = tuple(zip((ours, reference), packages, strict=False))
 
     imported = [
@@ -242,7 +243,7 @@ def _require_arguments(backend: str, cases: Mapping[str, Case]) -> None:
     with start_worker(backend, None) as worker:
         for name, case in cases.items():
             try:
-                worker.submit(case.entry.complete, case.arguments).result()
+                worker.submit(case.require_arguments).result()
             except ValueError as error:
                 raise ValueError(f"Case {name} cannot be built. {error}") from error
 
