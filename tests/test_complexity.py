@@ -1,9 +1,11 @@
 """Multiply-adds against hand counts and against thop 0.1.1 on the plain-PyTorch network."""
 
+import math
+
 import keras
 import pytest
 
-from keras_lgmsnet import LGMSNet2D, LGMSNet3D, layers
+from keras_lgmsnet import LGMSNet2D, layers, models
 from keras_lgmsnet.models.complexity import count
 
 
@@ -12,17 +14,30 @@ def built(layer, *input_shape):
     return layer
 
 
+# Convolutions of `unet` for volumes by hand, its transposed ones by the positions of their inputs,
+# and 4 operations for each of the values that its batch norms see, at four resolutions.
+UNET_3D = (
+    799_603_163_136 + 25_367_150_592 + 4 * (96**3 * 224 + 48**3 * 448 + 24**3 * 896 + 12**3 * 768)
+)
+
+
 @pytest.mark.parametrize(
-    ("model", "input_shape", "num_classes", "expected"),
+    ("name", "arguments", "input_shape", "num_classes", "expected"),
     [
         # thop on the plain-PyTorch network with its softmax as a module; the paper: 2.32 M, 4.89 G
-        (LGMSNet2D, (256, 256, 3), 1, (2_321_393, 4_892_515_328)),
-        (LGMSNet3D, (32, 32, 32, 1), 14, (6_193_742, 2_499_813_952)),
-        (LGMSNet3D, (96, 96, 96, 1), 14, (6_193_742, 67_779_707_904)),
+        ("lgmsnet", {}, (256, 256, 3), 1, (2_321_393, 4_892_515_328)),
+        ("lgmsnet", {}, (32, 32, 32, 1), 14, (6_193_742, 2_499_813_952)),
+        ("lgmsnet", {}, (96, 96, 96, 1), 14, (6_193_742, 67_779_707_904)),
+        # thop; the paper: 34.52 M, 65.52 G
+        ("unet", {}, (256, 256, 3), 1, (34_527_041, 65_522_368_512)),
+        ("unet", {"block": "lms"}, (256, 256, 3), 1, (17_330_081, 52_309_524_480)),
+        ("unet", {"block": "gms"}, (256, 256, 3), 1, (19_182_113, 54_211_768_320)),
+        ("unet", {}, (96, 96, 96, 1), 14, (19_073_614, UNET_3D)),
     ],
 )
-def test_networks(model, input_shape, num_classes, expected):
-    assert count(model(input_shape=input_shape, num_classes=num_classes)) == expected
+def test_networks(name, arguments, input_shape, num_classes, expected):
+    model = models.create(name, input_shape=input_shape, num_classes=num_classes, **arguments)
+    assert count(model) == expected
 
 
 @pytest.mark.parametrize(
@@ -31,12 +46,48 @@ def test_networks(model, input_shape, num_classes, expected):
         (layers.GroupedConv(6, 3, groups=2), (8, 8, 4), 6 * 18 + 6, 64 * 6 * 18),
         (layers.DepthwiseConv(5), (4, 4, 4, 2), 2 * 125 + 2, 64 * 2 * 125),
         (keras.layers.Conv2D(4, 3, strides=2, padding="same"), (8, 8, 3), 112, 16 * 4 * 27),
+        (keras.layers.Conv1D(4, 3, padding="same"), (8, 3), 40, 8 * 4 * 9),
+        (keras.layers.Conv3D(4, 3), (4, 4, 4, 3), 328, 8 * 4 * 81),
+        (keras.layers.Conv2D(6, 3, groups=2), (8, 8, 4), 6 * 18 + 6, 36 * 6 * 18),
+        (
+            keras.layers.Conv2D(4, 3, padding="same", data_format="channels_first"),
+            (3, 8, 6),
+            112,
+            48 * 4 * 27,
+        ),
+        (keras.layers.DepthwiseConv1D(3, padding="same"), (8, 5), 20, 8 * 15),
+        (keras.layers.DepthwiseConv2D(3, padding="same"), (8, 8, 5), 50, 64 * 45),
+        # A kernel of one channel each, and one that mixes them.
+        (keras.layers.SeparableConv2D(7, 3), (8, 8, 5), 87, 36 * (45 + 35)),
+        (keras.layers.SeparableConv1D(7, 3), (8, 5), 57, 6 * (15 + 35)),
+        # 8 × 8 inputs, each of which is multiplied by the whole kernel, whatever the stride.
+        (keras.layers.Conv2DTranspose(4, 3, strides=2), (8, 8, 3), 112, 64 * 108),
+        (keras.layers.Conv1DTranspose(4, 3, strides=2), (8, 3), 40, 8 * 36),
+        (keras.layers.Conv3DTranspose(4, 2, strides=2), (4, 4, 4, 3), 100, 64 * 96),
+        (layers.TransposedConv(5), (8, 8, 3), 60, 64 * 60),
+        (layers.TransposedConv(5), (4, 4, 4, 3), 120, 64 * 120),
         (keras.layers.Dense(7), (5,), 42, 35),
+        (keras.layers.Dense(7), (4, 4, 5), 42, 16 * 35),
+        (keras.layers.PReLU(shared_axes=(1, 2)), (8, 8, 3), 3, 64 * 3),
         (keras.layers.BatchNormalization(), (8, 8, 3), 6, 4 * 64 * 3),
         (layers.GroupNormalization(-1, center=False, scale=False), (8, 8, 3), 0, 2 * 64 * 3),
-        (layers.GroupNormalization(3), (8, 8, 3), 6, 0),
+        (keras.layers.BatchNormalization(center=False, scale=False), (8, 8, 3), 0, 2 * 64 * 3),
+        (keras.layers.LayerNormalization(), (8, 8, 3), 6, 4 * 64 * 3),
+        (keras.layers.LayerNormalization(center=False, scale=False), (8, 3), 0, 2 * 8 * 3),
+        (layers.GroupNormalization(-1), (8, 8, 3), 6, 4 * 64 * 3),
+        (keras.layers.GroupNormalization(-1), (8, 8, 3), 6, 4 * 64 * 3),
+        (layers.GroupNormalization(3), (8, 8, 6), 12, 0),
+        (keras.layers.GroupNormalization(3), (8, 8, 6), 12, 0),
         (layers.LinearUpsampling(), (4, 4, 3), 0, 11 * 64 * 3),
         (layers.LinearUpsampling(), (4, 4, 4, 3), 0, 0),
+        (layers.NearestUpsampling(), (4, 4, 3), 0, 64 * 3),
+        (layers.NearestUpsampling(), (4, 4, 4, 3), 0, 512 * 3),
+        (keras.layers.UpSampling2D(2), (4, 4, 3), 0, 64 * 3),
+        (keras.layers.UpSampling2D((2, 1), interpolation="bilinear"), (4, 4, 3), 0, 11 * 32 * 3),
+        (keras.layers.AveragePooling2D(2), (8, 8, 3), 0, 16 * 3),
+        (keras.layers.GlobalAveragePooling2D(), (8, 8, 3), 0, 65 * 3),
+        (layers.MaxPooling(), (8, 8, 3), 0, 0),
+        (keras.layers.MaxPooling2D(), (8, 8, 3), 0, 0),
     ],
 )
 def test_layers(layer, input_shape, parameters, multiply_adds):
@@ -51,9 +102,31 @@ def test_transformer():
     assert count(transformer).multiply_adds == 16 * (weights + norms) + 4 * softmax
 
 
+class Scaling(keras.layers.Layer):
+    def build(self, input_shape):
+        self.factors = self.add_weight(shape=input_shape[-1:])
+        self.convolution = layers.GroupedConv(2, 1)
+        self.convolution.build(input_shape)
+
+    def call(self, inputs):
+        return self.convolution(inputs * self.factors)
+
+
+class CountedScaling(Scaling):
+    def multiply_adds(self, input_shape):
+        return math.prod(input_shape[1:])
+
+
 def test_layers_without_a_rule_are_refused():
-    with pytest.raises(ValueError, match=r"no rule here. Received: .*Conv2DTranspose"):
-        count(built(keras.layers.Conv2DTranspose(4, 3, strides=2), 8, 8, 3))
+    with pytest.raises(ValueError, match=r"multiply_adds\(input_shape\). Received: .*a Scaling"):
+        count(built(Scaling(), 8, 8, 3))
+    with pytest.raises(ValueError, match=r"no rule here.* Received: .*EinsumDense"):
+        count(built(keras.layers.EinsumDense("bij,jk->bik", (8, 5)), 8, 3))
+
+
+def test_layers_may_say_what_they_cost():
+    # What the layer says, and its convolution beside it.
+    assert count(built(CountedScaling(), 8, 8, 3)) == (3 + 8, 64 * 3 + 64 * 6)
 
 
 def test_unknown_sides_are_refused():

@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of a network."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -10,7 +10,9 @@ from keras_lgmsnet.layers import (
     GroupedConv,
     GroupNormalization,
     LinearUpsampling,
+    NearestUpsampling,
     SparseTransformer,
+    TransposedConv,
 )
 from keras_lgmsnet.layers.gms import NUM_HEADS
 
@@ -18,11 +20,40 @@ from keras_lgmsnet.layers.gms import NUM_HEADS
 _KERNEL_LAYERS = (
     DepthwiseConv,
     GroupedConv,
+    keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
     keras.layers.Dense,
+    keras.layers.DepthwiseConv1D,
     keras.layers.DepthwiseConv2D,
 )
+# Layers that apply it once at every input position.
+_TRANSPOSED_LAYERS = (
+    TransposedConv,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+_SEPARABLE_LAYERS = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_GROUP_NORMS = (GroupNormalization, keras.layers.GroupNormalization)
+_UPSAMPLINGS = (
+    NearestUpsampling,
+    keras.layers.UpSampling1D,
+    keras.layers.UpSampling2D,
+    keras.layers.UpSampling3D,
+)
+_AVERAGE_POOLINGS = (
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
+)
+_GLOBAL_AVERAGE_POOLINGS = (
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
+)
+# Operations a value, by how it is interpolated.
+_UPSAMPLING_OPERATIONS = {"nearest": 1, "bilinear": 11, "bicubic": 259}
 
 
 class Complexity(NamedTuple):
@@ -36,12 +67,18 @@ def count(model: keras.layers.Layer) -> Complexity:
     """Count the parameters of a network and its multiply-adds for one image of its input size.
 
     The rule is that of the PyTorch tool thop, which gives the paper's 4.89 G for `LGMSNet2D` at
-    256 × 256: a multiply-add for every weight a kernel applies at every position, 4 operations a
-    value for batch and layer normalization and 2 for instance normalization, 3 a value for the
-    softmax of the attention, and 11 a value for bilinear upsampling. Biases, activations, group
-    normalization, trilinear upsampling and, the largest omission, the two products of the
-    attention (0.30 G of `LGMSNet2D`) do not count. A layer that is called several times counts
-    once.
+    256 × 256: a multiply-add for every weight a kernel applies at every position; of every value 4
+    operations for batch, layer and instance normalization (2 without scale and offset), 3 for the
+    softmax of the attention, 11 for bilinear and 1 for nearest upsampling, 1 for an average and for
+    PReLU. Biases, other activations, maxima, group normalization, trilinear upsampling and, the
+    largest omission, the two products of the attention (0.30 G of `LGMSNet2D`) do not count, and
+    neither do operations that are no layers. A layer that is called several times counts once.
+
+    In one thing thop is not followed: a transposed convolution applies its kernel once at every
+    input position, but thop multiplies it by the output positions, 4 or 8 times as many.
+
+    A layer of one's own that has weights, or computes more than its inner layers do, says how much
+    by a method `multiply_adds(input_shape)`; inner layers are counted beside it.
 
     Args:
         model: A built model or layer, with static sides.
@@ -65,27 +102,67 @@ def count(model: keras.layers.Layer) -> Complexity:
 
 def _multiply_adds(layer: keras.layers.Layer, batch_size: int) -> int:
     """Count those of a layer and of the layers within it, which were built with any batch size."""
-    total = 0
     if isinstance(layer, SparseTransformer):
-        batch_size *= 2**layer.rank
+        batch_size *= 2**layer.rank  # of its inner layers as well
+    sublayers = layer._flatten_layers(include_self=False, recursive=False)
+    return batch_size * _own_multiply_adds(layer) + sum(
+        _multiply_adds(sublayer, batch_size) for sublayer in sublayers
+    )
+
+
+def _own_multiply_adds(layer: Any) -> int:
+    """Count those of a layer for one example, without the layers within it."""
+    if hasattr(layer, "multiply_adds"):
+        return layer.multiply_adds(_input_shape(layer))
+    if isinstance(layer, SparseTransformer):
         tokens = math.prod(_input_shape(layer)[1:-1]) // 2**layer.rank
-        total += batch_size * NUM_HEADS * tokens * (3 * tokens - 1)
-    elif isinstance(layer, _KERNEL_LAYERS):
-        positions = layer.compute_output_shape(_input_shape(layer))[1:-1]
-        total += batch_size * math.prod(positions) * math.prod(layer.kernel.shape)
-    elif isinstance(layer, keras.layers.BatchNormalization | keras.layers.LayerNormalization):
-        total += 4 * batch_size * math.prod(_input_shape(layer)[1:])
-    elif isinstance(layer, GroupNormalization) and layer.groups == -1:
-        total += 2 * batch_size * math.prod(_input_shape(layer)[1:])
-    elif isinstance(layer, LinearUpsampling) and layer.rank == 2:
-        total += 11 * 4 * math.prod(_input_shape(layer)[1:])  # 4 outputs a value of the input
-    elif layer._trainable_variables and not isinstance(layer, GroupNormalization):
+        return NUM_HEADS * tokens * (3 * tokens - 1)
+    if isinstance(layer, _KERNEL_LAYERS):
+        return _output_positions(layer) * math.prod(layer.kernel.shape)
+    if isinstance(layer, _SEPARABLE_LAYERS):
+        kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
+        return _output_positions(layer) * sum(math.prod(kernel.shape) for kernel in kernels)
+    if isinstance(layer, _TRANSPOSED_LAYERS):
+        return _positions(layer, _input_shape(layer)) * math.prod(layer.kernel.shape)
+    if isinstance(layer, keras.layers.BatchNormalization | keras.layers.LayerNormalization):
+        return _norm_multiply_adds(layer)
+    if isinstance(layer, _GROUP_NORMS):
+        # Keras's, once built, has the number of channels where -1 was.
+        is_instance_norm = layer.groups in (-1, _input_shape(layer)[getattr(layer, "axis", -1)])
+        return _norm_multiply_adds(layer) if is_instance_norm else 0
+    if isinstance(layer, LinearUpsampling):
+        return 11 * _output_values(layer) if layer.rank == 2 else 0
+    if isinstance(layer, _UPSAMPLINGS):
+        interpolation = getattr(layer, "interpolation", "nearest")
+        return _UPSAMPLING_OPERATIONS.get(interpolation, 0) * _output_values(layer)
+    if isinstance(layer, (*_AVERAGE_POOLINGS, keras.layers.PReLU)):
+        return _output_values(layer)
+    if isinstance(layer, _GLOBAL_AVERAGE_POOLINGS):
+        return math.prod(_input_shape(layer)[1:]) + _output_values(layer)
+    if layer._trainable_variables:
         raise ValueError(
-            "The multiply-adds of this layer have no rule here. "
+            "The multiply-adds of this layer have no rule here: if it is your own, give it a "
+            "method multiply_adds(input_shape). "
             f"Received: {layer.name}, a {type(layer).__name__}"
         )
-    sublayers = layer._flatten_layers(include_self=False, recursive=False)
-    return total + sum(_multiply_adds(sublayer, batch_size) for sublayer in sublayers)
+    return 0
+
+
+def _norm_multiply_adds(norm: Any) -> int:
+    return (4 if norm.scale or norm.center else 2) * math.prod(_input_shape(norm)[1:])
+
+
+def _output_values(layer: Any) -> int:
+    return math.prod(layer.compute_output_shape(_input_shape(layer))[1:])
+
+
+def _output_positions(layer: Any) -> int:
+    return _positions(layer, layer.compute_output_shape(_input_shape(layer)))
+
+
+def _positions(layer: Any, shape: tuple[int, ...]) -> int:
+    channels_first = getattr(layer, "data_format", None) == "channels_first"
+    return math.prod(shape[2:] if channels_first else shape[1:-1])
 
 
 def _input_shape(layer: keras.layers.Layer) -> tuple[int, ...]:

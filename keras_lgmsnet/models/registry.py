@@ -393,7 +393,7 @@ NETWORKS = (
                 parameters=19_073_614,
                 parameters_in_program=None,
                 parameters_counted=19_068_942,
-                multiply_adds=0,
+                multiply_adds=826_016_071_680,
                 printed="19,069,955 with three channels and three classes (its paper)",
                 remark="Its paper does not count the batch norms, and pads nothing.",
             ),
