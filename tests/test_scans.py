@@ -62,8 +62,7 @@ def test_labels_lie_where_the_scan_has_them(crop_foreground) -> None:
 
 
 def test_confidence_is_that_of_the_label() -> None:
-    probabilities = np.empty(GRID.shape, "float32")
-    labels = segment_scan(Shares(), scan(), GRID, FINGERPRINT, DATA, confidence_out=probabilities)
+    labels, probabilities = segment_scan(Shares(), scan(), GRID, FINGERPRINT, DATA, confidence=True)
     np.testing.assert_array_equal(labels, scan()[..., 0] > 100)
     # The organ is at 0.75 of the window and the body at 0.25.
     expected = np.where(scan()[..., 0] > -1000, 0.75, 1)
@@ -81,9 +80,8 @@ def test_an_outline_is_as_fine_as_the_scan(resampling: tuple, seed: int) -> None
     mask, grid = ellipsoid(grid, spacing, radii=np.array([4, 4.5, 5]), seed=seed)
     fingerprint = dataclasses.replace(FINGERPRINT, spacing=spacing, intensity_windows=((0, 1),))
     image = mask[..., None].astype("float32")
-    probabilities = np.empty(grid.shape, "float32")
-    labels = segment_scan(Shares(), image, grid, fingerprint, DATA, confidence_out=probabilities)
-    assert labels.shape == grid.shape
+    labels, probabilities = segment_scan(Shares(), image, grid, fingerprint, DATA, confidence=True)
+    assert labels.shape == probabilities.shape == grid.shape
     assert dice(labels > 0, mask) >= 0.97
     assert 0.499 < probabilities.min() <= probabilities.max() <= 1
 
@@ -91,15 +89,6 @@ def test_an_outline_is_as_fine_as_the_scan(resampling: tuple, seed: int) -> None
 def test_other_channels_are_refused() -> None:
     with pytest.raises(ValueError, match=r"channels CT. Received: shape \(20, 40, 30, 2\)"):
         segment_scan(Shares(), np.tile(scan(), 2), GRID, FINGERPRINT, DATA)
-
-
-def test_confidence_of_another_shape_is_refused() -> None:
-    network = Shares()
-    with pytest.raises(ValueError, match=r"shape, \(20, 30, 40\). Received: .*=\(30, 20, 40\)"):
-        segment_scan(
-            network, scan(), GRID, FINGERPRINT, DATA, confidence_out=np.empty((30, 20, 40))
-        )
-    assert network.windows == 0
 
 
 def test_mirrored_windows_are_averaged() -> None:

@@ -176,8 +176,7 @@ def test_a_volume_is_segmented_as_by_all_logits_at_once(mirror) -> None:
     network = keras.Model(inputs, keras.layers.Conv3D(5, 3, padding="same")(inputs))
     volume = np.random.default_rng(0).normal(size=(19, 11, 14, 2)).astype("float32")
     arguments = {"window_size": (8, 8, 8), "batch_size": 3, "mirror": mirror}
-    probabilities = np.empty(volume.shape[:-1], "float32")
-    labels = segment_volume(network, volume, **arguments, confidence_out=probabilities)
+    labels, probabilities = segment_volume(network, volume, **arguments, confidence=True)
 
     logits, totals = np.zeros((19, 11, 14, 5)), np.zeros((19, 11, 14, 1))
     weights = _weights((8, 8, 8), "gaussian")[..., None]
@@ -214,18 +213,6 @@ def test_resampling_must_fit(shapes: list) -> None:
     volume = np.zeros((8, 8, 8, 1), "float32")
     with pytest.raises(ValueError, match=r"Received: shapes .*\(9, 8\).*=\(8, 8, 8, 1\)"):
         segment_volume(_per_voxel_network(2), volume, (8, 8, 8), resampling=resampling)
-
-
-@pytest.mark.no_backend
-def test_confidence_must_fit_the_labels() -> None:
-    """Those after the resampling."""
-    arguments = (_per_voxel_network(2), np.zeros((8, 8, 8, 1), "float32"), (8, 8, 8))
-    resampling = [csr_array((9, 8)), None, None]
-    confidence = np.zeros((8, 8, 8), "float32")
-    with pytest.raises(ValueError, match=r"shape, \(9, 8, 8\). Received: .*=\(8, 8, 8\)"):
-        segment_volume(*arguments, resampling=resampling, confidence_out=confidence)
-    segment_volume(*arguments, confidence_out=confidence)
-    np.testing.assert_array_equal(confidence, 0.5)
 
 
 @pytest.mark.no_backend

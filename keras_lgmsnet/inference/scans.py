@@ -1,6 +1,6 @@
 """From a scan to its labels, voxel by voxel, by the network of a run."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
@@ -12,11 +12,53 @@ from keras_lgmsnet.geometry import (
     to_canonical,
     weights_from_canonical,
 )
-from keras_lgmsnet.inference.windows import require_labels_shape, segment_volume
+from keras_lgmsnet.inference.windows import Segmentation, segment_volume
 from keras_lgmsnet.recipe.schema import VolumeData
 
 if TYPE_CHECKING:
     import keras
+
+
+@overload
+def segment_scan(
+    network: "keras.Model",
+    image: np.ndarray,
+    grid: Grid,
+    fingerprint: VolumeFingerprint,
+    data: VolumeData,
+    *,
+    mirror: bool = ...,
+    confidence: Literal[False] = ...,
+    progress: str | None = ...,
+) -> np.ndarray: ...
+
+
+@overload
+def segment_scan(
+    network: "keras.Model",
+    image: np.ndarray,
+    grid: Grid,
+    fingerprint: VolumeFingerprint,
+    data: VolumeData,
+    *,
+    mirror: bool = ...,
+    confidence: Literal[True],
+    progress: str | None = ...,
+) -> Segmentation: ...
+
+
+@overload
+def segment_scan(
+    network: "keras.Model",
+    image: np.ndarray,
+    grid: Grid,
+    fingerprint: VolumeFingerprint,
+    data: VolumeData,
+    *,
+    mirror: bool = ...,
+    confidence: bool,
+    progress: str | None = ...,
+) -> np.ndarray | Segmentation: ...
 
 
 def segment_scan(
@@ -27,9 +69,9 @@ def segment_scan(
     data: VolumeData,
     *,
     mirror: bool = False,
-    confidence_out: np.ndarray | None = None,
+    confidence: bool = False,
     progress: str | None = None,
-) -> np.ndarray:
+) -> np.ndarray | Segmentation:
     """Segment a scan on its own grid.
 
     It is oriented, resampled, normalised and cropped as the network was trained, and segmented in
@@ -45,16 +87,15 @@ def segment_scan(
         fingerprint: The run's.
         data: That of the run's recipe: its window and overlap, and whether it crops.
         mirror: Whether to average over mirror images, as `segment_volume` does.
-        confidence_out: Filled with the probability of every voxel's label, 1 where the scan was
-            cropped: `float32` of the labels' shape. By default it is not kept.
+        confidence: Whether to return the probability of each label, too.
         progress: What to call the progress bar, shown on terminals only; by default there is none.
 
     Returns:
-        The label of every voxel, `uint8` of shape `(x, y, z)`.
+        The label of every voxel, `uint8` of shape `(x, y, z)`; with `confidence`, a pair of them
+        and their probabilities, `float32` of the same shape, 1 where the scan was cropped.
 
     Raises:
-        ValueError: If the image has other channels than the volumes trained on, or
-            `confidence_out` another shape than the labels.
+        ValueError: If the image has other channels than the volumes trained on.
 
     Example:
     ```python
@@ -63,23 +104,32 @@ def segment_scan(
     write_label_map("segmentation.nii.gz", labels, volume)
     ```
     """
-    require_labels_shape(confidence_out, grid.shape)
     spacing = fingerprint.spacing
     canonical = fingerprint.normalize(to_canonical(image, grid, spacing))
     box = foreground_box(canonical) if data.crop_foreground else (slice(None),) * 3
     resampling, region = weights_from_canonical(grid, spacing, box)
-    labels = np.zeros(grid.oriented().shape, "uint8")
-    confidence = None if confidence_out is None else np.ones(labels.shape, "float32")
-    labels[region] = segment_volume(
+    segmented = segment_volume(
         network,
         canonical[box],
         data.patch_size,
         overlap=data.overlap,
         mirror=mirror,
         resampling=resampling,
-        confidence_out=None if confidence is None else confidence[region],
+        confidence=confidence,
         progress=progress,
     )
-    if confidence_out is not None and confidence is not None:
-        confidence_out[...] = from_canonical(confidence, grid, interpolation="nearest")
-    return from_canonical(labels, grid, interpolation="nearest")
+    if isinstance(segmented, np.ndarray):
+        return _on_scan(segmented, region, grid, elsewhere=0)
+    return Segmentation(
+        _on_scan(segmented.labels, region, grid, elsewhere=0),
+        _on_scan(segmented.confidence, region, grid, elsewhere=1),
+    )
+
+
+def _on_scan(
+    values: np.ndarray, region: tuple[slice, ...], grid: Grid, elsewhere: int
+) -> np.ndarray:
+    """Return values of a region of the oriented scan on its own grid, with `elsewhere` around."""
+    whole = np.full(grid.oriented().shape, elsewhere, values.dtype)
+    whole[region] = values
+    return from_canonical(whole, grid, interpolation="nearest")

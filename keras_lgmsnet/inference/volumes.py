@@ -17,6 +17,7 @@ from keras_lgmsnet.geometry import Grid, canonical_grid
 from keras_lgmsnet.inference.inputs import MARKER, list_files, require_output_folder
 from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_recipe_of
 from keras_lgmsnet.inference.scans import segment_scan
+from keras_lgmsnet.inference.windows import Segmentation
 from keras_lgmsnet.kinds import VOLUMES
 from keras_lgmsnet.recipe.schema import VolumeData, VolumeRecipe
 
@@ -166,19 +167,17 @@ class _VolumePredictor(Predictor[Volume, VolumePrediction]):
 
     def predict(self, path: Path, scan: Volume, row: VolumePrediction) -> VolumePrediction:
         outputs = self.outputs[path]
-        confidence = None
-        if outputs.confidence is not None:
-            confidence = np.empty(scan.grid.shape, "float32")
-        labels = segment_scan(
+        segmented = segment_scan(
             self.network,
             scan.image,
             scan.grid,
             self.fingerprint,
             self.data,
             mirror=self.mirror,
-            confidence_out=confidence,
+            confidence=outputs.confidence is not None,
             progress=row.name,
         )
+        labels, confidence = segmented if isinstance(segmented, Segmentation) else (segmented, None)
         if outputs.confidence is not None and confidence is not None:
             write_map(outputs.confidence, confidence, scan)
         volumes = _measure(labels, scan.grid, self.fingerprint.labels)

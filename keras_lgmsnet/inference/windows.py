@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -13,6 +13,63 @@ from keras_lgmsnet.geometry import Weights, resample_slabs
 
 if TYPE_CHECKING:
     import keras
+
+
+class Segmentation(NamedTuple):
+    """The labels of a volume's voxels, and how probable they are.
+
+    Args:
+        labels: The label of every voxel, `uint8` of shape `(*sides,)`.
+        confidence: The probability of every voxel's label, `float32` of the same shape.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+
+
+@overload
+def segment_volume(
+    network: "keras.Model",
+    volume: np.ndarray,
+    window_size: Sequence[int],
+    *,
+    overlap: float = ...,
+    batch_size: int = ...,
+    mirror: bool = ...,
+    resampling: Sequence[Weights | None] | None = ...,
+    confidence: Literal[False] = ...,
+    progress: str | None = ...,
+) -> np.ndarray: ...
+
+
+@overload
+def segment_volume(
+    network: "keras.Model",
+    volume: np.ndarray,
+    window_size: Sequence[int],
+    *,
+    overlap: float = ...,
+    batch_size: int = ...,
+    mirror: bool = ...,
+    resampling: Sequence[Weights | None] | None = ...,
+    confidence: Literal[True],
+    progress: str | None = ...,
+) -> Segmentation: ...
+
+
+@overload
+def segment_volume(
+    network: "keras.Model",
+    volume: np.ndarray,
+    window_size: Sequence[int],
+    *,
+    overlap: float = ...,
+    batch_size: int = ...,
+    mirror: bool = ...,
+    resampling: Sequence[Weights | None] | None = ...,
+    confidence: bool,
+    progress: str | None = ...,
+) -> np.ndarray | Segmentation: ...
 
 
 def segment_volume(
@@ -24,9 +81,9 @@ def segment_volume(
     batch_size: int = 1,
     mirror: bool = False,
     resampling: Sequence[Weights | None] | None = None,
-    confidence_out: np.ndarray | None = None,
+    confidence: bool = False,
     progress: str | None = None,
-) -> np.ndarray:
+) -> np.ndarray | Segmentation:
     """Segment a volume of any size by a network for windows of it.
 
     Logits are averaged as by `sliding_window`, as the published program does, and made
@@ -44,25 +101,24 @@ def segment_volume(
         resampling: How to resample the probabilities before the largest is chosen, one for each
             side, as `geometry.resample_slabs` takes it; by default they stay as they are. Where
             weights lack to 1, there is background: class 0.
-        confidence_out: Filled with the probability of every voxel's label, the softmax of the
-            averaged logits after `resampling`: `float32` of the labels' shape. By default it is
-            not kept.
+        confidence: Whether to return the probability of each label, too.
         progress: What to call the progress bar, shown on terminals only; by default there is none.
 
     Returns:
-        The label of every voxel, `uint8` of the volume's sides after `resampling`.
+        The label of every voxel, `uint8` of the volume's sides after `resampling`; with
+        `confidence`, a pair of them and their probabilities, the softmax of the averaged logits
+        after `resampling`, `float32`.
 
     Raises:
-        ValueError: If an argument is out of range, `resampling` or `confidence_out` does not fit
-            the volume, the network has fewer than 2 classes or more than 256, or it returns numbers
-            that are not finite.
+        ValueError: If an argument is out of range, the resampling does not fit the volume, the
+            network has fewer than 2 classes or more than 256, or it returns numbers that are not
+            finite.
 
     Example:
     ```python
     network = keras.saving.load_model("model.keras")
     labels = segment_volume(network, volume, (96, 96, 96), overlap=0.5)
-    confidence = np.empty(volume.shape[:-1], "float32")
-    labels = segment_volume(network, volume, (96, 96, 96), confidence_out=confidence)
+    labels, probabilities = segment_volume(network, volume, (96, 96, 96), confidence=True)
     ```
     """
     num_classes = network.output_shape[-1]
@@ -71,15 +127,8 @@ def segment_volume(
             "A volume is segmented by a network of 2 to 256 classes, background included. "
             f"Received: one of {num_classes}"
         )
-    if resampling is None:
-        shape = volume.shape[:-1]
-    else:
+    if resampling is not None:
         _require_fit(resampling, volume)
-        shape = tuple(
-            side if weights is None else weights.shape[0]
-            for side, weights in zip(volume.shape, resampling, strict=False)
-        )
-    require_labels_shape(confidence_out, shape)
     slabs = _averaged_slabs(
         mirrored(network.predict_on_batch) if mirror else network.predict_on_batch,
         volume,
@@ -88,28 +137,14 @@ def segment_volume(
         batch_size=batch_size,
         progress=progress,
     )
-    slabs = map(_softmax, slabs)
+    slabs, rows = map(_softmax, slabs), len(volume)
     if resampling is not None:
         slabs = map(_with_background, resample_slabs(slabs, resampling))
-    labels = np.empty(shape, "uint8")
-    top = 0
-    for probabilities in slabs:
-        rows = slice(top, top + len(probabilities))
-        labels[rows] = probabilities.argmax(axis=-1)
-        if confidence_out is not None:
-            # What rounding adds to 1 is cut.
-            confidence_out[rows] = np.minimum(probabilities.max(axis=-1), 1)
-        top = rows.stop
-    return labels
-
-
-def require_labels_shape(confidence_out: np.ndarray | None, shape: tuple[int, ...]) -> None:
-    """Raise `ValueError` unless an array to be filled, if there is one, has the labels' shape."""
-    if confidence_out is not None and confidence_out.shape != shape:
-        raise ValueError(
-            f"confidence_out must have the labels' shape, {shape}. "
-            f"Received: confidence_out.shape={confidence_out.shape}"
-        )
+        rows = rows if resampling[0] is None else resampling[0].shape[0]
+    if not confidence:
+        return _gather(map(_labels, slabs), rows)
+    records = _gather(map(_with_confidence, slabs), rows)
+    return Segmentation(records["label"], records["probability"])
 
 
 def sliding_window(
@@ -226,6 +261,18 @@ def _with_background(probabilities: np.ndarray) -> np.ndarray:
     """Return probabilities to which class 0 has what they lack to 1."""
     probabilities[..., 0] += 1 - probabilities.sum(axis=-1)
     return probabilities
+
+
+def _labels(probabilities: np.ndarray) -> np.ndarray:
+    return probabilities.argmax(axis=-1).astype("uint8")
+
+
+def _with_confidence(probabilities: np.ndarray) -> np.ndarray:
+    """Return the label of each voxel and its probability, as one array of records."""
+    kept = np.empty(probabilities.shape[:-1], [("label", "uint8"), ("probability", "float32")])
+    kept["label"] = _labels(probabilities)
+    kept["probability"] = np.minimum(probabilities.max(axis=-1), 1)  # what rounding adds is cut
+    return kept
 
 
 def _averaged_slabs(
