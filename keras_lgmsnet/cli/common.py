@@ -47,8 +47,13 @@ def mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., None
     return guarded
 
 
-def choose_backend(asked: str | None) -> None:
-    """Choose what `--backend` says, else `KERAS_BACKEND`, else the first that is installed."""
+def choose_backend(asked: str | None, *, announce: bool = True) -> None:
+    """Choose a backend, import Keras on it, and say which it is.
+
+    Args:
+        asked: What `--backend` says; by default `KERAS_BACKEND`, else the first installed.
+        announce: Whether to print it.
+    """
     installed = installed_backends()
     backend = asked or os.environ.get("KERAS_BACKEND") or next(iter(installed), None)
     if backend not in installed:
@@ -67,7 +72,8 @@ def choose_backend(asked: str | None) -> None:
             f"Keras was imported on {keras.backend.backend()} before the backend was chosen: a "
             f"recipe must not import Keras. Asked for: {backend}."
         )
-    click.echo(f"Keras backend: {backend}")
+    if announce:
+        click.echo(f"Keras backend: {backend}")
     # Keras cuts its own frames out of tracebacks, which would make its errors look like ours.
     keras.config.disable_traceback_filtering()
 
