@@ -79,7 +79,10 @@ def predict(
     choose_backend(backend)
     from keras_lgmsnet import inference
 
-    predict_all = kind.choose(images=inference.predict_images, volumes=inference.predict_volumes)
+    # Imported by its name, so that the other, and what it needs, is not.
+    predict_all = getattr(
+        inference, kind.choose(images="predict_images", volumes="predict_volumes")
+    )
     rows = predict_all(run_directory, images, output, **options)
     for row in (row for row in rows if not row.error):
         click.echo(f"{row.path}: {row.found}")
