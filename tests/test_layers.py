@@ -12,7 +12,14 @@ from keras import ops
 
 from keras_lgmsnet import layers
 from keras_lgmsnet.benchmark.peers import lgmsnet as plain_pytorch
-from keras_lgmsnet.layers import convolution, gms, initializers, normalization, resampling
+from keras_lgmsnet.layers import (
+    convolution,
+    gms,
+    initializers,
+    jax_gradient,
+    normalization,
+    resampling,
+)
 from keras_lgmsnet.layers.recomputation import recomputed
 from keras_lgmsnet.models.published_names import named_variables
 from tests.helpers.gradients import compiled, gradients
@@ -155,6 +162,22 @@ def test_every_form_of_3d_convolution_is_the_same_sum(form: str) -> None:
     _assert_is_convolution(getattr(convolution, form), x, kernel, groups=1)
 
 
+@pytest.mark.parametrize("taps", [3, 5])
+def test_gradient_by_taps_is_the_convolutions(taps: int, monkeypatch) -> None:
+    monkeypatch.setattr(jax_gradient, "LEAST_PIXELS", 0)
+    x = np.random.default_rng(0).standard_normal((2, 7, 4, 3)).astype("float32")
+    kernel = np.random.default_rng(1).standard_normal((taps, taps, 3, 5)).astype("float32")
+    _assert_is_convolution(jax_gradient.convolve_2d, x, kernel, groups=1)
+    half = [array.astype("bfloat16") for array in (x, kernel)]
+    for received, expected in zip(
+        gradients(jax_gradient.convolve_2d, *half),
+        gradients(convolution._native, x, kernel),
+        strict=True,
+    ):
+        assert keras.backend.standardize_dtype(received.dtype) == "bfloat16"
+        np.testing.assert_allclose(received.astype("float32"), expected, rtol=0.1, atol=2)
+
+
 def _assert_is_convolution(form, x: np.ndarray, kernel: np.ndarray, groups: int) -> None:
     """Compare the outputs and both gradients with PyTorch's."""
     images = _to_torch(x).requires_grad_()
@@ -207,6 +230,24 @@ def test_upsampling_is_pytorchs_in_every_form(rank: int, side: int, channels: in
     _assert_close(layers.LinearUpsampling()(x), expected)
     for form in (resampling._double_by_axis, resampling._double_by_resize):
         _assert_close(form(ops.convert_to_tensor(x)), expected)
+
+
+@few
+@given(ranks, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
+def test_nearest_upsampling_and_transposed_convolution_are_pytorchs(
+    rank: int, side: int, channels: int, filters: int
+) -> None:
+    x = _inputs(rank, side, channels)
+    repeated = torch.nn.functional.interpolate(_to_torch(x), scale_factor=2, mode="nearest")
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(layers.NearestUpsampling()(x)), _from_torch(repeated)
+    )
+    layer = layers.TransposedConv(filters)
+    outputs = layer(x)
+    kernel = np.moveaxis(ops.convert_to_numpy(layer.kernel), (-1, -2), (0, 1)).copy()
+    conv_transpose = getattr(torch.nn.functional, f"conv_transpose{rank}d")
+    expected = conv_transpose(_to_torch(x), torch.from_numpy(kernel), stride=2)
+    _assert_close(outputs, _from_torch(expected))
 
 
 @few
@@ -374,7 +415,12 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.LMSBlock((3, 5), activation="silu"),
         layers.LinearUpsampling(),
         layers.MaxPooling(),
+        layers.NearestUpsampling(),
         layers.SparseTransformer(8),
+        layers.TransposedConv(3),
+        layers.GMSBlock(4, feed_forward_dim=3),
+        layers.GroupedConv(4, 3, bias_initializer=initializers.FanInUniform(seed=1, fan_in=9)),
+        layers.ConvNormActivation(4, 3, use_bias=True, bias_initializer="ones"),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -433,6 +479,19 @@ def test_channels_first_is_refused() -> None:
             layers.LMSBlock()
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+def test_initial_biases_are_pytorchs() -> None:
+    layer = layers.GroupedConv(
+        500, 3, bias_initializer=initializers.FanInUniform(seed=0, fan_in=36)
+    )
+    layer.build((None, 8, 8, 4))
+    peer = plain_pytorch.conv(2, 4, 500, 3)
+    bound = float(peer.weight.detach().abs().max())  # PyTorch draws both within ±1/√36
+    kernel, bias = map(ops.convert_to_numpy, (layer.kernel, layer.bias))
+    for values in (kernel, bias):
+        assert 0.98 * bound < np.abs(values).max() <= 1 / 6
+    assert abs(bias.mean()) < 0.02
 
 
 def test_a_seed_gives_the_same_kernel_on_every_backend() -> None:

@@ -16,6 +16,7 @@ from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer, get_activation, require_odd, require_positive
 from keras_lgmsnet.layers.initializers import FanInUniform
+from keras_lgmsnet.layers.jax_gradient import convolve_2d
 from keras_lgmsnet.layers.normalization import normalization_layer
 from keras_lgmsnet.layers.recomputation import recomputed
 
@@ -258,8 +259,8 @@ def _fastest_dense(rank: int, kernel_size: int, groups: int, dtype: str) -> Any:
     backend = keras.backend.backend()
     if kernel_size == 1 and (backend == "jax" or (backend == "torch" and groups == 1)):
         return _pointwise
-    if rank == 3 and backend == "jax":
-        return recomputed(_stacked, rank)
+    if backend == "jax":
+        return convolve_2d if rank == 2 else recomputed(_stacked, rank)
     if rank == 3 and dtype == "bfloat16":
         return _native_where_deep
     return _native
@@ -317,7 +318,7 @@ def _stacked(inputs: Any, kernel: Any) -> Any:
     kernel = ops.reshape(
         ops.transpose(kernel, (1, 2, 0, 3, 4)), (taps, taps, taps * channels, filters)
     )
-    return ops.reshape(_native(slices, kernel), (-1, depth, height, width, filters))
+    return ops.reshape(convolve_2d(slices, kernel), (-1, depth, height, width, filters))
 
 
 def _native_where_deep(inputs: Any, kernel: Any) -> Any:
