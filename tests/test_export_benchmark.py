@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
+import torch
 
 from keras_lgmsnet.benchmark import exports, peers
 from keras_lgmsnet.benchmark.exports import (
@@ -100,14 +101,11 @@ def test_a_network_that_cannot_be_built_is_told_in_one_sentence(monkeypatch):
         benchmark_exports(arguments={"dim": 4}, contestants=[], threads=[1])
 
 
-# PyTorch's exporter uses what PyTorch deprecates.
-@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
-@WRITES
-def test_contestants_are_one_network(monkeypatch):
-    import torch
-
+@pytest.fixture
+def outputs(monkeypatch) -> dict[tuple[str, str], np.ndarray]:
+    """Return what will hold the logits by runtime and file; time in threads, and briefly."""
     outputs = {}
-    call = exports._call
+    call, threads = exports._call, torch.get_num_threads()
 
     def recorded(runtime, path, input_shape, threads):
         predict = call(runtime, path, input_shape, threads)
@@ -117,13 +115,25 @@ def test_contestants_are_one_network(monkeypatch):
     monkeypatch.setattr(exports, "start_worker", start_thread)
     monkeypatch.setattr(exports, "_call", recorded)
     monkeypatch.setattr(exports, "CALLS", 2)
-    peers = ["PyTorch peer, ONNX Runtime", "PyTorch peer, OpenVINO"]
-    names = ["LiteRT, float32", "ONNX Runtime", *peers]
-    threads = torch.get_num_threads()
-    rows = benchmark_exports(SHAPE, dims=(4, 4, 4, 4, 4), contestants=names, repeats=2, threads=[1])
+    yield outputs
     torch.set_num_threads(threads)
 
-    timed = {*names, REFERENCE} - left_out(SHAPE).keys()
+
+# PyTorch's exporter uses what PyTorch deprecates.
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
+@WRITES
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [("lgmsnet", {"dims": (4, 4, 4, 4, 4)}), ("unet", {"filters": (4, 8, 8), "block": "gms"})],
+)
+def test_contestants_are_one_network(outputs, network, arguments):
+    of_peer = ["PyTorch peer, ONNX Runtime", "PyTorch peer, OpenVINO"]
+    names = ["LiteRT, float32", "ONNX Runtime", "Keras on TensorFlow", *of_peer]
+    rows = benchmark_exports(
+        network, arguments, input_shape=SHAPE, contestants=names, repeats=2, threads=[1]
+    )
+
+    timed = {*names, REFERENCE} - left_out(network).keys()
     assert {row.contestant for row in rows} == timed
     expected = np.moveaxis(outputs.pop(("torch", "peer.pt")), 1, -1)
     assert expected.std() > 1e-4
@@ -137,3 +147,18 @@ def test_contestants_are_one_network(monkeypatch):
     shares = {row.contestant: row.delegated_share for row in rows}
     assert shares["LiteRT, float32"] == 1
     assert shares["ONNX Runtime"] is None
+
+
+@WRITES
+def test_a_network_without_a_peer_is_timed_alone(outputs, monkeypatch):
+    monkeypatch.setattr(peers, "has", lambda network: False)
+    (row,) = benchmark_exports(
+        arguments={"dims": (4, 4, 4, 4, 4)},
+        input_shape=SHAPE,
+        contestants=["LiteRT, float32", REFERENCE],
+        repeats=1,
+        threads=[1],
+    )
+    assert outputs.keys() == {("litert", "model_float32.tflite")}
+    assert row.reference_seconds is row.ratio is None
+    assert format_export_table([row]).splitlines()[-1].rstrip("| ").endswith("–")
