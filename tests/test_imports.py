@@ -78,7 +78,7 @@ def test_the_contract_knows_every_module() -> None:
 
 def test_no_folder_has_too_many_modules_and_no_module_too_many_lines() -> None:
     for folder in [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]:
-        if folder.name != "models":
+        if folder.name not in ("models", "peers"):  # one module a network
             assert len(list(folder.glob("[!_]*.py"))) <= 16, folder
     for path in (*PACKAGE.rglob("*.py"), *(CHECKOUT / "tfds_builders").glob("_*.py")):
         if path.name != "_testing.py":
