@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_lgmsnet import LGMSNet2D, LGMSNet3D, export
+from keras_lgmsnet import LGMSNet2D, LGMSNet3D, export, layers
 from keras_lgmsnet.export import flat
 from keras_lgmsnet.export.deployment import deploy
+from keras_lgmsnet.export.folding import Affine
+from keras_lgmsnet.layers.normalization import BatchNormalization
+from keras_lgmsnet.models.unet import UNet2D, UNet3D
 from tests.helpers.runs import scatter
 
 WIDE = {"dims": (8, 12, 16, 16, 24)}
@@ -38,6 +41,10 @@ NETWORKS = {
         (32, 32, 32, 2),
         {"dims": (12, 6, 6, 8, 8), "kernel_sizes": (3, 5, 9), "normalization": "batch"},
     ),
+    "u-net": (UNet2D, (16, 8, 3), {"filters": (4, 8, 12)}),
+    "u-net with local blocks": (UNet2D, (16, 8, 3), {"filters": (4, 8, 12), "block": "lms"}),
+    "u-net with a global block": (UNet2D, (16, 8, 3), {"filters": (4, 8, 12), "block": "gms"}),
+    "u-net for volumes": (UNet3D, (8, 8, 16, 2), {"filters": (4, 8, 12), "num_classes": 3}),
 }
 
 
@@ -57,6 +64,27 @@ def images_for(network: keras.Model, number: int = 2) -> np.ndarray:
     return np.random.default_rng(1).normal(size=shape).astype("float32")
 
 
+def number_of_volumes(model: keras.Model) -> int:
+    """Count the tensors of more than four axes."""
+    return sum(
+        len(tensor.shape) > 4
+        for operation in model.operations
+        for node in operation._inbound_nodes
+        for tensor in node.output_tensors
+    )
+
+
+def types(model: keras.Model) -> list[type]:
+    return [type(operation) for operation in model.operations]
+
+
+def assert_same_function(deployed: keras.Model, network: keras.Model, atol: float = 1e-4) -> None:
+    images = images_for(network)
+    expected = predict(network, images)
+    assert expected.std() > 0.05  # else a wrong one would pass
+    np.testing.assert_allclose(predict(deployed, images), expected, atol=atol)
+
+
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
     if keras.backend.backend() == "jax":  # which compiles one operation after the other otherwise
         return model.predict_on_batch(images)
@@ -68,7 +96,8 @@ def test_deployed_network_is_the_same_function(network, deployed) -> None:
     logits = predict(network, images)
     assert logits.std() > 0.1  # else a wrong one would pass
     # Instance norm of few pixels magnifies rounding, in the network itself by 8e-4.
-    kind = network.normalization or ("instance" if network.rank == 3 else "batch")
+    kind = getattr(network, "normalization", "batch")
+    kind = kind or ("instance" if network.rank == 3 else "batch")
     atol = {"batch": 1e-4, "instance": 2e-3}[kind]
     np.testing.assert_allclose(predict(deployed, images), logits, atol=atol)
 
@@ -89,14 +118,8 @@ def test_deployed_network_is_a_plain_model(network, deployed, tmp_path) -> None:
 
 
 def test_images_have_four_axes_at_most(network, deployed) -> None:
-    ranks = [
-        len(tensor.shape)
-        for operation in deployed.operations
-        for node in operation._inbound_nodes
-        for tensor in node.output_tensors
-    ]
     # Of a volume the input and the logits have five.
-    assert sum(rank > 4 for rank in ranks) == (2 if network.rank == 3 else 0)
+    assert number_of_volumes(deployed) == (2 if network.rank == 3 else 0)
 
 
 def test_the_network_itself_is_left_alone() -> None:
@@ -160,17 +183,227 @@ def test_kernels_of_runs_by_hand() -> None:
 
 def test_a_norm_yet_to_be_applied_is_never_dropped() -> None:
     images = keras.Input((4, 4, 2))
-    pending = flat.Features(images, None, flat.Affine(scale=np.ones(2), offset=np.zeros(2)))
+    pending = flat.Features(images, None, Affine(scale=np.ones(2), offset=np.zeros(2)))
     with pytest.raises(ValueError, match=r"settle the features first"):
         flat.convolve(pending, np.zeros((3, 3, 2, 1)), None, "convolution")
     with pytest.raises(ValueError, match=r"settle the features first"):
         flat.concatenate([pending, pending])
 
 
-def test_other_models_are_refused() -> None:
+SOFTMAX = {"activation": "softmax"}  # which is none of a value by itself
+LAYERS = {
+    "dense": lambda: layers.GroupedConv(6, 3),
+    "pointwise": lambda: layers.GroupedConv(6, 1, use_bias=False),
+    "groups": lambda: layers.GroupedConv(8, 3, groups=2),
+    "pointwise groups": lambda: layers.GroupedConv(8, 1, groups=2),
+    "a group a channel": lambda: layers.GroupedConv(4, 5, groups=4, use_bias=False),
+    "depthwise": lambda: layers.DepthwiseConv(3),
+    "large depthwise": lambda: layers.DepthwiseConv(5),
+    "scale": lambda: layers.DepthwiseConv(1),
+    "step": lambda: layers.ConvNormActivation(6, 3),
+    "step with instance norm": lambda: layers.ConvNormActivation(6, 3, normalization="instance"),
+    "local block": lambda: layers.LMSBlock((3, 5)),
+    "local block with softmax": lambda: layers.LMSBlock((3, 5), **SOFTMAX),
+    "step with softmax": lambda: layers.ConvNormActivation(6, 3, **SOFTMAX),
+    "global block": lambda: layers.GMSBlock(6),
+    "fusion": lambda: layers.FusionBlock(6),
+    "transformer": lambda: layers.SparseTransformer(6),
+    "depthwise residual": lambda: layers.DepthwiseResidual(),
+    "pooling": lambda: layers.MaxPooling(),
+    "linear upsampling": lambda: layers.LinearUpsampling(),
+    "nearest upsampling": lambda: layers.NearestUpsampling(),
+    "transposed": lambda: layers.TransposedConv(6),
+    "group norm": lambda: layers.GroupNormalization(2),
+    "instance norm": lambda: layers.GroupNormalization(-1, center=False, scale=False),
+}
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
+def test_layers_deploy_exactly(layer, rank) -> None:
+    # Between two norms that could be folded, the latter into a convolution if there is one.
+    image = keras.Input((4, 8, 6, 4)[-rank - 1 :])
+    x = layer()(BatchNormalization()(image))
+    network = scatter(keras.Model(image, BatchNormalization()(x)))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    assert BatchNormalization not in types(deployed)
+    own = [cls for cls in types(deployed) if cls.__module__.startswith("keras_lgmsnet")]
+    if getattr(network.layers[2], "activation", None) is keras.activations.softmax:
+        # It is not known to map each value by itself, so the layer is called as it is.
+        assert own == [type(network.layers[2])]
+    else:
+        assert own == []
+        assert number_of_volumes(deployed) == (2 if rank == 3 else 0)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "instance"])
+@pytest.mark.parametrize("rank", [2, 3])
+def test_repeated_pixels_are_convolved_before_they_are_repeated(rank, normalization) -> None:
+    image = keras.Input((4, 2, 6, 3)[-rank - 1 :])
+    repeated = layers.NearestUpsampling()(image)
+    x = layers.ConvNormActivation(5, 3, activation="relu", normalization=normalization)(repeated)
+    network = scatter(keras.Model(image, x))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    convolutions = [layer for layer in deployed.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert {layer.kernel_size for layer in convolutions} == {(2, 2)}
+    assert len(convolutions) == 2**rank
+
+
+class Wave(keras.layers.Layer):
+    """A layer without a rule, with a weight."""
+
+    def build(self, input_shape):
+        self.frequency = self.add_weight(shape=input_shape[-1:], initializer="ones")
+
+    def call(self, inputs):
+        return ops.sin(inputs * self.frequency)
+
+
+def stock_network(rank: int) -> keras.Model:
+    """Of layers of Keras for images or volumes, one of the tester's own and additions."""
+    kinds = keras.layers
+
+    def layer(name, *arguments, **options):
+        return getattr(kinds, f"{name}{rank}D")(*arguments, **options)
+
+    def transposed(filters, kernel_size, **options):
+        cls = {2: kinds.Conv2DTranspose, 3: kinds.Conv3DTranspose}[rank]
+        return cls(filters, kernel_size, strides=2, padding="same", **options)
+
+    image = keras.Input((4, 8, 12, 3)[-rank - 1 :])
+    x = layer("Conv", 8, 3, padding="same", use_bias=False)(image)
+    x = skip = kinds.ReLU()(kinds.BatchNormalization()(x))
+    shared = layer("Conv", 8, 3, padding="same")
+    x = shared(x) + ops.gelu(shared(x)) * 0.5
+    x = kinds.Add()([x, skip])
+    x = layer("MaxPooling", 2)(x)
+    x = layer("Conv", 6, 3, strides=2, padding="same")(x)  # not as ours is
+    x = kinds.BatchNormalization(center=False)(x)
+    x = kinds.Dropout(0.5)(Wave()(x))
+    x = kinds.BatchNormalization(scale=False)(transposed(6, 3)(x))
+    x = kinds.BatchNormalization()(transposed(6, 2)(x))
+    if rank == 2:
+        x = kinds.BatchNormalization()(kinds.DepthwiseConv2D(3, depth_multiplier=2)(x))
+        x = kinds.ZeroPadding2D(1)(x)
+    x = kinds.Concatenate()([x, skip])
+    x = layer("Conv", 6, 3, padding="same", groups=2, activation="silu")(x)
+    x = kinds.GroupNormalization(3)(x)
+    x = layer("UpSampling", 2)(x)
+    x = layer("Conv", 4, 3, padding="same")(x)
+    x = kinds.BatchNormalization()(kinds.Dense(4)(kinds.Dense(5, activation="relu")(x)))
+    return keras.Model(image, kinds.Dense(2)(x))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_networks_of_other_layers_deploy(rank) -> None:
+    network = scatter(stock_network(rank))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    assert keras.layers.BatchNormalization not in types(deployed)
+    assert keras.layers.GroupNormalization not in types(deployed)
+    own = [layer for layer in deployed.layers if layer in network.layers]
+    # What the network calls twice, and the layer of the tester's own.
+    assert {type(layer) for layer in own if layer.weights} == {
+        Wave,
+        type(network.get_layer(index=4)),
+    }
+    if rank == 3:
+        # Input and output; the layers just named; two convolutions that are not like ours.
+        assert number_of_volumes(deployed) < 20
+        assert keras.layers.MaxPooling3D not in types(deployed)
+
+
+def test_a_convolution_that_others_read_is_computed_once() -> None:
+    image = keras.Input((8, 8, 3))
+    x = layers.GroupedConv(4, 3)(image)
+    network = scatter(keras.Model(image, BatchNormalization()(x) * x))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    assert types(deployed).count(keras.layers.Conv2D) == 1
+    # Nor is one whose output the network returns: here the norm's is not.
+    network = keras.Model(image, x)
+    assert_same_function(deploy(network), network)
+
+
+def test_norms_of_other_axes_are_left_as_they_are() -> None:
+    image = keras.Input((8, 6, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same")(image)
+    x = keras.layers.BatchNormalization(axis=1)(x)
+    network = scatter(keras.Model(image, keras.layers.Concatenate(axis=1)([x, x])))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    assert keras.layers.BatchNormalization in types(deployed)
+
+
+def test_layers_that_inherit_are_left_as_they_are() -> None:
+    class Square(layers.GroupedConv):
+        def call(self, inputs):
+            return super().call(inputs) ** 2
+
+    image = keras.Input((8, 8, 3))
+    network = scatter(keras.Model(image, Square(4, 3)(image)))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    assert Square in types(deployed)
+
+
+def test_arguments_of_a_call_are_kept() -> None:
+    image = keras.Input((8, 8, 3))
+    norm = keras.layers.BatchNormalization(momentum=1.0)
+    network = keras.Model(image, norm(5 * image, training=True))
+    images = images_for(network)
+    # By the batch's own statistics, unless the call of the network says otherwise.
+    outputs = [ops.convert_to_numpy(model(images)) for model in (network, deploy(network))]
+    np.testing.assert_allclose(*outputs, atol=1e-5)
+    assert outputs[0].std() == pytest.approx(1, abs=0.05)
+
+
+def test_averages_over_axes_are_not_taken_slice_by_slice() -> None:
+    volume = keras.Input((4, 8, 8, 2))
+    x = ops.max(volume, axis=1, keepdims=True) + volume
+    network = keras.Model(volume, ops.average(x, axis=3, weights=None)[..., None, :] * x)
+    assert_same_function(deploy(network), network)
+
+
+def test_inner_networks_are_called_as_they_are() -> None:
+    inner = LGMSNet2D((32, 32, 3), dims=(4, 4, 4, 4, 4))
     image = keras.Input((32, 32, 3))
-    with pytest.raises(ValueError, match=r"LGMSNet2D or LGMSNet3D. Received: Functional"):
-        deploy(keras.Model(image, image + 1))
+    network = scatter(keras.Model(image, inner(image)))
+    assert_same_function(deploy(network), network)
+
+
+def test_deploying_twice_is_deploying() -> None:
+    network = scatter(stock_network(2))
+    first, second = deploy(network), deploy(network)
+    assert types(first) == types(second)
+    assert_same_function(second, network)
+    assert_same_function(deploy(second), network)
+
+
+def test_other_models_are_refused() -> None:
+    image, other = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
+    for inputs, outputs, numbers in (
+        ([image, other], image + other, "2 inputs and 1 outputs"),
+        (image, [image + 1, image + 2], "1 inputs and 2 outputs"),
+    ):
+        with pytest.raises(ValueError, match=rf"one output. Received: Functional of {numbers}"):
+            deploy(keras.Model(inputs, outputs))
+
+    class Subclassed(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(ValueError, match=r"a functional model .* Received: Subclassed of 0 inputs"):
+        deploy(Subclassed())
+
+
+def test_layers_without_a_rule_in_half_precision_are_refused() -> None:
+    image = keras.Input((8, 8, 3))
+    network = keras.Model(image, Wave(dtype="mixed_float16", name="wave")(image))
+    with pytest.raises(ValueError, match=r"dtype='float32' .* Received: wave in float16"):
+        deploy(network)
 
 
 def test_unknown_sides_are_refused() -> None:

@@ -1,256 +1,208 @@
-"""Deploy form: the trained network rewritten, exactly, for the runtimes of phones and browsers.
+"""Deploy form: a trained network rewritten, exactly, for the runtimes of phones and browsers.
 
-`deploy` builds a second Keras model of the same function from stock layers and operations. What
-it changes, and why (LiteRT on the CPU, one thread of a shared 2-core machine, 256 × 256):
+`deploy` walks through a network and calls, for each layer, what `keras_lgmsnet.export.rules` has
+for its type, or else the layer itself. What the rules change, and why:
 
-- Batch norms, the depthwise residuals, the affine parts of group and layer norms and the scale
-  of the attention go into the kernels beside them.
-- LMS: a large depthwise kernel on few channels leaves most of a vector register empty. One dense
-  convolution that computes a run of neighbouring pixels at once fills it: kernel 9 on 4 channels
-  takes 3.0 ms for 16.0, although it multiplies by zeros. The runs stay side by side on the channels
-  until the squeeze, so that norm and activation see full registers as well.
-- GMS: attention by sequence and, where the weights are large (1024 × 1024), by head, so that they
-  stay in the cache: 18.0 ms for 25.2. Reshapes and splits of four axes at most lead there and back.
-- Fusion: its two groups are two dense convolutions, of the skip connection and of the decoder.
-- Volumes: everything is two-dimensional, the slices on the batch axis.
-
-Together 138 ms for 182 by the plain conversion, of which the arithmetic alone takes 96 at the rate
-of XNNPACK's own dense convolutions; in int8, with attention, norms and GELU in float32, 60 ms.
-
-Here is what belongs to LGMSNet; `keras_lgmsnet.export.flat` has the layers that it is made of.
+- Batch norms go into the kernels before them or, where a pointwise convolution follows, after them.
+- A concatenation is made only where a layer needs it in one piece.
+- Volumes are two-dimensional inside, the slices on the batch axis: LiteRT's fast kernels and GPUs
+  take four axes at most.
+- Doubling the sides, by repetition or by a transposed convolution, is a rearrangement of channels
+  (24 ms for 69 of LiteRT's own transposed convolution of 512 channels, 16 × 16). A 3-wide
+  convolution of repeated pixels needs only 4 of its 9 multiplications, 8 of 27 in volumes: 240 ms
+  for 1010 from 1024 to 512 channels, 32 × 32, and in int8 149 for 309.
+- The blocks of `keras_lgmsnet.layers` have forms of their own, see `keras_lgmsnet.export.blocks`.
 """
 
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import KerasTensor, ops
+from keras import KerasTensor
 
 from keras_lgmsnet.export import flat
-from keras_lgmsnet.export.flat import Affine, Features, to_array
-from keras_lgmsnet.layers import ConvNormActivation, FusionBlock, GMSBlock, LMSBlock
-from keras_lgmsnet.layers.gms import HEAD_DIM, NUM_HEADS, DepthwiseResidual, SparseTransformer
-from keras_lgmsnet.layers.normalization import BatchNormalization
-from keras_lgmsnet.models.lgmsnet import LGMSNet2D, LGMSNet3D
+from keras_lgmsnet.export.flat import Features
+from keras_lgmsnet.export.rules import RULES
+from keras_lgmsnet.export.values import Value
+
+# Layers and operations of Keras that compute each value from those in the same place: of volumes
+# they are applied to the slices.
+_ELEMENTWISE_LAYERS = (
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.ELU,
+    keras.layers.Add,
+    keras.layers.Subtract,
+    keras.layers.Multiply,
+    keras.layers.Average,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
+)
+_ELEMENTWISE_OPERATIONS = frozenset(
+    """
+    Absolute Add Divide Elu Exp Gelu HardSigmoid HardSilu HardTanh LeakyRelu Maximum Minimum
+    Multiply Negative Relu Relu6 Selu Sigmoid Silu Softplus Sqrt Square Subtract Tanh TrueDivide
+    """.split()  # noqa: SIM905 - a list of strings would take thirty lines
+)
 
 
 def deploy(model: keras.Model) -> keras.Model:
     """Return a faster network of the same function, for inference only.
 
-    The result is a functional Keras model in float32 of stock layers and operations: it can be
-    saved, loaded without this package, exported, and run on every backend. Its name, input and
-    output shapes are the given model's. Inside, an image's tensors have four axes at most, and so
-    do a volume's but for the input and the logits; every operation has a LiteRT builtin.
+    The result is a functional Keras model in float32, whose name, input and output shapes are the
+    given model's. Every layer that has a rule is made of stock layers and operations, each of which
+    has a LiteRT builtin; an image's tensors have four axes at most, and so do a volume's but for
+    the input and the logits. If all layers have one, as all of this package do, the result can be
+    saved, loaded without this package, exported, and run on every backend. A layer without a rule,
+    or with weights and called several times, is called as it is, and so shares its weights with the
+    given model.
 
     Args:
-        model: An `LGMSNet2D` or `LGMSNet3D` with known sides.
+        model: A functional model of one input and one output, with known sides.
 
     Returns:
         A model from images `(batch, height, width, channels)` or volumes `(batch, depth, height,
-        width, channels)` to logits that differ from `model`'s by float32 rounding. It is not
+        width, channels)` to outputs that differ from `model`'s by float32 rounding. It is not
         compiled; training it would not be training `model`, since no norm adapts.
 
     Raises:
-        ValueError: If `model` is another one, or a side is `None`.
+        ValueError: If `model` is no functional model, has several inputs or outputs, a side is
+            `None`, or a layer without a rule computes in another precision than float32.
 
     Example:
     >>> model = LGMSNet2D(input_shape=(64, 64, 3), dims=(4, 4, 4, 4, 4))
     >>> deploy(model).output_shape
     (None, 64, 64, 1)
     """
-    if not isinstance(model, LGMSNet2D | LGMSNet3D):
+    inputs, outputs = (getattr(model, name, None) or [] for name in ("inputs", "outputs"))
+    if (len(inputs), len(outputs)) != (1, 1):
         raise ValueError(
-            f"deploy rewrites an LGMSNet2D or LGMSNet3D. Received: {type(model).__name__}"
+            "deploy rewrites a functional model of one input and one output. "
+            f"Received: {type(model).__name__} of {len(inputs)} inputs and {len(outputs)} outputs"
         )
-    if None in model.input_shape[1:]:
+    if None in inputs[0].shape[1:]:
         raise ValueError(
             "deploy needs known sides: build the network with them in input_shape and copy the "
-            f"weights with set_weights. Received: input_shape={model.input_shape[1:]}"
+            f"weights with set_weights. Received: input_shape={inputs[0].shape[1:]}"
         )
-
-    def stage(name: str) -> Any:
-        return model.get_layer(name)
-
-    def local_stage(x: Features, name: str) -> Features:
-        return _conv_norm_activation(stage(name), _lms(stage(f"{name}_lms"), x, name), name)
-
-    def up(x: Features, name: str) -> Features:
-        doubled = flat.double(flat.settle(x, f"{name}_norm"))
-        return _conv_norm_activation(stage(name), doubled, name)
-
-    image = keras.Input(model.input_shape[1:], dtype="float32", name="image")
-    stem = _conv_norm_activation(stage("stem"), Features.from_input(image), "stem")
-    encoder1 = local_stage(stem, "encoder1")
-    encoder2 = local_stage(flat.halve(encoder1), "encoder2")
-    encoder3 = local_stage(flat.halve(encoder2), "encoder3")
-    encoder4 = _gms(stage("encoder4"), [flat.halve(encoder3)], "encoder4")
-    encoder5 = _gms(stage("encoder5"), [flat.halve(encoder4)], "encoder5")
-    decoder5 = _gms(stage("decoder5"), [encoder4, up(encoder5, "up5")], "decoder5")
-    decoder4 = _fusion(stage("decoder4_fusion"), [encoder3, up(decoder5, "up4")], "decoder4_fusion")
-    decoder4 = _gms(stage("decoder4"), [flat.settle(decoder4, "decoder4_fusion_norm")], "decoder4")
-    decoder3 = _fusion(stage("decoder3"), [encoder2, up(decoder4, "up3")], "decoder3")
-    decoder2 = _fusion(stage("decoder2"), [encoder1, up(decoder3, "up2")], "decoder2")
-    logits = flat.pointwise(decoder2, *flat.kernel_and_bias(stage("logits")), name="logits")
-    return keras.Model(image, logits.to_output(), name=model.name)
+    graph = keras.Model(inputs[0], outputs[0], name=model.name)
+    image = keras.Input(inputs[0].shape[1:], dtype=inputs[0].dtype, name="image")
+    return keras.models.clone_model(
+        graph, image, clone_function=lambda layer: layer, call_function=_Rewriting(graph)
+    )
 
 
-def _conv_norm_activation(layer: ConvNormActivation, x: Features, name: str) -> Features:
-    kernel, bias = flat.fold_before(layer.convolution, layer.norm)
-    return _finish(layer, flat.convolve(x, kernel, bias, name))
+class _Rewriting:
+    """Calls the layers of a model one after the other, by a rule where there is one.
+
+    It takes and returns tensors as the model has them, and keeps beside each what the next layer
+    may use instead. What nobody uses in the end is no part of the result.
+
+    Args:
+        model: Functional, of one input and one output.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._values: dict[KerasTensor, Value] = {}
+        calls = {layer: len(layer._inbound_nodes) for layer in model.layers}
+        readers = Counter(
+            id(tensor)
+            for operation in model.operations
+            for node in operation._inbound_nodes
+            for tensor in node.input_tensors
+        )
+        readers[id(model.outputs[0])] += 1
+        self._called_again = {layer for layer, number in calls.items() if number > 1}
+        self._read_once = {
+            layer
+            for layer, number in calls.items()
+            if number == 1 and readers[id(layer.output)] == 1
+        }
+
+    def __call__(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return what the layer makes of symbolic tensors."""
+        value = None
+        # Not with `training=True`, or a mask; `training=False` goes without saying.
+        if all(argument in (None, False) for argument in kwargs.values()):
+            value = self._by_rule(layer, args) or self._by_slices(layer, args)
+        if value is None:
+            _require_float32(layer)
+            return layer(*args, **kwargs)
+        if layer not in self._read_once:
+            value = dataclasses.replace(value, refold=None)
+        self._values[value.tensor] = value
+        return value.tensor
+
+    def _by_rule(self, layer: Any, args: Any) -> Value | None:
+        rule = RULES.get(type(layer))
+        if (
+            rule is None
+            or getattr(layer, "data_format", "channels_last") != "channels_last"
+            or (layer in self._called_again and layer.weights)  # a file would hold them repeatedly
+        ):
+            return None
+        values = self._read(keras.tree.flatten(args))
+        return None if values is None else rule(layer, *values)
+
+    def _by_slices(self, layer: Any, args: Any) -> Value | None:
+        """Apply what is elementwise to the slices of volumes."""
+        arguments = keras.tree.flatten(args)
+        tensors = [argument for argument in arguments if isinstance(argument, KerasTensor)]
+        numbers = [argument for argument in arguments if not isinstance(argument, KerasTensor)]
+        if (
+            not _is_elementwise(layer)
+            or len({(tensor.shape, tensor.dtype) for tensor in tensors}) != 1
+            or any(np.ndim(number) for number in numbers)
+        ):
+            return None
+        values = self._read(tensors)
+        if values is None or values[0].features.depth is None:
+            return None
+        _require_float32(layer)
+        slices = keras.tree.map_structure(
+            lambda argument: (
+                self._values[argument].settled.images
+                if isinstance(argument, KerasTensor)
+                else argument
+            ),
+            args,
+        )
+        return Value(layer.name, values[0].settled.replace(layer(*slices)))
+
+    def _read(self, tensors: Sequence[Any]) -> list[Value] | None:
+        """Return the tensors' values, if all are images or volumes of known sides in float32."""
+        for tensor in tensors:
+            if (
+                len(tensor.shape) not in (4, 5)
+                or None in tensor.shape[1:]
+                or tensor.dtype != "float32"
+            ):
+                return None
+            if tensor not in self._values:
+                self._values[tensor] = Value(tensor.name, Features.from_input(tensor), tensor)
+        return [self._values[tensor] for tensor in tensors]
 
 
-def _finish(layer: ConvNormActivation, x: Features) -> Features:
-    """Apply what of norm and activation is not in the convolution."""
-    normalized = flat.normalize_unless_folded(x, layer.norm)
-    return x.replace(flat.activate(normalized.images, layer.activation))
+def _is_elementwise(layer: Any) -> bool:
+    if type(layer) is keras.layers.Activation:
+        return flat.is_elementwise(layer.activation)
+    # Keras does not tell the classes of its operations.
+    is_operation = type(layer).__module__.startswith("keras.src.ops.")
+    return type(layer) in _ELEMENTWISE_LAYERS or (
+        is_operation and type(layer).__name__ in _ELEMENTWISE_OPERATIONS
+    )
 
 
-def _lms(block: LMSBlock, x: Features, name: str) -> Features:
-    groups, width = len(block.depthwise), x.channels // len(block.depthwise)
-    run = flat.run_length(x, width)
-    scales = []
-    for group, layer in enumerate(block.depthwise):
-        kernel, bias = to_array(layer.kernel), to_array(layer.bias)
-        kernel[tuple(taps // 2 for taps in kernel.shape[:-2])] += 1  # the residual
-        part = x.replace(x.images[..., group * width : (group + 1) * width])
-        part_name = f"{name}_depthwise_{group}"
-        if run == 1:
-            part = flat.depthwise(part, kernel, bias, part_name)
-        else:
-            part = flat.depthwise_by_runs(part, kernel, bias, part_name, run)
-        scales.append(part.images)
-    y = x.replace(flat.join(scales, axis=-1))
-
-    # The channels are now (group, pixel of the run, channel of the group).
-    def spread(values: np.ndarray) -> np.ndarray:
-        values = values.reshape(groups, 1, width, *values.shape[1:])
-        return np.repeat(values, run, axis=1)
-
-    norm = block.group_normalization
-    gamma, beta = (spread(to_array(weight)).reshape(-1) for weight in (norm.gamma, norm.beta))
-    normalized = flat.normalize(y, groups, norm.epsilon, gamma, beta)
-    y = y.replace(flat.activate(normalized, block.activation))
-
-    squeeze = block.squeeze
-    kernel, squeeze_bias = flat.fold_before(squeeze.convolution, squeeze.norm)
-    filters = kernel.shape[-1]
-    kernel = spread(kernel.reshape(-1, filters))  # (group, pixel, channel, filter)
-    kernel = np.einsum("gpcf,pq->gpcqf", kernel, np.eye(run)).reshape(-1, run * filters)
-    if squeeze_bias is not None:
-        squeeze_bias = np.tile(squeeze_bias, run)
-    y = flat.pointwise(y, kernel, squeeze_bias, f"{name}_squeeze")
-    # A run's pixels become pixels again: before an instance norm, which counts on that, but after
-    # the activation where it is all that is left to do.
-    activate_runs = run > 1 and isinstance(squeeze.norm, BatchNormalization)
-    if activate_runs:
-        y = _finish(squeeze, y)
-    y = y.replace(ops.reshape(y.images, (-1, *x.sides, filters)))
-    if not activate_runs:
-        y = _finish(squeeze, y)
-    y = _conv_norm_activation(block.expand, y, f"{name}_expand")
-    return x.replace(y.images + x.images)
-
-
-def _gms(block: GMSBlock, inputs: list[Features], name: str) -> Features:
-    """Apply the block to the inputs' concatenation."""
-    x = flat.concatenate(inputs)
-    x = _conv_norm_activation(block.local, x, f"{name}_local")
-    project = block.project
-    kernel, bias = flat.fold_before(project.convolution, project.norm)
-
-    def projected(part: slice, branch_name: str) -> Features:
-        part_bias = None if bias is None else bias[part]
-        y = flat.pointwise(x, kernel[..., part], part_bias, f"{branch_name}_project")
-        return _finish(project, y)
-
-    # Either branch may be absent; the transformer has the first channels.
-    branches, split = [], block.transformer_filters
-    if block.transformer is not None:
-        branch_name = f"{name}_{block.transformer.name}"
-        y = projected(slice(None, split), branch_name)
-        branches.append(_transformer(block.transformer, y, branch_name))
-    if block.depthwise is not None:
-        branch_name = f"{name}_{block.depthwise.name}"
-        y = projected(slice(split, None), branch_name)
-        branches.append(_depthwise_residual(block.depthwise, y, branch_name))
-    y = _conv_norm_activation(block.mix, flat.concatenate(branches), f"{name}_mix")
-    return _conv_norm_activation(block.merge, flat.concatenate([y, *inputs]), f"{name}_merge")
-
-
-def _depthwise_residual(layer: DepthwiseResidual, x: Features, name: str) -> Features:
-    kernel, bias = flat.fold_before(layer.depthwise, layer.norm)
-    y = flat.depthwise(x, kernel, bias, f"{name}_depthwise", activation="relu")
-    scale, offset = flat.to_affine(layer.scale_norm)
-    scale = scale * to_array(layer.scale.kernel).reshape(-1)
-    y = flat.settle(Features(y.images, y.depth, Affine(scale, offset)), f"{name}_scale")
-    return x.replace(y.images + x.images)
-
-
-def _transformer(layer: SparseTransformer, x: Features, name: str) -> Features:
-    def dense(x: Features, layer: Any, norm: Any = None) -> Features:
-        kernel, bias = flat.kernel_and_bias(layer)
-        if layer.name == "query_key_value":
-            kernel[:, : NUM_HEADS * HEAD_DIM] *= HEAD_DIM**-0.5
-        if norm is not None:
-            affine = Affine(to_array(norm.gamma), to_array(norm.beta))
-            kernel, bias = flat.fold_after(affine, kernel, bias)
-        return flat.pointwise(x, kernel, bias, f"{name}_{layer.name}")
-
-    y = x.replace(flat.normalize_pixels(x.images))
-    y = dense(y, layer.query_key_value, layer.attention_norm)
-    y = dense(y.replace(_attend(y)), layer.attention_output)
-    x = x.replace(x.images + y.images)
-    y = x.replace(flat.normalize_pixels(x.images))
-    y = dense(y, layer.feed_forward, layer.feed_forward_norm)
-    y = y.replace(flat.activate(y.images, layer.feed_forward.activation))
-    y = dense(y, layer.feed_forward_output)
-    return x.replace(x.images + y.images)
-
-
-def _attend(x: Features) -> KerasTensor:
-    """Attend by head within the pixels at equal position in all 2 × 2 (× 2) patches."""
-    height, width = x.sides
-    features = NUM_HEADS * HEAD_DIM
-    if x.depth is None:
-        return _attend_by_rows(x.images, height, width, height * width // 4)
-    pairs = ops.reshape(x.images, (-1, 2, height * width, 3 * features))
-    tokens = x.depth * height * width // 8
-    attended = [
-        _attend_by_rows(pairs[:, start : start + 1], height, width, tokens) for start in (0, 1)
-    ]
-    attended = [ops.reshape(slices, (-1, 1, height * width, features)) for slices in attended]
-    return ops.reshape(flat.join(attended, axis=1), (-1, height, width, features))
-
-
-def _attend_by_rows(images: KerasTensor, height: int, width: int, tokens: int) -> KerasTensor:
-    """Attend within the four positions of slices, `tokens` to a sequence."""
-    features = NUM_HEADS * HEAD_DIM
-    # (batch * pairs of rows, row, pairs of columns, column and feature)
-    pairs = ops.reshape(images, (-1, 2, width // 2, 2 * 3 * features))
-    rows = []
-    for row in ops.split(pairs, 2, axis=1):
-        columns = []
-        for sequences in ops.split(row, 2, axis=3):
-            sequences = ops.reshape(sequences, (-1, tokens, 3 * NUM_HEADS, HEAD_DIM))
-            attended = flat.attend(ops.transpose(sequences, (0, 2, 1, 3)), NUM_HEADS)
-            attended = ops.transpose(attended, (0, 2, 1, 3))
-            columns.append(ops.reshape(attended, (-1, 1, width // 2, features)))
-        rows.append(flat.join(columns, axis=-1))
-    return ops.reshape(flat.join(rows, axis=1), (-1, height, width, features))
-
-
-def _fusion(block: FusionBlock, halves: list[Features], name: str) -> Features:
-    """Apply the block to the halves' concatenation; a batch norm at its end is left pending."""
-    grouped, widen, narrow = block.convolutions
-    grouped_norm, widen_norm, narrow_norm = block.norms
-    parts = []
-    for number, half in enumerate(halves):
-        part = slice(number * half.channels, (number + 1) * half.channels)
-        kernel, bias = to_array(grouped.kernel)[..., part], to_array(grouped.bias)[part]
-        y = flat.convolve(half, kernel, bias, f"{name}_grouped_{number}")
-        parts.append(y.replace(flat.activate(y.images, "gelu")))
-    x = flat.normalize_or_defer(flat.concatenate(parts), grouped_norm)
-    for convolution, norm in ((widen, widen_norm), (narrow, narrow_norm)):
-        x = flat.pointwise(x, *flat.kernel_and_bias(convolution), f"{name}_{convolution.name}")
-        x = flat.normalize_or_defer(x.replace(flat.activate(x.images, "gelu")), norm)
-    return x
+def _require_float32(layer: Any) -> None:
+    """Raise `ValueError` where a layer, which is called as it is, computes in another precision."""
+    if not isinstance(layer, keras.layers.Layer):
+        return
+    for part in layer._flatten_layers():
+        if keras.backend.is_float_dtype(part.compute_dtype) and part.compute_dtype != "float32":
+            raise ValueError(
+                "deploy computes in float32: build the network with dtype='float32' and copy the "
+                f"weights with set_weights. Received: {part.name} in {part.compute_dtype}"
+            )

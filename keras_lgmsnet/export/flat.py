@@ -7,13 +7,14 @@ and every operation has a LiteRT builtin. `keras_lgmsnet.export.deployment` says
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_lgmsnet.layers.normalization import EPSILON, BatchNormalization
+from keras_lgmsnet.export.folding import Affine, fold_after, to_affine
+from keras_lgmsnet.layers.normalization import EPSILON
 
 # Floats in the widest vector registers there are; on shorter ones a multiple is as good.
 LANES = 16
@@ -21,13 +22,6 @@ LANES = 16
 BAND = (4, 4)
 # Attention weights of one head, beyond which the heads are computed one after the other.
 WEIGHTS_IN_CACHE = 256**2
-
-
-class Affine(NamedTuple):
-    """A map `images * scale + offset`, by channel."""
-
-    scale: np.ndarray
-    offset: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,67 +75,31 @@ class Features:
         return Features(images, self.depth)
 
 
-# === Weights ===
-
-
-def to_array(weight: Any) -> np.ndarray:
-    """Return a weight in float64, so that folding rounds once."""
-    return np.array(ops.convert_to_numpy(ops.cast(weight, "float32")), dtype="float64")
-
-
-def kernel_and_bias(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the weights of a convolution or a dense layer, which may have no bias."""
-    return to_array(layer.kernel), None if layer.bias is None else to_array(layer.bias)
-
-
-def to_affine(norm: BatchNormalization) -> Affine:
-    """Return what a batch norm amounts to in inference."""
-    mean, variance = to_array(norm.moving_mean), to_array(norm.moving_variance)
-    scale = to_array(norm.gamma) / np.sqrt(variance + norm.epsilon)
-    return Affine(scale, to_array(norm.beta) - mean * scale)
-
-
-def fold_before(
-    convolution: keras.layers.Layer, norm: keras.layers.Layer
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the kernel and the bias of a convolution with the batch norm after it in them.
-
-    Another norm depends on the image; `normalize_unless_folded` applies it.
-    """
-    kernel, bias = kernel_and_bias(convolution)
-    if not isinstance(norm, BatchNormalization):
-        return kernel, bias
-    scale, offset = to_affine(norm)
-    return kernel * scale, offset if bias is None else bias * scale + offset
-
-
-def fold_after(
-    affine: Affine, kernel: np.ndarray, bias: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the kernel and the bias of a pointwise convolution with the map before it in them."""
-    matrix = kernel.reshape(kernel.shape[-2:])
-    return affine.scale[:, None] * matrix, affine.offset @ matrix + (0 if bias is None else bias)
-
-
 # === Norms ===
 
 
 def normalize_unless_folded(x: Features, norm: keras.layers.Layer) -> Features:
-    """Apply an instance norm; a batch norm is in the convolution before it, by `fold_before`."""
-    if isinstance(norm, BatchNormalization):
+    """Apply an instance norm; a batch norm is in the convolution before it, by `fold_norm`."""
+    if isinstance(norm, keras.layers.BatchNormalization):
         return x
     return x.replace(normalize(x, x.channels, norm.epsilon))
 
 
 def normalize_or_defer(x: Features, norm: keras.layers.Layer) -> Features:
-    """Apply an instance norm; a batch norm is only noted, as `pending`.
+    """Apply an instance norm; a batch norm is only noted, as `pending`."""
+    if isinstance(norm, keras.layers.BatchNormalization):
+        return defer(x, to_affine(norm))
+    return normalize_unless_folded(x, norm)
+
+
+def defer(x: Features, affine: Affine) -> Features:
+    """Note a map as `pending`.
 
     A pointwise convolution that comes next folds it into its kernel, at no cost; before anything
     else, `settle` applies it.
     """
-    if isinstance(norm, BatchNormalization):
-        return dataclasses.replace(x, pending=to_affine(norm))
-    return normalize_unless_folded(x, norm)
+    pending = affine if x.pending is None else affine.after(x.pending)
+    return dataclasses.replace(x, pending=pending)
 
 
 def settle(x: Features, name: str) -> Features:
@@ -192,8 +150,27 @@ def normalize_pixels(images: KerasTensor) -> KerasTensor:
 # === Activations ===
 
 
+# Those of Keras that map each value by itself, however the values are arranged.
+_ELEMENTWISE = tuple(
+    keras.activations.get(name)
+    for name in (
+        *("linear", "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish"),
+        *("sigmoid", "hard_sigmoid", "hard_silu", "log_sigmoid", "tanh", "hard_tanh"),
+        *("tanh_shrink", "exponential", "softplus", "softsign", "squareplus", "hard_shrink"),
+        "soft_shrink",
+    )
+)
+
+
+def is_elementwise(activation: Any) -> bool:
+    """Say whether an activation is known to map each value by itself."""
+    return any(activation is known for known in _ELEMENTWISE)
+
+
 def activate(images: KerasTensor, activation: Any) -> KerasTensor:
-    """Apply an activation, a callable or Keras's name of one; `"gelu"` is the exact one."""
+    """Apply an activation that maps each value by itself; `"gelu"` is the exact one."""
+    if activation is keras.activations.linear:
+        return images
     return keras.layers.Activation(activation, dtype="float32")(images)
 
 
@@ -224,18 +201,18 @@ def _attention(query: KerasTensor, key: KerasTensor, value: KerasTensor) -> Kera
 
 
 def convolve(x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: str) -> Features:
-    """Apply a dense convolution; to volumes, slice by slice, its neighbours on the channels."""
-    taps = kernel.shape[0]
-    if taps == 1:
+    """Apply a dense convolution of odd sizes; of volumes, slice by slice, neighbours joined."""
+    if math.prod(kernel.shape[:-2]) == 1:
         return pointwise(x, kernel, bias, name)
     images = x.settled()
     if x.depth is not None:
-        padded = _pad_depth(x, taps // 2, taps // 2)
+        taps, *sizes, _, filters = kernel.shape
+        padded = pad_depth(x, taps // 2, taps // 2)
         slices = [padded[:, tap : tap + x.depth] for tap in range(taps)]
         images = join(slices, axis=-1)
         images = ops.reshape(images, (-1, *x.sides, images.shape[-1]))
-        kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(taps, taps, -1, kernel.shape[-1])
-    return x.replace(_conv_2d(images, kernel, bias, name))
+        kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(*sizes, -1, filters)
+    return x.replace(conv_2d(images, kernel, bias, name))
 
 
 def pointwise(x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: str) -> Features:
@@ -243,7 +220,7 @@ def pointwise(x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: st
     kernel = kernel.reshape(kernel.shape[-2:])
     if x.pending is not None:
         kernel, bias = fold_after(x.pending, kernel, bias)
-    return x.replace(_conv_2d(x.images, kernel[None, None], bias, name))
+    return x.replace(conv_2d(x.images, kernel[None, None], bias, name))
 
 
 def depthwise(
@@ -258,17 +235,17 @@ def depthwise(
     if x.depth is None:
         return depthwise_2d(x, kernel, bias, name, activation)
     taps = kernel.shape[0]
-    if taps > 3 or x.channels <= 4:
+    if x.channels <= (LANES if taps > 3 else 4):
         y = _depthwise_banded(x, kernel[..., 0], bias, name)
     else:
-        padded = _pad_depth(x, taps // 2, taps // 2)
+        padded = pad_depth(x, taps // 2, taps // 2)
         images = [
             ops.reshape(padded[:, tap : tap + x.depth], (-1, *x.sides, x.channels))
             for tap in range(taps)
         ]
         parts = [
             depthwise_2d(
-                x.replace(part), kernel[tap], bias if tap == 0 else None, f"{name}_tap_{tap}"
+                x.replace(part), kernel[tap], bias if tap == 0 else None, f"{name}-tap_{tap}"
             ).images
             for tap, part in enumerate(images)
         ]
@@ -303,7 +280,7 @@ def depthwise_by_runs(
         for channel in range(channels):
             dense[:, pixel : pixel + width, channel, pixel, channel] = kernel[:, :, 0, channel]
     dense = dense.reshape(*dense.shape[:3], run * channels)
-    return x.replace(_conv_2d(x.images, dense, np.tile(bias, run), name, strides=(1, run)))
+    return x.replace(conv_2d(x.images, dense, np.tile(bias, run), name, strides=(1, run)))
 
 
 def _depthwise_banded(
@@ -320,7 +297,7 @@ def _depthwise_banded(
     pixels = math.prod(x.sides)
     bands = x.depth // band
     further = -(-(taps - 1) // band)  # bands that a band sees beyond itself
-    padded = _pad_depth(x, taps // 2, further * band - taps // 2)
+    padded = pad_depth(x, taps // 2, further * band - taps // 2)
     padded = ops.reshape(padded, (-1, band, pixels * channels))
     padded = ops.reshape(
         ops.transpose(padded, (0, 2, 1)), (-1, bands + further, pixels * channels, band)
@@ -339,7 +316,7 @@ def _depthwise_banded(
         dense = dense.reshape(*dense.shape[:3], run * band)
         channel_bias = None if bias is None else np.full(run * band, bias[channel])
         images = ops.reshape(windows[:, :, channel : channel + 1], (-1, *x.sides, dense.shape[2]))
-        images = _conv_2d(images, dense, channel_bias, f"{name}_{channel}", strides=(1, run))
+        images = conv_2d(images, dense, channel_bias, f"{name}-{channel}", strides=(1, run))
         outputs.append(ops.reshape(images, (-1, pixels, 1, band)))
     slices = ops.transpose(join(outputs, axis=2), (0, 3, 1, 2))
     return x.replace(ops.reshape(slices, (-1, *x.sides, channels)))
@@ -365,18 +342,20 @@ def depthwise_2d(
     return x.replace(_call_with(layer, x.images, kernel, bias))
 
 
-def _conv_2d(
+def conv_2d(
     images: KerasTensor,
     kernel: np.ndarray,
     bias: np.ndarray | None,
     name: str,
     strides: tuple[int, int] = (1, 1),
+    padding: str = "same",
 ) -> KerasTensor:
+    """Apply a dense convolution with a kernel `(height, width, channels, filters)` to images."""
     layer = keras.layers.Conv2D(
         kernel.shape[-1],
         kernel.shape[:2],
         strides=strides,
-        padding="same",
+        padding=padding,
         use_bias=bias is not None,
         kernel_initializer="zeros",  # random numbers, soon overwritten, would take JAX seconds
         dtype="float32",
@@ -396,32 +375,6 @@ def _call_with(
 # === Rearrangements ===
 
 
-def halve(x: Features) -> Features:
-    """Apply max pooling by 2 along every axis."""
-    images = keras.layers.MaxPooling2D(2, dtype="float32")(x.images)
-    if x.depth is None:
-        return x.replace(images)
-    _, height, width, channels = images.shape
-    pairs = ops.reshape(images, (-1, 2, height * width, channels))
-    images = keras.layers.MaxPooling2D((2, 1), dtype="float32")(pairs)
-    return Features(ops.reshape(images, (-1, height, width, channels)), x.depth // 2)
-
-
-def double(x: Features) -> Features:
-    """Apply linear upsampling by 2 along every axis."""
-    images = _double_images(x.images, (2, 2))
-    if x.depth is None:
-        return x.replace(images)
-    _, height, width, channels = images.shape
-    images = ops.reshape(images, (-1, x.depth, height * width, channels))
-    images = _double_images(images, (2, 1))
-    return Features(ops.reshape(images, (-1, height, width, channels)), 2 * x.depth)
-
-
-def _double_images(images: KerasTensor, factors: tuple[int, int]) -> KerasTensor:
-    return keras.layers.UpSampling2D(factors, interpolation="bilinear", dtype="float32")(images)
-
-
 def concatenate(parts: list[Features]) -> Features:
     """Concatenate features along their channels."""
     return parts[0].replace(join([part.settled() for part in parts], axis=-1))
@@ -437,7 +390,7 @@ def join(parts: list[KerasTensor], axis: int) -> KerasTensor:
     return parts[0]
 
 
-def _pad_depth(x: Features, before: int, after: int) -> KerasTensor:
-    """Return `(batch, before + depth + after, height * width, channels)`, zeros around."""
+def pad_depth(x: Features, before: int, after: int) -> KerasTensor:
+    """Return volumes `(batch, before + depth + after, height * width, channels)`, zeros around."""
     volumes = ops.reshape(x.images, (-1, x.depth, math.prod(x.sides), x.channels))
     return ops.pad(volumes, ((0, 0), (before, after), (0, 0), (0, 0)))

@@ -1,0 +1,229 @@
+"""LGMSNet's blocks as LiteRT computes them best, of the layers in `keras_lgmsnet.export.flat`.
+
+What is gained (LiteRT on the CPU, one thread of a shared 2-core machine, `LGMSNet2D` at 256 × 256):
+
+- Depthwise residuals, the affine parts of group and layer norms and the scale of the attention go
+  into the kernels beside them.
+- LMS: a large depthwise kernel on few channels leaves most of a vector register empty. One dense
+  convolution that computes a run of neighbouring pixels at once fills it: kernel 9 on 4 channels
+  takes 3.0 ms for 16.0, although it multiplies by zeros. The runs stay side by side on the channels
+  until the squeeze, so that norm and activation see full registers as well.
+- GMS: attention by sequence and, where the weights are large (1024 × 1024), by head, so that they
+  stay in the cache: 18.0 ms for 25.2. Reshapes and splits of four axes at most lead there and back.
+- Fusion: its two groups are two dense convolutions, of the skip connection and of the decoder.
+
+Together 138 ms for 182 by the plain conversion, of which the arithmetic alone takes 96 at the rate
+of XNNPACK's own dense convolutions; in int8, with attention, norms and GELU in float32, 60 ms.
+"""
+
+from typing import Any
+
+import numpy as np
+from keras import KerasTensor, ops
+
+from keras_lgmsnet.export import flat
+from keras_lgmsnet.export.flat import Features
+from keras_lgmsnet.export.folding import (
+    Affine,
+    fold_after,
+    fold_norm,
+    kernel_and_bias,
+    to_affine,
+    to_array,
+)
+from keras_lgmsnet.export.values import Value, convolve
+from keras_lgmsnet.layers import (
+    ConvNormActivation,
+    DepthwiseResidual,
+    FusionBlock,
+    GMSBlock,
+    LMSBlock,
+    SparseTransformer,
+)
+from keras_lgmsnet.layers.gms import HEAD_DIM, NUM_HEADS
+from keras_lgmsnet.layers.normalization import BatchNormalization
+
+
+def conv_norm_activation(layer: ConvNormActivation, value: Value) -> Value | None:
+    """Apply the layer, unless its activation is an unknown one."""
+    if not flat.is_elementwise(layer.activation):
+        return None
+    kernel, bias = fold_norm(layer.convolution, layer.norm)
+    if isinstance(layer.norm, BatchNormalization):
+        x = convolve(value, kernel, bias, layer.name, activation=layer.activation)
+    else:
+        x = _finish(layer, convolve(value, kernel, bias, layer.name))
+    return Value(layer.name, x)
+
+
+def _conv_norm_activation(layer: ConvNormActivation, x: Features, name: str) -> Features:
+    return _finish(layer, flat.convolve(x, *fold_norm(layer.convolution, layer.norm), name))
+
+
+def _finish(layer: ConvNormActivation, x: Features) -> Features:
+    """Apply what of norm and activation is not in the convolution."""
+    normalized = flat.normalize_unless_folded(x, layer.norm)
+    return x.replace(flat.activate(normalized.images, layer.activation))
+
+
+def lms_block(block: LMSBlock, value: Value) -> Value | None:
+    """Apply the block, unless its activation is an unknown one."""
+    if not flat.is_elementwise(block.activation):
+        return None
+    name, x = block.name, value.settled
+    groups, width = len(block.depthwise), x.channels // len(block.depthwise)
+    run = flat.run_length(x, width)
+    scales = []
+    for group, layer in enumerate(block.depthwise):
+        kernel, bias = to_array(layer.kernel), to_array(layer.bias)
+        kernel[tuple(taps // 2 for taps in kernel.shape[:-2])] += 1  # the residual
+        part = x.replace(x.images[..., group * width : (group + 1) * width])
+        part_name = f"{name}-depthwise_{group}"
+        if run == 1:
+            part = flat.depthwise(part, kernel, bias, part_name)
+        else:
+            part = flat.depthwise_by_runs(part, kernel, bias, part_name, run)
+        scales.append(part.images)
+    y = x.replace(flat.join(scales, axis=-1))
+
+    # The channels are now (group, pixel of the run, channel of the group).
+    def spread(values: np.ndarray) -> np.ndarray:
+        values = values.reshape(groups, 1, width, *values.shape[1:])
+        return np.repeat(values, run, axis=1)
+
+    norm = block.group_normalization
+    gamma, beta = (spread(to_array(weight)).reshape(-1) for weight in (norm.gamma, norm.beta))
+    normalized = flat.normalize(y, groups, norm.epsilon, gamma, beta)
+    y = y.replace(flat.activate(normalized, block.activation))
+
+    squeeze = block.squeeze
+    kernel, squeeze_bias = fold_norm(squeeze.convolution, squeeze.norm)
+    filters = kernel.shape[-1]
+    kernel = spread(kernel.reshape(-1, filters))  # (group, pixel, channel, filter)
+    kernel = np.einsum("gpcf,pq->gpcqf", kernel, np.eye(run)).reshape(-1, run * filters)
+    if squeeze_bias is not None:
+        squeeze_bias = np.tile(squeeze_bias, run)
+    y = flat.pointwise(y, kernel, squeeze_bias, f"{name}-squeeze")
+    # A run's pixels become pixels again: before an instance norm, which counts on that, but after
+    # the activation where it is all that is left to do.
+    activate_runs = run > 1 and isinstance(squeeze.norm, BatchNormalization)
+    if activate_runs:
+        y = _finish(squeeze, y)
+    y = y.replace(ops.reshape(y.images, (-1, *x.sides, filters)))
+    if not activate_runs:
+        y = _finish(squeeze, y)
+    y = _conv_norm_activation(block.expand, y, f"{name}-expand")
+    return Value(name, x.replace(y.images + x.images))
+
+
+def gms_block(block: GMSBlock, value: Value) -> Value:
+    """Apply the block."""
+    name = block.name
+    x = _conv_norm_activation(block.local, value.settled, f"{name}-local")
+    project = block.project
+    kernel, bias = fold_norm(project.convolution, project.norm)
+
+    def projected(part: slice, branch_name: str) -> Features:
+        part_bias = None if bias is None else bias[part]
+        y = flat.pointwise(x, kernel[..., part], part_bias, f"{branch_name}-project")
+        return _finish(project, y)
+
+    # Either branch may be absent; the transformer has the first channels.
+    branches, split = [], block.transformer_filters
+    if block.transformer is not None:
+        branch_name = f"{name}-{block.transformer.name}"
+        y = projected(slice(None, split), branch_name)
+        branches.append(_transformer(block.transformer, y, branch_name))
+    if block.depthwise is not None:
+        branch_name = f"{name}-{block.depthwise.name}"
+        y = projected(slice(split, None), branch_name)
+        branches.append(_depthwise_residual(block.depthwise, y, branch_name))
+    y = _conv_norm_activation(block.mix, flat.concatenate(branches), f"{name}-mix")
+    merged = flat.concatenate([y, *(value.parts or [value.settled])])
+    return Value(name, _conv_norm_activation(block.merge, merged, f"{name}-merge"))
+
+
+def depthwise_residual(layer: DepthwiseResidual, value: Value) -> Value:
+    """Apply the layer."""
+    return Value(layer.name, _depthwise_residual(layer, value.settled, layer.name))
+
+
+def _depthwise_residual(layer: DepthwiseResidual, x: Features, name: str) -> Features:
+    kernel, bias = fold_norm(layer.depthwise, layer.norm)
+    y = flat.depthwise(x, kernel, bias, f"{name}-depthwise", activation="relu")
+    scale, offset = to_affine(layer.scale_norm)
+    scale = scale * to_array(layer.scale.kernel).reshape(-1)
+    y = flat.settle(Features(y.images, y.depth, Affine(scale, offset)), f"{name}-scale")
+    return x.replace(y.images + x.images)
+
+
+def sparse_transformer(layer: SparseTransformer, value: Value) -> Value:
+    """Apply the layer."""
+    return Value(layer.name, _transformer(layer, value.settled, layer.name))
+
+
+def _transformer(layer: SparseTransformer, x: Features, name: str) -> Features:
+    def dense(x: Features, layer: Any, norm: Any = None) -> Features:
+        kernel, bias = kernel_and_bias(layer)
+        if layer.name == "query_key_value":
+            kernel[:, : NUM_HEADS * HEAD_DIM] *= HEAD_DIM**-0.5
+        if norm is not None:
+            affine = Affine(to_array(norm.gamma), to_array(norm.beta))
+            kernel, bias = fold_after(affine, kernel, bias)
+        return flat.pointwise(x, kernel, bias, f"{name}-{layer.name}")
+
+    y = x.replace(flat.normalize_pixels(x.images))
+    y = dense(y, layer.query_key_value, layer.attention_norm)
+    y = dense(y.replace(_attend(y)), layer.attention_output)
+    x = x.replace(x.images + y.images)
+    y = x.replace(flat.normalize_pixels(x.images))
+    y = dense(y, layer.feed_forward, layer.feed_forward_norm)
+    y = y.replace(flat.activate(y.images, layer.feed_forward.activation))
+    y = dense(y, layer.feed_forward_output)
+    return x.replace(x.images + y.images)
+
+
+def _attend(x: Features) -> KerasTensor:
+    """Attend by head within the pixels at equal position in all 2 × 2 (× 2) patches."""
+    height, width = x.sides
+    features = NUM_HEADS * HEAD_DIM
+    if x.depth is None:
+        return _attend_by_rows(x.images, height, width, height * width // 4)
+    pairs = ops.reshape(x.images, (-1, 2, height * width, 3 * features))
+    tokens = x.depth * height * width // 8
+    attended = [
+        _attend_by_rows(pairs[:, start : start + 1], height, width, tokens) for start in (0, 1)
+    ]
+    attended = [ops.reshape(slices, (-1, 1, height * width, features)) for slices in attended]
+    return ops.reshape(flat.join(attended, axis=1), (-1, height, width, features))
+
+
+def _attend_by_rows(images: KerasTensor, height: int, width: int, tokens: int) -> KerasTensor:
+    """Attend within the four positions of slices, `tokens` to a sequence."""
+    features = NUM_HEADS * HEAD_DIM
+    # (batch * pairs of rows, row, pairs of columns, column and feature)
+    pairs = ops.reshape(images, (-1, 2, width // 2, 2 * 3 * features))
+    rows = []
+    for row in ops.split(pairs, 2, axis=1):
+        columns = []
+        for sequences in ops.split(row, 2, axis=3):
+            sequences = ops.reshape(sequences, (-1, tokens, 3 * NUM_HEADS, HEAD_DIM))
+            attended = flat.attend(ops.transpose(sequences, (0, 2, 1, 3)), NUM_HEADS)
+            attended = ops.transpose(attended, (0, 2, 1, 3))
+            columns.append(ops.reshape(attended, (-1, 1, width // 2, features)))
+        rows.append(flat.join(columns, axis=-1))
+    return ops.reshape(flat.join(rows, axis=1), (-1, height, width, features))
+
+
+def fusion_block(block: FusionBlock, value: Value) -> Value:
+    """Apply the block; a batch norm at its end is left pending."""
+    name = block.name
+    grouped, widen, narrow = block.convolutions
+    grouped_norm, widen_norm, narrow_norm = block.norms
+    kernel, bias = kernel_and_bias(grouped)
+    x = convolve(value, kernel, bias, f"{name}-grouped", groups=2, activation="gelu")
+    x = flat.normalize_or_defer(x, grouped_norm)
+    for convolution, norm in ((widen, widen_norm), (narrow, narrow_norm)):
+        x = flat.pointwise(x, *kernel_and_bias(convolution), f"{name}-{convolution.name}")
+        x = flat.normalize_or_defer(x.replace(flat.activate(x.images, "gelu")), norm)
+    return Value(name, x)

@@ -1,0 +1,115 @@
+"""Halving and doubling the sides of images and volumes, in two dimensions as `flat` is."""
+
+import itertools
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor, ops
+
+from keras_lgmsnet.export import flat
+from keras_lgmsnet.export.flat import Features
+
+
+def halve(x: Features) -> Features:
+    """Apply max pooling by 2 along every axis."""
+    images = keras.layers.MaxPooling2D(2, dtype="float32")(x.images)
+    if x.depth is None:
+        return x.replace(images)
+    _, height, width, channels = images.shape
+    pairs = ops.reshape(images, (-1, 2, height * width, channels))
+    images = keras.layers.MaxPooling2D((2, 1), dtype="float32")(pairs)
+    return Features(ops.reshape(images, (-1, height, width, channels)), x.depth // 2)
+
+
+def double(x: Features) -> Features:
+    """Apply linear upsampling by 2 along every axis."""
+    images = _double_images(x.images, (2, 2))
+    if x.depth is None:
+        return x.replace(images)
+    _, height, width, channels = images.shape
+    images = ops.reshape(images, (-1, x.depth, height * width, channels))
+    images = _double_images(images, (2, 1))
+    return Features(ops.reshape(images, (-1, height, width, channels)), 2 * x.depth)
+
+
+def _double_images(images: KerasTensor, factors: tuple[int, int]) -> KerasTensor:
+    return keras.layers.UpSampling2D(factors, interpolation="bilinear", dtype="float32")(images)
+
+
+def repeat(x: Features) -> Features:
+    """Apply nearest upsampling by 2 along every axis."""
+    images = ops.depth_to_space(flat.join([x.settled()] * 4, axis=-1), 2)
+    if x.depth is None:
+        return x.replace(images)
+    return _interleave_slices(x, [images, images])
+
+
+# From the three taps of a kernel to the two by which it meets the pixels before they are repeated:
+# at the first repetition of a pixel, the last two taps fall on it, at the second the first two.
+_TAPS = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+
+
+def convolve_repeated(
+    x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: str, activation: Any
+) -> Features:
+    """Apply `repeat` and a 3-wide convolution, by fewer than half as many multiplications.
+
+    Each of the 4 (8) repetitions of a pixel sees 2 × 2 (× 2) different ones, and has a kernel of
+    its own for them.
+    """
+    if x.depth is None:
+        return x.replace(_convolve_repeated_images(x.settled(), kernel, bias, name, activation))
+    slices = []
+    for phase, taps in enumerate(_TAPS):
+        padded = flat.pad_depth(x, 1 - phase, phase)
+        pairs = flat.join([padded[:, :-1], padded[:, 1:]], axis=-1)
+        slices.append(
+            _convolve_repeated_images(
+                ops.reshape(pairs, (-1, *x.sides, 2 * x.channels)),
+                np.einsum("td,dhwcf->hwtcf", taps, kernel).reshape(3, 3, -1, kernel.shape[-1]),
+                bias,
+                f"{name}-{phase}",
+                activation,
+            )
+        )
+    return _interleave_slices(x, slices)
+
+
+def _convolve_repeated_images(
+    images: KerasTensor, kernel: np.ndarray, bias: np.ndarray | None, name: str, activation: Any
+) -> KerasTensor:
+    outputs = []
+    for row, column in itertools.product((0, 1), repeat=2):
+        padded = ops.pad(images, ((0, 0), (1 - row, row), (1 - column, column), (0, 0)))
+        part = np.einsum("ih,jw,hwcf->ijcf", _TAPS[row], _TAPS[column], kernel)
+        output = flat.conv_2d(padded, part, bias, f"{name}-{row}{column}", padding="valid")
+        outputs.append(flat.activate(output, activation))
+    return ops.depth_to_space(flat.join(outputs, axis=-1), 2)
+
+
+def double_by_matrices(
+    x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: str, activation: Any
+) -> Features:
+    """Apply a transposed convolution of stride 2 with a kernel `(2, 2, (2,) channels, filters)`."""
+    channels, filters = kernel.shape[-2:]
+    bias = None if bias is None else np.tile(bias, 4)
+
+    def double_sides(kernel: np.ndarray, name: str) -> KerasTensor:
+        matrix = kernel.reshape(4, channels, filters).transpose(1, 0, 2).reshape(channels, -1)
+        images = flat.pointwise(x, matrix, bias, name).images
+        return ops.depth_to_space(flat.activate(images, activation), 2)
+
+    if x.depth is None:
+        return x.replace(double_sides(kernel, name))
+    slices = [double_sides(part, f"{name}-{number}") for number, part in enumerate(kernel)]
+    return _interleave_slices(x, slices)
+
+
+def _interleave_slices(x: Features, slices: list[KerasTensor]) -> Features:
+    """Return volumes of the slices of several, one after the other."""
+    assert x.depth is not None
+    _, height, width, channels = slices[0].shape
+    rows = [ops.reshape(images, (-1, 1, height * width, channels)) for images in slices]
+    images = ops.reshape(flat.join(rows, axis=1), (-1, height, width, channels))
+    return Features(images, len(slices) * x.depth)

@@ -1,0 +1,272 @@
+"""How single layers are rewritten: a rule for each type, all exact.
+
+A rule takes a layer and the values that it reads, images or volumes of known sides in floating
+point, and returns the value that the layer makes of them in inference. Where the layer is set up in
+a way that the rule does not know, it returns `None`, and the layer itself is called.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lgmsnet.export import blocks, flat, resampling
+from keras_lgmsnet.export.flat import Features
+from keras_lgmsnet.export.folding import (
+    Affine,
+    fold_before,
+    kernel_and_bias,
+    to_affine,
+    to_array,
+)
+from keras_lgmsnet.export.values import Value, convolve
+from keras_lgmsnet.layers import (
+    ConvNormActivation,
+    DepthwiseConv,
+    DepthwiseResidual,
+    FusionBlock,
+    GMSBlock,
+    GroupedConv,
+    GroupNormalization,
+    LinearUpsampling,
+    LMSBlock,
+    MaxPooling,
+    NearestUpsampling,
+    SparseTransformer,
+    TransposedConv,
+)
+from keras_lgmsnet.layers.normalization import BatchNormalization
+
+Rule = Callable[..., Value | None]
+
+
+# === Convolutions ===
+
+
+def _grouped_conv(layer: GroupedConv, value: Value) -> Value | None:
+    return _convolution(layer, value, *kernel_and_bias(layer), groups=layer.groups)
+
+
+def _depthwise_conv(layer: DepthwiseConv, value: Value) -> Value | None:
+    groups = value.features.channels
+    return _convolution(layer, value, *kernel_and_bias(layer), groups=groups)
+
+
+def _dense(layer: keras.layers.Dense, value: Value) -> Value | None:
+    if not _has_own_weights_only(layer):
+        return None
+    kernel, bias = kernel_and_bias(layer)
+    kernel = kernel.reshape((1,) * (len(value.tensor.shape) - 2) + kernel.shape)
+    return _convolution(layer, value, kernel, bias)
+
+
+def _keras_conv(layer: Any, value: Value) -> Value | None:
+    """Apply `Conv2D` or `Conv3D`."""
+    sizes = set(layer.kernel_size)
+    if (
+        {*layer.strides, *layer.dilation_rate} != {1}
+        or any(size % 2 == 0 for size in sizes)
+        or (layer.padding != "same" and sizes != {1})
+        or (layer.groups > 1 and len(sizes) > 1)
+        or not _has_own_weights_only(layer)
+    ):
+        return _copied(layer, value, lambda kernel, scale: kernel * scale)
+    return _convolution(layer, value, *kernel_and_bias(layer), groups=layer.groups)
+
+
+def _keras_depthwise_conv(layer: keras.layers.DepthwiseConv2D, value: Value) -> Value | None:
+    return _copied(layer, value, lambda kernel, scale: kernel * scale.reshape(kernel.shape[-2:]))
+
+
+def _keras_transposed_conv(layer: Any, value: Value) -> Value | None:
+    """Apply `Conv2DTranspose` or `Conv3DTranspose`."""
+    if (
+        {*layer.strides, *layer.kernel_size} != {2}
+        or layer.output_padding is not None
+        or not _has_own_weights_only(layer)
+    ):
+        return _copied(layer, value, lambda kernel, scale: kernel * scale[:, None])
+    return _doubled_by_matrices(layer, value)
+
+
+def _convolution(
+    layer: Any, value: Value, kernel: np.ndarray, bias: np.ndarray | None, groups: int = 1
+) -> Value | None:
+    def call(kernel: np.ndarray, bias: np.ndarray | None, activation: Any) -> Features:
+        return convolve(value, kernel, bias, layer.name, groups, activation)
+
+    return _foldable(layer, call, kernel, bias)
+
+
+def _doubled_by_matrices(layer: Any, value: Value) -> Value | None:
+    def call(kernel: np.ndarray, bias: np.ndarray | None, activation: Any) -> Features:
+        return resampling.double_by_matrices(value.features, kernel, bias, layer.name, activation)
+
+    kernel, bias = kernel_and_bias(layer)
+    return _foldable(layer, call, np.swapaxes(kernel, -1, -2), bias)
+
+
+def _foldable(
+    layer: Any, call: Callable[..., Features], kernel: np.ndarray, bias: np.ndarray | None
+) -> Value | None:
+    """Call a convolution that a norm after it can be folded into, if no activation is between.
+
+    Args:
+        layer: The layer, of which ours have no activation.
+        call: Convolves, given a kernel, whose last axis is the filters', a bias and an activation.
+        kernel: The layer's.
+        bias: The layer's.
+    """
+    activation = getattr(layer, "activation", keras.activations.linear)
+    if not flat.is_elementwise(activation):
+        return None
+
+    def refold(affine: Affine) -> Features:
+        return call(*fold_before(affine, kernel, bias), activation)
+
+    is_linear = activation is keras.activations.linear
+    outputs = call(kernel, bias, activation)
+    return Value(layer.name, outputs, refold=refold if is_linear else None)
+
+
+def _copied(
+    layer: Any, value: Value, multiply: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Value | None:
+    """Apply a copy of a layer of Keras, into which a batch norm can be folded.
+
+    Args:
+        layer: A convolution.
+        value: What it is applied to.
+        multiply: From its kernel and factors by output channel to the kernel times the factors.
+    """
+    if not _has_own_weights_only(layer):
+        return None
+
+    def call(kernel: np.ndarray, bias: np.ndarray | None) -> keras.KerasTensor:
+        changes = {"dtype": "float32", "use_bias": bias is not None}
+        copy = type(layer).from_config(layer.get_config() | changes)
+        outputs = copy(value.tensor)
+        copy.set_weights([weight for weight in (kernel, bias) if weight is not None])
+        return outputs
+
+    def refold(affine: Affine) -> Features:
+        _, offset = fold_before(affine, np.zeros(1), bias)
+        return Features.from_input(call(multiply(kernel, affine.scale), offset))
+
+    kernel, bias = kernel_and_bias(layer)
+    outputs = call(kernel, bias)
+    is_linear = layer.activation is keras.activations.linear
+    return Value(
+        layer.name, Features.from_input(outputs), outputs, refold=refold if is_linear else None
+    )
+
+
+def _has_own_weights_only(layer: Any) -> bool:
+    """Say whether a layer of Keras has kernel and bias, and is neither quantized nor adapted."""
+    return len(layer.weights) == 1 + layer.use_bias and layer.quantization_mode is None
+
+
+# === Norms ===
+
+
+def _batch_normalization(layer: keras.layers.BatchNormalization, value: Value) -> Value | None:
+    if not _is_last_axis(layer.axis, value):
+        return None
+    affine = to_affine(layer)
+    if value.refold is not None:
+        return Value(layer.name, value.refold(affine))
+    return Value(layer.name, flat.defer(value.features, affine))
+
+
+def _group_normalization(layer: Any, value: Value) -> Value | None:
+    """Apply ours or Keras's."""
+    if not _is_last_axis(getattr(layer, "axis", -1), value):
+        return None
+    x = value.settled
+    groups = x.channels if layer.groups == -1 else layer.groups
+    gamma, beta = (
+        None if weight is None else to_array(weight) for weight in (layer.gamma, layer.beta)
+    )
+    return Value(layer.name, x.replace(flat.normalize(x, groups, layer.epsilon, gamma, beta)))
+
+
+def _is_last_axis(axis: int, value: Value) -> bool:
+    return axis in (-1, len(value.tensor.shape) - 1)
+
+
+# === Rearrangements ===
+
+
+def _max_pooling(layer: MaxPooling, value: Value) -> Value:
+    return Value(layer.name, resampling.halve(value.settled))
+
+
+def _keras_max_pooling_3d(layer: keras.layers.MaxPooling3D, value: Value) -> Value | None:
+    sides = value.tensor.shape[1:-1]
+    if {*layer.pool_size, *layer.strides} != {2} or any(side % 2 for side in sides):
+        return None
+    return Value(layer.name, resampling.halve(value.settled))
+
+
+def _linear_upsampling(layer: LinearUpsampling, value: Value) -> Value:
+    return Value(layer.name, resampling.double(value.settled))
+
+
+def _keras_upsampling(layer: Any, value: Value) -> Value | None:
+    """Apply `UpSampling2D` or `UpSampling3D`."""
+    if set(layer.size) != {2} or getattr(layer, "interpolation", "nearest") != "nearest":
+        return None
+    return _repeated(layer, value)
+
+
+def _repeated(layer: Any, value: Value) -> Value:
+    return Value(layer.name, resampling.repeat(value.settled), repeated=value.settled)
+
+
+def _concatenate(layer: keras.layers.Concatenate, *values: Value) -> Value | None:
+    if not _is_last_axis(layer.axis, values[0]):
+        return None
+    parts = [value.settled for value in values]
+    return Value(layer.name, flat.concatenate(parts), parts=parts)
+
+
+def _nothing(layer: keras.layers.Layer, value: Value) -> Value:
+    """Apply a layer that does something in training only."""
+    return Value(layer.name, value.settled, value.tensor, value.parts)
+
+
+# By exact type: a class that inherits from one of these may compute something else.
+RULES: dict[type, Rule] = {
+    ConvNormActivation: blocks.conv_norm_activation,
+    LMSBlock: blocks.lms_block,
+    GMSBlock: blocks.gms_block,
+    FusionBlock: blocks.fusion_block,
+    SparseTransformer: blocks.sparse_transformer,
+    DepthwiseResidual: blocks.depthwise_residual,
+    GroupedConv: _grouped_conv,
+    DepthwiseConv: _depthwise_conv,
+    TransposedConv: _doubled_by_matrices,
+    keras.layers.Dense: _dense,
+    keras.layers.Conv2D: _keras_conv,
+    keras.layers.Conv3D: _keras_conv,
+    keras.layers.DepthwiseConv2D: _keras_depthwise_conv,
+    keras.layers.Conv2DTranspose: _keras_transposed_conv,
+    keras.layers.Conv3DTranspose: _keras_transposed_conv,
+    BatchNormalization: _batch_normalization,
+    keras.layers.BatchNormalization: _batch_normalization,
+    GroupNormalization: _group_normalization,
+    keras.layers.GroupNormalization: _group_normalization,
+    MaxPooling: _max_pooling,
+    keras.layers.MaxPooling3D: _keras_max_pooling_3d,
+    LinearUpsampling: _linear_upsampling,
+    NearestUpsampling: _repeated,
+    keras.layers.UpSampling2D: _keras_upsampling,
+    keras.layers.UpSampling3D: _keras_upsampling,
+    keras.layers.Concatenate: _concatenate,
+    keras.layers.Dropout: _nothing,
+    keras.layers.SpatialDropout2D: _nothing,
+    keras.layers.SpatialDropout3D: _nothing,
+    keras.layers.GaussianNoise: _nothing,
+    keras.layers.GaussianDropout: _nothing,
+}

@@ -1,0 +1,92 @@
+"""What goes from layer to layer while a network is rewritten."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor
+
+from keras_lgmsnet.export import flat, resampling
+from keras_lgmsnet.export.flat import Features
+from keras_lgmsnet.export.folding import Affine
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the network, in the forms that the layer that reads it may choose from.
+
+    Args:
+        name: Of the layer that made it.
+        features: It as images or as slices, perhaps with a batch norm yet to be applied.
+        original: It as the network has it, if that was there first.
+        parts: What it is the concatenation of, along the channels.
+        repeated: What it is made of by nearest upsampling.
+        refold: From a map to the same features with the map after them, at no cost; `None` where
+            that is impossible, or something else needs the features as they are.
+    """
+
+    name: str
+    features: Features
+    original: KerasTensor | None = None
+    parts: Sequence[Features] = ()
+    repeated: Features | None = None
+    refold: Callable[[Affine], Features] | None = None
+
+    @functools.cached_property
+    def settled(self) -> Features:
+        """The features, nothing yet to be applied."""
+        return flat.settle(self.features, f"{self.name}-norm")
+
+    @functools.cached_property
+    def tensor(self) -> KerasTensor:
+        """It as the network has it."""
+        return self.settled.to_output() if self.original is None else self.original
+
+    def split(self, count: int) -> list[Features]:
+        """Return equal parts of the channels, as they were before a concatenation if they can."""
+        width = self.features.channels // count
+        if [part.channels for part in self.parts] == [width] * count:
+            return list(self.parts)
+        x = self.settled
+        return [
+            x.replace(x.images[..., start : start + width]) for start in range(0, x.channels, width)
+        ]
+
+
+def convolve(
+    value: Value,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+    name: str,
+    groups: int = 1,
+    activation: Any = keras.activations.linear,
+) -> Features:
+    """Apply a convolution of odd sizes and stride 1, with zeros beyond the border.
+
+    Args:
+        value: What is convolved.
+        kernel: Shape `(*sizes, channels / groups, filters)`.
+        bias: Shape `(filters,)`, or `None`.
+        name: Of the layer to make.
+        groups: Number of independent groups of channels.
+        activation: One that maps each value by itself.
+    """
+    sizes, x = set(kernel.shape[:-2]), value.features
+    if groups == 1 and sizes == {3} and value.repeated is not None:
+        return resampling.convolve_repeated(value.repeated, kernel, bias, name, activation)
+    if groups == 1:
+        y = flat.convolve(x if sizes == {1} else value.settled, kernel, bias, name)
+        return y.replace(flat.activate(y.images, activation))
+    if groups == x.channels == kernel.shape[-1]:
+        y = flat.depthwise(value.settled, kernel, bias, name)
+        return y.replace(flat.activate(y.images, activation))
+    kernels = np.split(kernel, groups, axis=-1)
+    biases = [None] * groups if bias is None else np.split(bias, groups)
+    outputs = []
+    for number, part in enumerate(value.split(groups)):
+        y = flat.convolve(part, kernels[number], biases[number], f"{name}-{number}")
+        outputs.append(y.replace(flat.activate(y.images, activation)))
+    return flat.concatenate(outputs)
