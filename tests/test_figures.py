@@ -14,12 +14,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from matplotlib.figure import Figure
 
-from keras_lgmsnet import LGMSNet2D
 from keras_lgmsnet.data import sources, synthetic
 from keras_lgmsnet.data.images import Examples, preprocess
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, TRUTH_COLOR
 from keras_lgmsnet.figures import captioned
-from keras_lgmsnet.figures.features import stage_features
+from keras_lgmsnet.figures.features import choose_stages, merge_stages, stage_features
 from keras_lgmsnet.figures.foreground import (
     draw_foreground_ratios,
     foreground_density,
@@ -31,6 +30,7 @@ from keras_lgmsnet.figures.redundancy import channel_redundancy
 from keras_lgmsnet.figures.spectra import draw_redundancy, draw_spectra
 from keras_lgmsnet.figures.stage_maps import activation_map, draw_stage_maps
 from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training
 from keras_lgmsnet.run import Run
 from keras_lgmsnet.run_directory import read_json
@@ -43,17 +43,22 @@ NAMES = ["foreground_ratio", "redundancy", "spectra", "stages", "panels"]
 TABLES = ["foreground_ratio", "panels", "redundancy", "spectra"]
 
 
-def write_run(run: Path, seed: int = 0, kernel_sizes: tuple[int, ...] = (3, 5)) -> Path:
-    """A run of a narrow network that was never trained."""
+def write_run(run: Path, seed: int = 0, model: Model | None = None, **arguments) -> Path:
+    """A run of a network, by default a narrow LGMSNet, that was never trained."""
     run.mkdir(parents=True)
+    if model is None:
+        # JAX compiles the transformer for half a minute.
+        narrow = {"dims": (4,) * 5, "kernel_sizes": (3, 5), "transformer_ratio": 0}
+        model = Model(arguments=narrow | arguments)
     recipe = Recipe(
         data=Data(source="synthetic", num_images=6, image_size=SIZE),
-        # JAX compiles the transformer for half a minute.
-        model=Model(dims=(4,) * 5, kernel_sizes=kernel_sizes, transformer_ratio=0),
+        model=model,
         training=Training(batch_size=2),
     )
     keras.utils.set_random_seed(seed)
-    network = LGMSNet2D((*SIZE, 3), dims=(4,) * 5, kernel_sizes=kernel_sizes, transformer_ratio=0)
+    network = registry.create(
+        model.network, input_shape=(*SIZE, 3), num_classes=1, **model.arguments
+    )
     network.save(run / "model.keras")
     begun = {"dataset": "synthetic/0", "backend": "any", "versions": {}}
     write_json(run / "recipe.json", {"recipe": recipe.to_dict(), **begun})
@@ -167,6 +172,24 @@ def test_redundancy_figures_tell_the_numbers() -> None:
     assert len(spectra.axes[1].get_lines()) == 2  # the constant one has none
 
 
+@pytest.mark.no_backend
+def test_redundancy_figures_of_networks_with_other_stages() -> None:
+    hadamard = np.array([[1, 1, 1], [-1, 1, -1], [1, -1, -1], [-1, -1, 1]])
+    runs = {
+        "lms": channel_redundancy([{"a": hadamard, "c": hadamard}]),
+        "guest": channel_redundancy([{"a": hadamard[:, :2], "b": hadamard}]),
+    }
+    figure = draw_redundancy(runs)
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in figure.axes[0].patches]
+    np.testing.assert_allclose(middles, [-0.2, 2, 0.2, 1])  # a and c, then a and b
+    assert {"a\n3 / 2", "b\n3", "c\n3"} <= set(texts(figure))
+    spectra = draw_spectra(runs)
+    assert {"a, 3 / 2 channels", "b, 3 channels", "c, 3 channels"} <= set(texts(spectra))
+    assert [len(axes.get_lines()) for axes in spectra.axes[:3]] == [4, 2, 2]  # line and dot
+    colors = [axes.get_lines()[0].get_color() for axes in spectra.axes[:3]]
+    assert colors[0] == colors[2] != colors[1]
+
+
 # Activation maps
 
 
@@ -198,8 +221,36 @@ def test_unknown_stages_are_named(run: Path) -> None:
     loaded = Run.read(run)
     with pytest.raises(ValueError, match=r"encoder1, .*Received: encoder6"):
         next(stage_features(loaded, np.zeros((1, *SIZE, 3)), ("encoder1", "encoder6")))
-    with pytest.raises(ValueError, match=r"at least one stage"):
-        next(stage_features(loaded, np.zeros((1, *SIZE, 3)), ()))
+
+
+@pytest.mark.no_backend
+def test_stages_of_different_networks_keep_their_order() -> None:
+    three = ["encoder1", "encoder2", "decoder2"]
+    four = ["stem", "encoder1", "encoder2", "encoder3", "decoder3", "decoder2"]
+    assert merge_stages([three, four]) == four
+    assert merge_stages([four, three]) == four
+    assert merge_stages([three, ["a", "b"]]) == [*three, "a", "b"]
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory) -> Path:
+    """A U-Net of two levels, which lacks some of the stages that the registry lists."""
+    model = Model(network="unet", filters=(4, 6))
+    return write_run(tmp_path_factory.mktemp("runs") / "guest", model=model)
+
+
+def test_each_network_is_looked_into_at_the_stages_it_has(run: Path, guest: Path) -> None:
+    runs = [Run.read(run), Run.read(guest)]
+    narrow = ["encoder1", "encoder2", "decoder2"]
+    assert choose_stages(runs) == [list(registry.find("lgmsnet", rank=2).stages), narrow]
+    features = next(stage_features(runs[1], np.zeros((1, *SIZE, 3), "uint8")))
+    assert [values.shape[-1] for values in features.values()] == [4, 6, 4]
+    stages = ("encoder2_first", "stem", "encoder2")
+    assert choose_stages(runs, stages) == [["stem", "encoder2"], ["encoder2_first", "encoder2"]]
+    with pytest.raises(ValueError, match=r"run or .*guest: .*stem, .*Received: encoder9$"):
+        choose_stages(runs, ("encoder1", "encoder9"))
+    with pytest.raises(ValueError, match=r"in .*guest: [^/]*Received: stem$"):
+        choose_stages(runs, ("stem",))
 
 
 # Pictures
@@ -339,7 +390,10 @@ def test_figures_of_a_run(run: Path, tmp_path: Path) -> None:
     redundancy = read_rows(output / "redundancy.csv")
     assert [row["stage"] for row in redundancy] == list(STAGES)
     for row in redundancy:
-        assert (row["run"], row["kernel_sizes"]) == ("run", "3 5")
+        assert row["run"] == "run"
+        assert row["network"] == (
+            "LGMSNet with dims=(4, 4, 4, 4, 4), kernel_sizes=(3, 5), transformer_ratio=0"
+        )
         assert (row["channels"], row["images"]) == ("4", "3")
         needed, rank = int(row["components_needed"]), float(row["effective_rank"])
         assert 1 <= needed <= 4
@@ -365,10 +419,9 @@ def test_two_runs_and_chosen_images(run: Path, tmp_path: Path) -> None:
     drawn = draw_figures(run, output, against=other, images=[chosen, chosen], stages=["encoder1"])
     assert list(drawn["captions"]) == [*NAMES[:4], "stages_against", "panels"]
     rows = read_rows(output / "redundancy.csv")
-    assert [(row["run"], row["kernel_sizes"]) for row in rows] == [
-        (str(run), "3 5"),
-        (str(other), "3 3"),
-    ]
+    assert [row["run"] for row in rows] == [str(run), str(other)]
+    for row, kernel_sizes in zip(rows, ("(3, 5)", "(3, 3)"), strict=True):
+        assert f", kernel_sizes={kernel_sizes}, " in row["network"]
     assert rows[0]["effective_rank"] != rows[1]["effective_rank"]
     (panel,) = read_rows(output / "panels.csv")
     assert (panel["id"], panel["rule"]) == (chosen, "")
@@ -376,10 +429,29 @@ def test_two_runs_and_chosen_images(run: Path, tmp_path: Path) -> None:
     assert (output / "stages.png").read_bytes() != (output / "stages_against.png").read_bytes()
     assert f"{other} is not finished" in drawn["caution"]
     captions = drawn["captions"]
-    assert f"{other}: 3, 3." in captions["redundancy"]
+    for figure in ("redundancy", "spectra"):
+        assert f"{other}: {rows[1]['network']}." in captions[figure]
     assert captions["stages"].startswith(f"{run}: mean of the absolute")
     assert captions["stages_against"].startswith(f"{other}: mean of the absolute")
     assert "Best, median and worst" not in captions["panels"]
+
+
+@pytest.mark.no_backend
+def test_two_networks_beside_each_other(run: Path, guest: Path, tmp_path: Path) -> None:
+    """Each at its own stages, with its own channels."""
+    drawn = draw_figures(run, tmp_path / "out", against=guest)
+    rows = read_rows(tmp_path / "out" / "redundancy.csv")
+    assert [row["stage"] for row in rows if row["run"] == "run"] == list(
+        registry.find("lgmsnet", rank=2).stages
+    )
+    guests = [row for row in rows if row["run"] == "guest"]
+    assert [(row["stage"], row["channels"]) for row in guests] == [
+        ("encoder1", "4"),
+        ("encoder2", "6"),
+        ("decoder2", "4"),
+    ]
+    assert {row["network"] for row in guests} == {"U-Net with filters=(4, 6)"}
+    assert "; guest: U-Net with filters=(4, 6)." in drawn["captions"]["spectra"]
 
 
 @pytest.mark.no_backend
@@ -422,7 +494,6 @@ def test_an_unseen_dataset_and_more_foregrounds(run: Path, tmp_path: Path, unsee
     ("options", "message"),
     [
         ({"stages": ["encoder6"]}, r"layers of the network in .*encoder1.*Received: encoder6"),
-        ({"stages": []}, r"at least one stage"),
         ({"images": ["none"]}, r"among the 3 of synthetic that can be scored.*Received: 'none'"),
         ({"images": [IDS[0]]}, r"among the 3 of synthetic"),  # trained on
         ({"dataset": "synthetic"}, r"was trained on 3 of the 6 images"),

@@ -48,7 +48,7 @@ from keras_lgmsnet.cli.common import (
     "stages",
     metavar="LAYER",
     multiple=True,
-    help="Layer to look at; may be repeated; by default encoder1 to decoder2.",
+    help="Layer to look at; may be repeated; by default those that lgms-networks lists.",
 )
 @backend_option
 @manual_dir_option
@@ -79,7 +79,7 @@ def figures(
         dataset=dataset,
         foreground_of=foreground_of,
         images=images,
-        stages=stages or paper.STAGES,
+        stages=stages,
         manual_dir=manual_dir,
         data_dir=data_dir,
         allow_incomplete=allow_incomplete,

@@ -1,4 +1,4 @@
-from .features import STAGES as STAGES, stage_features as stage_features
+from .features import stage_features as stage_features
 from .foreground import (
     draw_foreground_ratios as draw_foreground_ratios,
     foreground_ratios as foreground_ratios,

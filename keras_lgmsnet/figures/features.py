@@ -1,30 +1,25 @@
 """What the stages of a network make of images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
 from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.images import Rows, preprocess
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.run import Run
-
-# The stages of `LGMSNet2D` that hold its blocks, in the order of the data.
-STAGES = (
-    *("encoder1", "encoder2", "encoder3", "encoder4", "encoder5"),
-    *("decoder5", "decoder4", "decoder3", "decoder2"),
-)
 
 
 def stage_features(
-    run: Run, images: np.ndarray | Rows, stages: Sequence[str] = STAGES
+    run: Run, images: np.ndarray | Rows, stages: Sequence[str] = ()
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield what the stages of a run's network make of each image, one image at a time.
 
     Args:
         run: The run; its recipe's preprocessing is applied.
         images: 8-bit RGB, shape `(images, height, width, 3)`.
-        stages: Names of layers of the network.
+        stages: Names of layers of the network; by default those that the registry lists.
 
     Yields:
         For each stage its output, shape `(height, width, channels)` at the stage's resolution.
@@ -32,7 +27,7 @@ def stage_features(
     Raises:
         ValueError: If the network has no such layer.
     """
-    require_stages(run, stages)
+    (stages,) = choose_stages([run], stages)
     network = run.network
     outputs = {stage: network.get_layer(stage).output for stage in stages}
     extractor = keras.Model(network.input, outputs)
@@ -42,13 +37,52 @@ def stage_features(
         yield {stage: np.asarray(features[stage])[0] for stage in stages}
 
 
-def require_stages(run: Run, stages: Sequence[str]) -> None:
-    """Raise `ValueError` unless the stages are layers of a run's network, one at least."""
-    layers = [layer.name for layer in run.network.layers]
-    if not stages:
-        raise ValueError(f"There must be at least one stage. Received: {stages!r}")
-    if unknown := [stage for stage in stages if stage not in layers]:
-        raise ValueError(
-            f"Stages must be layers of the network in {run.directory}: {', '.join(layers)}. "
-            f"Received: {', '.join(unknown)}"
-        )
+def choose_stages(runs: Sequence[Run], stages: Sequence[str] = ()) -> list[list[str]]:
+    """Return for each run those of the stages that its network has.
+
+    Args:
+        runs: One or more; their networks may differ.
+        stages: Names of layers; by default, of each network, those that
+            `keras_lgmsnet.models.registry` lists.
+
+    Raises:
+        ValueError: If none of the networks has a stage, or a network has none of them.
+    """
+    chosen = []
+    for run in runs:
+        asked = stages or registry.find(run.recipe.model.network, run.recipe.rank).stages
+        has = [stage for stage in asked if stage in _layers(run)]
+        if not has:
+            raise _unknown_stages([run], asked)
+        chosen.append(has)
+    if unknown := [stage for stage in stages if not any(stage in has for has in chosen)]:
+        raise _unknown_stages(runs, unknown)
+    return chosen
+
+
+def merge_stages(stages_of_runs: Iterable[Sequence[str]]) -> list[str]:
+    """Return all stages, each once, in the order that the runs have them.
+
+    A stage that a former run has not stands behind the one that it follows; where they have none
+    in common, behind all.
+    """
+    merged: list[str] = []
+    for stages in stages_of_runs:
+        position = 0 if set(stages) & set(merged) else len(merged)
+        for stage in stages:
+            if stage not in merged:
+                merged.insert(position, stage)
+            position = merged.index(stage) + 1
+    return merged
+
+
+def _layers(run: Run) -> list[str]:
+    return [layer.name for layer in run.network.layers]
+
+
+def _unknown_stages(runs: Sequence[Run], stages: Sequence[str]) -> ValueError:
+    where = " or ".join(str(run.directory) for run in runs)
+    return ValueError(
+        f"Stages must be layers of the network in {where}: "
+        f"{', '.join(merge_stages(map(_layers, runs)))}. Received: {', '.join(stages)}"
+    )

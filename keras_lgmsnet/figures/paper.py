@@ -13,7 +13,7 @@ from keras_lgmsnet.drawing.cases import has_outlines, name_extremes
 from keras_lgmsnet.evaluation.images import score_images
 from keras_lgmsnet.evaluation.selection import describe_cautions, read_images
 from keras_lgmsnet.figures.captioned import CaptionedFigure, write_figures
-from keras_lgmsnet.figures.features import STAGES, require_stages, stage_features
+from keras_lgmsnet.figures.features import choose_stages, stage_features
 from keras_lgmsnet.figures.foreground import foreground_figure, foreground_ratios
 from keras_lgmsnet.figures.panels import panels_figure
 from keras_lgmsnet.figures.pictures import Cases
@@ -26,6 +26,7 @@ from keras_lgmsnet.files.writing import (
     require_writable,
     write_json,
 )
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.run import Run
 
 # Images that the redundancy is measured on, at most: enough for it to settle, in little time.
@@ -40,7 +41,7 @@ def draw_figures(
     dataset: str | None = None,
     foreground_of: Sequence[str] = (),
     images: Sequence[str] = (),
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[str] = (),
     manual_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
     allow_incomplete: bool = False,
@@ -65,15 +66,16 @@ def draw_figures(
     Args:
         run_directory: What `lgms-train` wrote, on any backend.
         output_directory: Where to write; absent or empty.
-        against: Another run directory, drawn beside the first: of another network, or one of
-            other `kernel_sizes`.
+        against: Another run directory, drawn beside the first: of another network, or of one with
+            other arguments. Stages of the same name share a place.
         dataset: Name of a dataset in `tfds_builders`, such as one that the runs never saw; by
             default the run's own test images, or its validation images where none were set aside
             for a test.
         foreground_of: Names of more datasets for `foreground_ratio`.
         images: Ids of the images in `stages` and `panels`; by default those with the best, the
             median and the worst IoU of the first run, images without any outline left out.
-        stages: Names of the network's layers to look at.
+        stages: Names of layers to look at, in whichever network has them; by default those that
+            `keras_lgmsnet.models.registry` lists for each network.
         manual_dir: Folder with the datasets' archives, as downloaded from their publishers.
         data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
         allow_incomplete: Whether to go on with archives short of their published counts.
@@ -99,8 +101,7 @@ def draw_figures(
     require_unused(output_directory)
     require_writable(output_directory)
     runs = [Run.read(Path(run)) for run in (run_directory, against) if run is not None]
-    for run in runs:
-        require_stages(run, stages)
+    stages_of_runs = dict(zip(_names(runs), choose_stages(runs, stages), strict=True))
     recipe = runs[0].recipe
     examples, ids = read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
     caution = describe_cautions(runs, dataset, examples)
@@ -124,8 +125,8 @@ def draw_figures(
     size = _describe_size(recipe.data.image_size)
     figures = {
         "foreground_ratio": foreground_figure(ratios, size),
-        **_draw_redundancy(named_runs, scored, stages, dataset, size),
-        **_draw_cases(named_runs, scored, images, stages, dataset, size),
+        **_draw_redundancy(named_runs, scored, stages_of_runs, dataset, size),
+        **_draw_cases(named_runs, scored, images, stages_of_runs, dataset, size),
     }
     outcome = {
         "run": str(run_directory),
@@ -142,24 +143,26 @@ def draw_figures(
 
 
 def _draw_redundancy(
-    runs: Mapping[str, Run], examples: Examples, stages: Sequence[str], dataset: str, size: str
+    runs: Mapping[str, Run],
+    examples: Examples,
+    stages: Mapping[str, Sequence[str]],
+    dataset: str,
+    size: str,
 ) -> dict[str, CaptionedFigure]:
     """Measure the redundancy of the channels on some of the images, and draw it."""
     sample = examples.subset(evenly_spread(examples.ids, REDUNDANCY_IMAGES))
     redundancies = {
-        name: channel_redundancy(stage_features(run, sample.images, stages))
+        name: channel_redundancy(stage_features(run, sample.images, stages[name]))
         for name, run in runs.items()
     }
-    kernel_sizes = {name: run.recipe.model.arguments["kernel_sizes"] for name, run in runs.items()}
-    described = "; ".join(
-        f"{name}: {', '.join(map(str, sizes))}" for name, sizes in kernel_sizes.items()
-    )
+    networks = describe_networks(runs)
+    described = "; ".join(f"{name}: {network}" for name, network in networks.items())
     origin = (
         f"Features of {len(sample.ids)} of the {len(examples.ids)} images of {dataset} that can be "
-        f"scored, at {size}. Kernel sizes of the local multiscale blocks: {described}."
+        f"scored, at {size}. Networks: {described}."
     )
     return {
-        "redundancy": redundancy_figure(redundancies, kernel_sizes, origin),
+        "redundancy": redundancy_figure(redundancies, networks, origin),
         "spectra": spectra_figure(redundancies, origin),
     }
 
@@ -168,7 +171,7 @@ def _draw_cases(
     runs: Mapping[str, Run],
     examples: Examples,
     image_ids: Sequence[str],
-    stages: Sequence[str],
+    stages: Mapping[str, Sequence[str]],
     dataset: str,
     size: str,
 ) -> dict[str, CaptionedFigure]:
@@ -194,7 +197,7 @@ def _draw_cases(
     ids = [examples.ids[index] for index in indices]
     cases = Cases(examples.subset(ids), list(chosen.values()), choice)
     figures = {
-        figure: stage_maps_figure(name, run, cases, stages)
+        figure: stage_maps_figure(name, run, cases, stages[name])
         for figure, (name, run) in zip(("stages", "stages_against"), runs.items(), strict=False)
     }
     figures["panels"] = panels_figure(
@@ -205,6 +208,30 @@ def _draw_cases(
         size=size,
     )
     return figures
+
+
+def describe_networks(runs: Mapping[str, Run]) -> dict[str, str]:
+    """Return the network of each run, by the run's name: `"U-Net with filters=(8, 16)"`.
+
+    Of its arguments, those are told that are not the defaults in all runs of that network.
+    """
+    networks = {
+        name: registry.find(run.recipe.model.network, run.recipe.rank) for name, run in runs.items()
+    }
+    arguments = {
+        name: network.complete(runs[name].recipe.model.arguments)
+        for name, network in networks.items()
+    }
+    described = {}
+    for name, network in networks.items():
+        alike = [arguments[other] for other in runs if networks[other] is network]
+        told = [
+            f"{argument}={arguments[name][argument]!r}"
+            for argument, default in network.arguments().items()
+            if any(values[argument] != default for values in alike)
+        ]
+        described[name] = network.title + (f" with {', '.join(told)}" if told else "")
+    return described
 
 
 def choose_extremes(ious: np.ndarray, shows: np.ndarray) -> dict[int, str]:

@@ -1,9 +1,8 @@
 """How redundant the channels of each stage are, drawn (paper, Fig. 1c)."""
 
 import functools
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from keras_lgmsnet.drawing.diagrams import tick_whole_numbers
 from keras_lgmsnet.figures.captioned import CaptionedFigure
+from keras_lgmsnet.figures.features import merge_stages
 from keras_lgmsnet.figures.redundancy import ENERGY, Redundancy
 from keras_lgmsnet.figures.style import (
     COLORS,
@@ -22,18 +22,18 @@ from keras_lgmsnet.figures.style import (
     style_diagram,
 )
 
-# For each run's name what `channel_redundancy` returned, of the same stages.
+# For each run's name what `channel_redundancy` returned; runs may have other stages, and channels.
 Redundancies = Mapping[str, Mapping[str, Redundancy]]
 
 
 def redundancy_figure(
-    redundancies: Redundancies, kernel_sizes: Mapping[str, Sequence[int]], origin: str
+    redundancies: Redundancies, networks: Mapping[str, str], origin: str
 ) -> CaptionedFigure:
     """Return the figure of the components that each stage needs.
 
     Args:
         redundancies: What was measured.
-        kernel_sizes: For each run's name those of its network.
+        networks: For each run's name its network, in words.
         origin: Some sentences that say what features were measured.
     """
     return CaptionedFigure(
@@ -46,7 +46,7 @@ def redundancy_figure(
         [
             {
                 "run": run,
-                "kernel_sizes": " ".join(map(str, kernel_sizes[run])),
+                "network": networks[run],
                 "stage": stage,
                 "channels": redundancy.num_channels,
                 "components_needed": redundancy.components_needed,
@@ -84,7 +84,7 @@ def spectra_figure(redundancies: Redundancies, origin: str) -> CaptionedFigure:
 
 @in_style
 def draw_redundancy(redundancies: Redundancies) -> Figure:
-    """Draw the components needed in each stage, by its channels, a bar for each run."""
+    """Draw the components needed in each stage, by its channels, a bar for each run that has it."""
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.subplots()
     draw_diamonds = functools.partial(
@@ -96,14 +96,18 @@ def draw_redundancy(redundancies: Redundancies) -> Figure:
         linewidth=0.8,
         zorder=3,
     )
-    stages = list(next(iter(redundancies.values())))
-    width = 0.8 / len(redundancies)
-    for number, (run, color) in enumerate(zip(redundancies, COLORS, strict=False)):
-        rows = [redundancies[run][stage] for stage in stages]
-        x = np.arange(len(stages)) + (number - (len(redundancies) - 1) / 2) * width
+    by_stage = _by_stage(redundancies)
+    width = 0.8 / max(map(len, by_stage.values()))
+    for run, color in zip(redundancies, COLORS, strict=False):
+        x, rows = [], []
+        for tick, stage_rows in enumerate(by_stage.values()):
+            if run in stage_rows:
+                place = list(stage_rows).index(run) - (len(stage_rows) - 1) / 2
+                x.append(tick + place * width)
+                rows.append(stage_rows[run])
         needed = np.array([row.components_needed / row.num_channels for row in rows])
         means = np.array([row.per_image.mean() / row.num_channels for row in rows])
-        axes.bar(x, 100 * needed, 0.92 * width, color=color, label=plain(run))
+        axes.bar(np.array(x), 100 * needed, 0.92 * width, color=color, label=plain(run))
         draw_diamonds(x, 100 * means)
         # Above the diamond, too, which can be higher than the bar.
         tops = 100 * np.maximum(needed, means) + 2
@@ -111,10 +115,9 @@ def draw_redundancy(redundancies: Redundancies) -> Figure:
             count = str(row.components_needed)
             axes.text(middle, top, count, ha="center", va="bottom", fontsize=FONT_SIZE - 1)
     diamonds = draw_diamonds([], [], label="mean of single images")
-    channels = [redundancies[run][stage].num_channels for stage in stages]
-    names = [f"{plain(stage)}\n{count}" for stage, count in zip(stages, channels, strict=True)]
-    axes.set_xticks(range(len(stages)), names)
-    axes.set(xlabel="Stage and number of its channels", ylim=(0, 108))
+    names = [f"{plain(stage)}\n{_tell_channels(rows)}" for stage, rows in by_stage.items()]
+    axes.set_xticks(range(len(names)), names, rotation=0 if len(names) <= 10 else 90)
+    axes.set(xlabel="Stage and number of its channels, by run where they differ", ylim=(0, 108))
     axes.set(ylabel=f"Components for {100 * ENERGY:.0f} % of\nthe energy, % of the channels")
     style_diagram(axes)
     axes.grid(visible=False, axis="x")
@@ -133,29 +136,30 @@ def draw_redundancy(redundancies: Redundancies) -> Figure:
 @in_style
 def draw_spectra(redundancies: Redundancies) -> Figure:
     """Draw each stage's singular values, as shares of the largest, a line for each run."""
-    stages = list(next(iter(redundancies.values())))
-    columns = min(3, len(stages))
-    rows = math.ceil(len(stages) / columns)
+    by_stage = _by_stage(redundancies)
+    columns = min(3, len(by_stage))
+    rows = math.ceil(len(by_stage) / columns)
     figure = Figure(figsize=(WIDTH, 1.7 * rows + 0.7), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    energies = [row.energy for by_stage in redundancies.values() for row in by_stage.values()]
+    energies = [row.energy for stage_rows in by_stage.values() for row in stage_rows.values()]
     ends = [math.sqrt(energy[-1] / energy[0]) for energy in energies if energy[-1] > 0]
     lowest = max(1e-4, 0.7 * min(ends, default=1e-4))
-    for stage, axes in itertools.zip_longest(stages, grid.flat):
-        if stage is None:
-            axes.set_visible(False)
-            continue
-        for run, (color, line) in zip(redundancies, looks(), strict=False):
-            redundancy = redundancies[run][stage]
+    look_of_run = dict(zip(redundancies, looks(), strict=False))
+    for axes in grid.flat[len(by_stage) :]:
+        axes.set_visible(False)
+    for axes, (stage, stage_rows) in zip(grid.flat, by_stage.items(), strict=False):
+        for run, redundancy in stage_rows.items():
             needed = redundancy.components_needed
             if not needed:
                 continue  # constant features have no singular values to draw
+            color, line = look_of_run[run]
             values = np.sqrt(redundancy.energy / redundancy.energy[0])
             numbers = np.arange(1, len(values) + 1)
             axes.plot(numbers, values, color=color, linestyle=line)
             axes.plot(needed, values[needed - 1], marker="o", color=color, markersize=5)
-        axes.set(title=f"{plain(stage)}, {redundancy.num_channels} channels")
-        axes.set(yscale="log", ylim=(lowest, 1.5), xlim=(0, redundancy.num_channels + 1))
+        most = max(redundancy.num_channels for redundancy in stage_rows.values())
+        axes.set(title=f"{plain(stage)}, {_tell_channels(stage_rows)} channels")
+        axes.set(yscale="log", ylim=(lowest, 1.5), xlim=(0, most + 1))
         tick_whole_numbers(axes.xaxis)
         style_diagram(axes)
     reached = f"dot: {100 * ENERGY:.0f} % of the energy reached"
@@ -163,7 +167,24 @@ def draw_spectra(redundancies: Redundancies) -> Figure:
     figure.supylabel("Singular value / largest", fontsize=FONT_SIZE)
     handles = [
         Line2D([], [], color=color, linestyle=line, marker="o", markersize=5, label=plain(run))
-        for run, (color, line) in zip(redundancies, looks(), strict=False)
+        for run, (color, line) in look_of_run.items()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
     return figure
+
+
+def _by_stage(redundancies: Redundancies) -> dict[str, dict[str, Redundancy]]:
+    """Return for each stage, in the order of the data, what was measured of the runs that have it.
+
+    They stand in the runs' order, by their names.
+    """
+    return {
+        stage: {run: rows[stage] for run, rows in redundancies.items() if stage in rows}
+        for stage in merge_stages(map(list, redundancies.values()))
+    }
+
+
+def _tell_channels(rows: Mapping[str, Redundancy]) -> str:
+    """Return a stage's number of channels; where the runs' differ, each in their order."""
+    counts = [str(row.num_channels) for row in rows.values()]
+    return counts[0] if len(set(counts)) == 1 else " / ".join(counts)
