@@ -17,12 +17,13 @@ from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.data.splits import split_ids
 from keras_lgmsnet.files.writing import write_json
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training, VolumeData
 from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
 from keras_lgmsnet.training import images as image_task, loop as training
 from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from keras_lgmsnet.training.loop import train
-from tests.helpers.runs import assert_same_run, saved_scalars, small_network
+from tests.helpers.runs import assert_same_run, create_small, saved_scalars
 
 RECIPE = Recipe(
     data=Data(source="synthetic", num_images=10, image_size=(32, 32)),
@@ -32,7 +33,7 @@ RECIPE = Recipe(
 
 def use_small_network(monkeypatch) -> None:
     """Train a network that compiles in a moment; LGMSNet itself trains in `test_cli`."""
-    monkeypatch.setattr(image_task, "LGMSNet2D", small_network)
+    monkeypatch.setattr(registry, "create", create_small)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +94,16 @@ def test_run_directory(uninterrupted: Path) -> None:
         "state.json",
         "tensorboard",
     ]
-    assert read_recipe(uninterrupted) == RECIPE
+    recipe = read_recipe(uninterrupted)
+    assert (recipe.data, recipe.training) == (RECIPE.data, RECIPE.training)
+    # With every argument of the network, should a default ever change.
+    assert recipe.model.arguments == {
+        "dims": (16, 32, 64, 128, 128),
+        "kernel_sizes": (3, 5, 7, 9),
+        "transformer_ratio": 0.75,
+        "activation": "gelu",
+        "normalization": None,
+    }
     begun = read_json(uninterrupted, "recipe.json")
     assert begun["dataset"] == "synthetic/0"
     assert begun["backend"] == keras.backend.backend()
@@ -290,8 +300,10 @@ def test_finished_run_is_resumed_in_place(uninterrupted: Path) -> None:
     assert (uninterrupted / "report.html").exists()
 
 
-def test_mixed_precision(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("model", [Model(), Model(network="unet", filters=(4, 8))])
+def test_mixed_precision(model: Model, tmp_path: Path, monkeypatch) -> None:
     recipe = changed("training", precision="mixed_float16")
+    recipe = dataclasses.replace(recipe, model=model)
     expected = train(recipe, tmp_path / "uninterrupted")
     train_one_epoch(recipe, tmp_path / "run", monkeypatch)
     train(recipe, tmp_path / "run", resume=True)
@@ -372,6 +384,19 @@ def begun(tmp_path: Path) -> Path:
 def test_resume_refuses_another_recipe(begun: Path) -> None:
     with pytest.raises(ValueError, match=r"in .*run, training.epochs was 2."):
         train(changed("training", epochs=4), begun, resume=True)
+
+
+def test_resume_takes_defaults_that_are_told_and_refuses_others(begun: Path) -> None:
+    """And version 0.1 wrote no argument that came later."""
+    begun_with = read_json(begun, "recipe.json")
+    begun_with["recipe"]["model"] = {"num_classes": 1}
+    write_json(begun / "recipe.json", begun_with)
+    with pytest.raises(ValueError, match=r"images of synthetic are no longer those"):
+        train(changed("model", dims=(16, 32, 64, 128, 128)), begun, resume=True)
+    with pytest.raises(ValueError, match=r"in .*run, model.dims was \(16, 32, 64, 128, 128\)\."):
+        train(changed("model", dims=(4, 4, 4, 4, 4)), begun, resume=True)
+    with pytest.raises(ValueError, match=r"in .*run, model.network was 'lgmsnet'"):
+        train(changed("model", network="unet"), begun, resume=True)
 
 
 def test_resume_refuses_a_recipe_of_another_rank(begun: Path) -> None:
@@ -472,17 +497,18 @@ def test_network_destroyed_by_the_last_step_is_not_kept(tmp_path: Path) -> None:
 def test_recipe_reaches_network_batches_and_optimizer(tmp_path: Path, monkeypatch) -> None:
     seen = {}
 
-    def record(name: str) -> None:
-        original = getattr(image_task, name)
+    def record(module, name: str) -> None:
+        original = getattr(module, name)
 
         def recording(*arguments, **options):
             seen.setdefault(name, (arguments, options))
             return original(*arguments, **options)
 
-        monkeypatch.setattr(image_task, name, recording)
+        monkeypatch.setattr(module, name, recording)
 
-    for name in ("LGMSNet2D", "ImageBatches", "TorchSGD"):
-        record(name)
+    record(registry, "create")
+    record(image_task, "ImageBatches")
+    record(image_task, "TorchSGD")
     recipe = Recipe(
         data=Data(
             source="synthetic",
@@ -498,13 +524,15 @@ def test_recipe_reaches_network_batches_and_optimizer(tmp_path: Path, monkeypatc
         ),
     )
     train(recipe, tmp_path / "run")
-    assert seen["LGMSNet2D"][1] == {
+    assert seen["create"][0] == ("lgmsnet",)
+    assert seen["create"][1] == {
         "input_shape": (32, 64, 3),
         "num_classes": 1,
         "dims": (4, 4, 4, 4, 4),
         "kernel_sizes": (3,),
         "transformer_ratio": 0.5,
         "activation": "gelu",
+        "normalization": None,
         "dtype": "float32",
     }
     (examples, batch_size), options = seen["ImageBatches"]

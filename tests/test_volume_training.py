@@ -14,6 +14,7 @@ from keras_lgmsnet.data.patches import prepare_volumes
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import load_volumes
 from keras_lgmsnet.inference.windows import segment_volume
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.schema import Model, Recipe, VolumeData, VolumeTraining
 from keras_lgmsnet.reports import volumes as volume_report
 from keras_lgmsnet.run_directory import read_json, read_recipe
@@ -21,7 +22,7 @@ from keras_lgmsnet.scoring.regions import mean_dice
 from keras_lgmsnet.training import volumes as volume_task
 from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from keras_lgmsnet.training.loop import train
-from tests.helpers.runs import assert_same_run, saved_scalars, small_network
+from tests.helpers.runs import assert_same_run, create_small, saved_scalars
 from tests.helpers.volumes import write_msd_folder
 
 RECIPE = Recipe(
@@ -37,7 +38,7 @@ RECIPE = Recipe(
 
 def train_quickly(monkeypatch) -> None:
     """Train a network that compiles in a moment, and draw no surface: both have their own tests."""
-    monkeypatch.setattr(volume_task, "LGMSNet3D", small_network)
+    monkeypatch.setattr(registry, "create", create_small)
     blank = np.zeros((8, 8, 3), "uint8")
     monkeypatch.setattr(volume_report, "draw_surface", lambda labels, spacing: blank)
 
@@ -86,7 +87,8 @@ def test_run_directory(uninterrupted, folders) -> None:
         "state.json",
         "tensorboard",
     ]
-    assert read_recipe(run) == RECIPE
+    recipe = read_recipe(run)
+    assert (recipe.data, recipe.training) == (RECIPE.data, RECIPE.training)
     assert {part: len(ids) for part, ids in read_json(run, "splits.json").items()} == {
         "train": 3,
         "validation": 2,
@@ -150,10 +152,12 @@ def test_metrics_are_of_every_case_and_region(uninterrupted) -> None:
     assert "2 validation volumes" in text
 
 
-def test_cases_set_aside_for_a_test_are_reported(folders, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [Model(), Model(network="unet", filters=(4, 8))])
+def test_cases_set_aside_for_a_test_are_reported(model, folders, tmp_path: Path) -> None:
     recipe = changed("data", test_fraction=0.2)
     recipe = dataclasses.replace(
         recipe,
+        model=model,
         training=VolumeTraining(epochs=1, warmup_epochs=0, batch_size=2, precision="mixed_float16"),
     )
     run = train(recipe, tmp_path / "run", **folders)
@@ -225,8 +229,8 @@ def test_other_classes_than_the_labels_are_refused(folders, tmp_path: Path) -> N
 def test_recipe_reaches_network_batches_and_optimizer(folders, tmp_path: Path, monkeypatch) -> None:
     seen = {}
 
-    def record(name: str, stop: bool = False) -> None:
-        original = getattr(volume_task, name)
+    def record(module, name: str, stop: bool = False) -> None:
+        original = getattr(module, name)
 
         def recording(*arguments, **options):
             seen[name] = arguments, options
@@ -234,11 +238,12 @@ def test_recipe_reaches_network_batches_and_optimizer(folders, tmp_path: Path, m
                 raise KeyboardInterrupt
             return original(*arguments, **options)
 
-        monkeypatch.setattr(volume_task, name, recording)
+        monkeypatch.setattr(module, name, recording)
 
-    for name in ("LGMSNet3D", "prepare_volumes", "PatchBatches"):
-        record(name)
-    record("adamw_warmup_cosine", stop=True)
+    record(registry, "create")
+    record(volume_task, "prepare_volumes")
+    record(volume_task, "PatchBatches")
+    record(volume_task, "adamw_warmup_cosine", stop=True)
     recipe = Recipe(
         data=VolumeData(
             source="msd_folder",
@@ -258,13 +263,15 @@ def test_recipe_reaches_network_batches_and_optimizer(folders, tmp_path: Path, m
     )
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "run", **folders)
-    assert seen["LGMSNet3D"][1] == {
+    assert seen["create"][0] == ("lgmsnet",)
+    assert seen["create"][1] == {
         "input_shape": (32, 64, 32, 1),
         "num_classes": 3,
         "dims": (4, 4, 4, 4, 4),
         "kernel_sizes": (3,),
         "transformer_ratio": 0.5,
         "activation": "gelu",
+        "normalization": None,
         "dtype": "float32",
     }
     (_, _, fingerprint), options = seen["prepare_volumes"]

@@ -16,9 +16,10 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # each attempt c
 
 import tensorflow  # noqa: F401 - Keras seeds it on every backend, and would import it each time
 
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.schema import Data, Recipe, Training
-from keras_lgmsnet.training import images as image_task, loop as training
-from tests.helpers.runs import assert_same_run, small_network
+from keras_lgmsnet.training import loop as training
+from tests.helpers.runs import assert_same_run, create_small
 
 RECIPE = Recipe(
     data=Data(source="synthetic", num_images=10, image_size=(32, 32)),
@@ -62,7 +63,7 @@ def _begin(run: Path) -> int:
         log = os.open(run.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, sys.stdout.fileno())
         os.dup2(log, sys.stderr.fileno())
-        image_task.LGMSNet2D = small_network
+        registry.create = create_small
         training.train(RECIPE, run, resume=(run / "recipe.json").exists())
         status = 0
     finally:

@@ -14,9 +14,10 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"  # read by 
 import keras
 import numpy as np
 
-from keras_lgmsnet.recipe.schema import Data, Recipe, Training
+from keras_lgmsnet.models import registry
+from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training
 from keras_lgmsnet.run_directory import read_json
-from keras_lgmsnet.training import images as image_task, loop as training
+from keras_lgmsnet.training import loop as training
 from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from tests.helpers.runs import assert_same_run, saved_arrays
 
@@ -27,15 +28,24 @@ RECIPE = Recipe(
 )
 
 
-def network(input_shape, num_classes, dtype, **arguments) -> keras.Model:
-    """Stand in for `LGMSNet2D`, without batch statistics, which depend on the share."""
+_create = registry.create
+
+
+def create(name, *, input_shape, num_classes, dtype, **arguments) -> keras.Model:
+    """Stand in for `registry.create`: LGMSNet is without batch statistics.
+
+    They depend on the share on TensorFlow.
+    """
+    if name != "lgmsnet":
+        shapes = {"input_shape": input_shape, "num_classes": num_classes}
+        return _create(name, **shapes, dtype=dtype, **arguments)
     image = keras.Input(input_shape)
     x = keras.layers.Conv2D(4, 5, padding="same", activation="relu", dtype=dtype)(image)
     return keras.Model(image, keras.layers.Conv2D(num_classes, 1, dtype="float32")(x))
 
 
 def main(folder: Path) -> None:
-    """Compare histories, weights and scores."""
+    """Compare histories, weights and scores, also with those of a run that was resumed."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -43,13 +53,29 @@ def main(folder: Path) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
-    image_task.LGMSNet2D = network
-    alone = training.train(RECIPE, folder / "alone")
-    shared = dataclasses.replace(
-        RECIPE, training=dataclasses.replace(RECIPE.training, num_devices=2)
-    )
-    run = training.train(shared, folder / "shared")
+    registry.create = create
+    run = _train_alike(RECIPE, folder / "lgmsnet")
+    if keras.backend.backend() == "jax":  # where batch statistics are those of the whole batch
+        guest = Model(network="unet", filters=(4, 8))
+        _train_alike(dataclasses.replace(RECIPE, model=guest), folder / "guest")
 
+    FinishedEpochs.on_epoch_begin = _stop_in_the_second_epoch
+    with contextlib.suppress(KeyboardInterrupt):
+        training.train(_shared(RECIPE), folder / "resumed")
+    assert len(read_json(folder / "resumed", "state.json", "history")["history"]) == 1
+    del FinishedEpochs.on_epoch_begin
+    resumed = training.train(_shared(RECIPE), folder / "resumed", resume=True)
+    assert_same_run(resumed, run)
+
+
+def _shared(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, num_devices=2))
+
+
+def _train_alike(recipe: Recipe, folder: Path) -> Path:
+    """Train on one device and on two, compare, and return the run on two."""
+    alone = training.train(recipe, folder / "alone")
+    run = training.train(_shared(recipe), folder / "shared")
     histories = [read_json(r, "state.json", "history")["history"] for r in (alone, run)]
     for row, expected in zip(*histories, strict=True):
         assert row.keys() == expected.keys()
@@ -59,13 +85,7 @@ def main(folder: Path) -> None:
     assert arrays.keys() == expected.keys()
     for name, array in arrays.items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
-
-    FinishedEpochs.on_epoch_begin = _stop_in_the_second_epoch
-    with contextlib.suppress(KeyboardInterrupt):
-        training.train(shared, folder / "resumed")
-    assert len(read_json(folder / "resumed", "state.json", "history")["history"]) == 1
-    del FinishedEpochs.on_epoch_begin
-    assert_same_run(training.train(shared, folder / "resumed", resume=True), run)
+    return run
 
 
 def _stop_in_the_second_epoch(self, epoch: int, logs=None) -> None:
