@@ -1,13 +1,15 @@
 """Runs the suite on the three backends, each in processes of its own: `python -m tests`.
 
 Arguments are passed on to pytest: `python -m tests -k lms`. Two processes share the tests of a
-backend; `-n 0` runs them in one.
+backend; `-n 0` runs them in one. `--networks` runs `networks.py` instead, and
+`--full-size-exports` that file.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +19,16 @@ BACKENDS = ("tensorflow", "jax", "torch")
 PARALLEL = ("-n", "logical", "--maxprocesses", "2", "--dist", "worksteal")
 
 
+FILES = {
+    "--networks": Path(__file__).with_name("networks.py"),
+    "--full-size-exports": Path(__file__).with_name("full_size_exports.py"),
+}
+
+
 def main(arguments: list[str]) -> int:
     """Return the first failing pytest's exit status, or 0."""
     status = 0
+    arguments = [str(FILES.get(argument, argument)) for argument in arguments]
     for number, backend in enumerate(BACKENDS):
         print(f"=== Keras backend: {backend}", flush=True)
         environment = os.environ | {"KERAS_BACKEND": backend}

@@ -1,8 +1,5 @@
-"""The networks: the published numbers, their interface, their files."""
+"""LGMSNet's own tests; `test_networks` has those that every network passes."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -17,8 +14,8 @@ from keras_lgmsnet.benchmark.peers import lgmsnet as plain_pytorch
 from keras_lgmsnet.models.published_names import named_variables
 from tests.fixtures import generate
 from tests.helpers import reference
+from tests.helpers.processes import run_in_fresh_process
 
-SMALL = {"dims": (4, 4, 8, 8, 8), "kernel_sizes": (3, 5)}
 NETWORKS = {2: kl.LGMSNet2D, 3: kl.LGMSNet3D}
 # The fixture has the published program's names for the stages.
 STAGES = {
@@ -34,18 +31,6 @@ def _reference_network(rank: int) -> keras.Model:
     model = NETWORKS[rank](shape, num_classes=reference.NUM_CLASSES[rank])
     kl.checkpoints.load_torch_state_dict(model, reference.reference_state_dict(rank))
     return model
-
-
-def _small(rank: int, **kwargs) -> keras.Model:
-    shape = (32,) * rank + (3 if rank == 2 else 1,)
-    return NETWORKS[rank](shape, num_classes=1 if rank == 2 else 3, **(SMALL | kwargs))
-
-
-def _batch(rank: int) -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(0)
-    images = generator.random((2,) + (32,) * rank + (3 if rank == 2 else 1,)).astype("float32")
-    labels = generator.integers(0, rank, (2,) + (32,) * rank + (1,)).astype("float32")
-    return images, labels
 
 
 @pytest.mark.optimized
@@ -142,67 +127,10 @@ def test_any_configuration_equals_plain_pytorch(configuration: dict) -> None:
     assert np.linalg.norm(errors) < 1e-4 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("rank", [2, 3])
-def test_files_and_configs_round_trip(rank: int, tmp_path) -> None:
-    model = _small(rank, transformer_ratio=0.5, activation="silu")
-    images, labels = _batch(rank)
-    model.train_on_batch(images, labels)  # so that every weight has left its initial value
-    expected = model.predict(images, verbose=0)
-
-    path = tmp_path / "model.keras"
-    model.save(path)
-    loaded = keras.saving.load_model(path)
-    assert type(loaded) is type(model)
-    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, atol=1e-6)
-    assert int(loaded.optimizer.iterations) == 1
-
-    assert type(model).from_config(model.get_config()).get_config() == model.get_config()
-    clone = keras.models.clone_model(model)
-    clone.set_weights(model.get_weights())
-    np.testing.assert_allclose(clone.predict(images, verbose=0), expected, atol=1e-6)
-
-
-def test_a_file_of_another_backend_gives_the_same_outputs(tmp_path) -> None:
-    backends = ("tensorflow", "jax", "torch")
-    other = backends[backends.index(keras.backend.backend()) - 1]
-    program = f"""
-import keras, numpy as np
-import keras_lgmsnet as kl
-model = kl.LGMSNet2D((32, 32, 3), dims=(4, 4, 4, 4, 4), kernel_sizes=(3, 5), transformer_ratio=0.5)
-assert keras.backend.backend() == {other!r}
-model.save("model.keras")
-np.save("logits.npy", model.predict_on_batch(np.load("images.npy")))
-"""
-    images = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
-    np.save(tmp_path / "images.npy", images)
-    _run_in_fresh_process(program, tmp_path, KERAS_BACKEND=other)
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    logits = loaded.predict_on_batch(images)
-    np.testing.assert_allclose(logits, np.load(tmp_path / "logits.npy"), atol=1e-5)
-
-
-def test_networks_need_keras_numpy_and_a_backend_only(tmp_path) -> None:
-    """Also: importing the package after Keras is all it takes to load a saved network."""
-    _small(2).save(tmp_path / "images.keras")
-    _small(3).save(tmp_path / "volumes.keras")
-    _run_in_fresh_process(
-        """
-import sys
-for name in ("click", "cv2", "jinja2", "matplotlib", "sklearn", "tensorflow_datasets", "tqdm"):
-    sys.modules[name] = None
-import keras
-import keras_lgmsnet
-assert type(keras.saving.load_model("images.keras")) is keras_lgmsnet.LGMSNet2D
-assert type(keras.saving.load_model("volumes.keras")) is keras_lgmsnet.LGMSNet3D
-""",
-        tmp_path,
-    )
-
-
 def test_a_run_reads_where_nothing_else_was_imported(tmp_path) -> None:
     """As in the commands, which import the package before Keras, and so register no network."""
     run = Path(__file__).parent / "fixtures" / "version_0_1" / "run"
-    _run_in_fresh_process(
+    run_in_fresh_process(
         f"""
 from keras_lgmsnet.run import Run
 from pathlib import Path
@@ -212,52 +140,11 @@ assert Run.read(Path({str(run)!r})).network.count_params()
     )
 
 
-def _run_in_fresh_process(program: str, folder: Path, **environment: str) -> None:
-    """Run a program in a folder, with the package on its path."""
-    package = {"PYTHONPATH": str(Path(kl.__file__).parents[1])}
-    subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env=os.environ | package | environment,
-        check=True,
-    )
-
-
-def test_an_untrained_model_loads_without_a_warning(tmp_path) -> None:
-    _small(2).save(tmp_path / "model.keras")
-    keras.saving.load_model(tmp_path / "model.keras")
-
-
-@pytest.mark.parametrize("rank", [2, 3])
-def test_unknown_sides_compute_what_known_ones_do(rank: int) -> None:
-    known = _small(rank)
-    channels = known.input_shape[-1]
-    free = NETWORKS[rank]((None,) * rank + (channels,), num_classes=known.num_classes, **SMALL)
-    free.set_weights(known.get_weights())
-    images, _ = _batch(rank)
-    expected = known.predict(images, verbose=0)
-    np.testing.assert_allclose(free.predict(images, verbose=0), expected, atol=2e-5)
-
-
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("rank", [2, 3])
-def test_mixed_precision_trains(rank: int, policy: str) -> None:
-    model = _small(rank, dtype=policy)
-    assert model.output.dtype == "float32"
-    assert model.get_layer("encoder1").output.dtype == policy.removeprefix("mixed_")
-    images, labels = _batch(rank)
-    _assert_trains(model, images, labels)
-
-
 def test_float16_survives_the_sums_of_a_256_pixel_image() -> None:
     model = kl.LGMSNet2D((256, 256, 3), dtype="mixed_float16", dims=(4,) * 5, kernel_sizes=(3, 3))
     images = np.random.default_rng(0).uniform(2, 3, (1, 256, 256, 3)).astype("float32")
-    _assert_trains(model, images, np.ones((1, 256, 256, 1), "float32"))
-
-
-def _assert_trains(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
-    """One step with finite loss, metrics and gradients."""
-    results = model.train_on_batch(images, labels, return_dict=True)
+    masks = np.ones((1, 256, 256, 1), "float32")
+    results = model.train_on_batch(images, masks, return_dict=True)
     assert all(np.isfinite(value) for value in results.values())
     # Under float16 an optimizer skips, silently, a step whose gradients are not finite.
     assert int(model.optimizer.iterations) == 1
@@ -268,11 +155,6 @@ def _assert_trains(model: keras.Model, images: np.ndarray, labels: np.ndarray) -
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: kl.LGMSNet2D((100, 96, 3)), r"pad or resize to \(96, 96\), the nearest"),
-        (lambda: kl.LGMSNet2D((96, 96)), "height, width, channels"),
-        (lambda: kl.LGMSNet3D((96, 96, 3)), "depth, height, width, channels"),
-        (lambda: kl.LGMSNet2D((96, 96, None)), "channels last and static"),
-        (lambda: kl.LGMSNet2D(num_classes=0), "positive integer.*num_classes=0"),
         (lambda: kl.LGMSNet2D(dims=16), r"dims must be integers such as .*dims=16"),
         (lambda: kl.LGMSNet2D(dims=(16, 3.5)), r"dims must be a positive integer.*3.5"),
         (lambda: kl.LGMSNet2D(transformer_ratio="half"), r"from 0 to 1.*'half'"),
@@ -286,9 +168,3 @@ def _assert_trains(model: keras.Model, images: np.ndarray, labels: np.ndarray) -
 def test_bad_arguments_are_refused(build, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
-
-
-def test_an_image_of_unsupported_sides_is_refused_when_it_comes() -> None:
-    model = kl.LGMSNet2D((None, None, 3), **SMALL)
-    with pytest.raises(ValueError, match=r"pad or resize to \(32, 32\)"):
-        model(np.zeros((1, 40, 32, 3), "float32"))

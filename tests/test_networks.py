@@ -1,0 +1,569 @@
+"""One tester, which every variant of every registered network passes: a row each.
+
+To give a network its rows, add them to `ROWS`, with arguments that make it tiny. Whatever one has
+that not every network has is said in its row. A row costs about TODO s a backend, most of it for
+JAX's compiler.
+
+Where numbers of a published program are known, freeze them (`python -m tests.fixtures.freeze`) and
+name the file in the row: `python -m tests --networks` compares them with the full-size network.
+Where a network has a peer in plain PyTorch (`keras_lgmsnet.benchmark.peers`), the tiny network is
+compared with it here, in training too.
+"""
+
+import ast
+import functools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import ops
+
+import keras_lgmsnet as kl
+from keras_lgmsnet.benchmark import peers, torch_losses
+from keras_lgmsnet.export.deployment import deploy
+from keras_lgmsnet.kinds import Kind, kind_of_rank
+from keras_lgmsnet.models import registry
+from keras_lgmsnet.models.base import SegmentationNetwork
+from keras_lgmsnet.models.published_names import named_variables
+from tests.fixtures import generate
+from tests.helpers import frozen
+from tests.helpers.processes import run_in_fresh_process
+from tests.helpers.runs import scatter
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Row:
+    """A variant of a network.
+
+    Args:
+        name: That of the registry.
+        variant: What tells it from other rows of the name and rank.
+        arguments: Of the constructor: a tiny network, with all stages of the registry.
+        input_shape: Sides and channels, as small as the network takes.
+        irregular_shape: Sides that differ, and other channels.
+        num_classes: Number of classes.
+        sides_are_free: Whether sides may be `None`.
+        has_published_names: Whether its parameters have names in a PyTorch program.
+        refused: Wrong values of arguments, and what is said of each.
+        frozen: The file of numbers in `fixtures/networks/`, if there is one.
+        frozen_layers: Module of the published program → name of our layer, where
+            `tests.helpers.stages` cannot tell.
+        rounding: How far float32 may lead two ways to compute the logits apart, as a share of
+            their standard deviation.
+        gradient_rounding: The same for the norm of a gradient, as a share of it.
+    """
+
+    name: str
+    variant: str = ""
+    arguments: Mapping[str, Any]
+    input_shape: tuple[int, ...]
+    irregular_shape: tuple[int, ...]
+    num_classes: int = 1
+    sides_are_free: bool = True
+    has_published_names: bool = True
+    refused: tuple[tuple[Mapping[str, Any], str], ...] = ()
+    frozen: str | None = None
+    frozen_layers: Mapping[str, str] = field(default_factory=dict)
+    rounding: float = 1e-4
+    gradient_rounding: float = 2e-3
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, (self.name, self.variant, f"{self.kind.rank}d")))
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it is for images or volumes."""
+        return kind_of_rank(len(self.input_shape) - 1)
+
+    @property
+    def entry(self) -> registry.Network:
+        """Its description in the registry."""
+        return registry.find(self.name, self.kind.rank)
+
+    def create(self, **changes: Any) -> SegmentationNetwork:
+        """Return the network, with its own seed."""
+        keras.utils.set_random_seed(0)
+        own = {"input_shape": self.input_shape, "num_classes": self.num_classes}
+        return kl.models.create(self.name, **(own | dict(self.arguments) | changes))
+
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return two images or volumes, and masks or labels that go by the first channel."""
+        images = np.random.default_rng(0).random((2, *self.input_shape)).astype("float32")
+        bright = images[..., :1]
+        labels = self.kind.choose(
+            images=np.repeat(bright > 0.5, self.num_classes, axis=-1),
+            volumes=np.floor(self.num_classes * bright),
+        )
+        return images, labels.astype("float32")
+
+
+_LGMSNET = {"dims": (4, 4, 8, 8, 8), "kernel_sizes": (3, 5)}
+_UNET = {"filters": (4, 4, 8, 8, 8)}
+# Groups of two channels, since a bias before a norm over one channel is of no use.
+_UNET_OF_BLOCKS = {"filters": (8, 8, 8, 8, 8)}
+_UNET_REFUSED = (
+    ({"filters": (8,)}, r"two at least\. Received: filters=\(8,\)"),
+    ({"filters": 16}, r"filters must be integers such as .*filters=16"),
+)
+
+ROWS = (
+    # `test_models` has its frozen numbers, which are older, and its refusals.
+    Row(
+        name="lgmsnet",
+        arguments=_LGMSNET | {"transformer_ratio": 0.5, "activation": "silu"},
+        input_shape=(32, 32, 3),
+        irregular_shape=(32, 64, 2),
+        gradient_rounding=1e-2,
+    ),
+    Row(
+        name="lgmsnet",
+        arguments=_LGMSNET,
+        input_shape=(32, 32, 32, 1),
+        irregular_shape=(32, 64, 32, 2),
+        num_classes=3,
+        # A norm over the 8 voxels of the deepest stages magnifies it.
+        rounding=5e-3,
+        gradient_rounding=5e-2,
+    ),
+    Row(
+        name="unet",
+        arguments=_UNET,
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        refused=(*_UNET_REFUSED, ({"block": "fms"}, r"'lms', 'gms' or None.*block='fms'")),
+        frozen="unet",
+    ),
+    Row(
+        name="unet",
+        variant="lms",
+        arguments=_UNET_OF_BLOCKS | {"block": "lms"},
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        refused=(({"filters": (6, 8)}, "divisible by the 4 kernel sizes"),),
+        frozen="unet_lms",
+    ),
+    Row(
+        name="unet",
+        variant="gms",
+        arguments=_UNET_OF_BLOCKS | {"block": "gms"},
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        frozen="unet_gms",
+    ),
+    Row(
+        name="unet",
+        arguments={"filters": (4, 4, 8, 8)},
+        input_shape=(16, 16, 16, 1),
+        irregular_shape=(8, 24, 16, 2),
+        num_classes=3,
+        refused=(
+            *_UNET_REFUSED,
+            ({"filters": (4, 7)}, r"must be even.*\(4, 7\)"),
+            ({"block": "lms"}, "U-Net for volumes has no argument 'block'; known are filters"),
+        ),
+        frozen="unet_3d",
+    ),
+)
+
+row_by_row = pytest.mark.parametrize("row", ROWS, ids=str)
+once = pytest.mark.no_backend
+
+
+@functools.cache
+def scattered(row: Row) -> SegmentationNetwork:
+    """Return the network, all weights away from where they start; no test changes it."""
+    return scatter(row.create())
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The first steps of a network's training on one batch; dictionaries are by variables' paths.
+
+    Args:
+        network: As it is after them.
+        start: Its weights before them.
+        losses: One a step.
+        gradients: Of the first step.
+        moved: Its weights after the first step.
+    """
+
+    network: SegmentationNetwork
+    start: dict[str, np.ndarray]
+    losses: list[float]
+    gradients: dict[str, np.ndarray]
+    moved: dict[str, np.ndarray]
+
+
+@functools.cache
+def trained(row: Row) -> Steps:
+    """Train for a few steps from weights of the frozen numbers' rule, if they have names."""
+    network = row.create()
+    if row.has_published_names:
+        written = kl.checkpoints.torch_state_dict(network)
+        shapes = {name: array.shape for name, array in written.items()}
+        weights = frozen.draw_weights(shapes) | network.recomputed_buffers()
+        kl.checkpoints.load_torch_state_dict(network, weights)
+    start = _arrays(network.weights)
+    # A plain optimizer, whose momentum starts at the gradient.
+    optimizer = kl.optimizers.TorchSGD(0.2, momentum=0.9, weight_decay=0.0)
+    network.compile(optimizer=optimizer, loss=network.loss)
+    images, labels = row.batch()
+    losses = []
+    for step in range(4):
+        network.reset_metrics()  # else Keras returns the mean so far
+        losses.append(network.train_on_batch(images, labels, return_dict=True)["loss"])
+        if step == 0:
+            gradients = {
+                variable.path: ops.convert_to_numpy(momentum)
+                for variable, momentum in zip(
+                    network.trainable_variables, optimizer.momentums, strict=True
+                )
+            }
+            moved = _arrays(network.weights)
+    return Steps(network, start, losses, gradients, moved)
+
+
+def _arrays(variables: list[Any]) -> dict[str, np.ndarray]:
+    return {variable.path: ops.convert_to_numpy(variable).copy() for variable in variables}
+
+
+def predict(network: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Return the logits, in the way that compiles for the shortest time."""
+    if keras.backend.backend() == "jax":  # which compiles one operation after the other otherwise
+        return network.predict_on_batch(images)
+    return ops.convert_to_numpy(network(images, training=False))
+
+
+@functools.cache
+def logits_of(row: Row) -> np.ndarray:
+    return predict(scattered(row), row.batch()[0])
+
+
+@once
+def test_every_network_and_every_file_has_a_row() -> None:
+    registered = {(entry.name, entry.rank) for entry in registry.NETWORKS}
+    assert {(row.name, row.kind.rank) for row in ROWS} == registered
+    assert len({str(row) for row in ROWS}) == len(ROWS)
+    files = sorted(path.stem for path in frozen.FOLDER.iterdir())
+    assert sorted(row.frozen for row in ROWS if row.frozen) == files
+
+
+@once
+def test_unknown_networks_are_refused_with_the_near_ones() -> None:
+    for name, words in (
+        ("unett", "no network 'unett'; did you mean unet"),
+        ("x", r"no network 'x'; known are .*lgmsnet.*unet"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            kl.models.create(name, input_shape=(32, 32, 3), num_classes=1)
+
+
+@once
+def test_weights_follow_from_names_and_shapes() -> None:
+    names = {"a.weight": (50, 4, 5), "a.bias": (90,), "n.running_var": (80,), "n.weight": (70,)}
+    weights = frozen.draw_weights(names)
+    assert {weight.dtype for weight in weights.values()} == {np.dtype("float32")}
+    assert weights["a.weight"].std() * np.sqrt(20) == pytest.approx(1, rel=0.1)
+    assert abs(weights["a.bias"]).max() < 0.5
+    assert weights["n.weight"].mean() == pytest.approx(1, rel=0.1)
+    assert 0.5 < weights["n.running_var"].min() < 0.6 < 1.4 < weights["n.running_var"].max() < 1.5
+    assert frozen.draw_weights({"scale": ()})["scale"].shape == ()
+    factors = frozen.draw_weights(names, factors={"a.weight": 0.2})
+    np.testing.assert_allclose(factors.pop("a.weight"), 0.2 * weights["a.weight"], rtol=1e-6)
+    salted = frozen.draw_weights(names, salt=1)
+    for name, values in factors.items():
+        np.testing.assert_array_equal(values, weights[name])
+        assert not np.any(values == salted[name])
+
+
+@row_by_row
+def test_the_output_has_the_sides_of_the_input(row: Row) -> None:
+    logits = logits_of(row)
+    assert logits.shape == (2, *row.input_shape[:-1], row.num_classes)
+    assert logits.dtype == "float32"
+    assert logits.std() > 0.01  # else wrong ones would pass elsewhere
+    assert scattered(row).output_shape == (None, *logits.shape[1:])
+
+
+@row_by_row
+def test_any_sides_channels_and_classes(row: Row) -> None:
+    *sides, channels = row.irregular_shape
+    network = row.create(input_shape=row.irregular_shape, num_classes=row.num_classes + 1)
+    images = np.random.default_rng(1).random((1, *row.irregular_shape)).astype("float32")
+    logits = predict(scatter(network), images)
+    assert logits.shape == (1, *sides, row.num_classes + 1)
+    unknown = {"input_shape": (*[None] * len(sides), channels), "num_classes": row.num_classes + 1}
+    if not row.sides_are_free:
+        with pytest.raises(ValueError, match="None"):
+            row.create(**unknown)
+        return
+    free = row.create(**unknown)
+    free.set_weights(network.get_weights())
+    np.testing.assert_allclose(
+        predict(free, images), logits, rtol=0, atol=row.rounding * logits.std()
+    )
+    sides[0] += 1
+    if not _are_legal(row, sides):
+        with pytest.raises(ValueError, match="the nearest"):
+            free(np.zeros((1, *sides, channels), "float32"))
+
+
+@row_by_row
+def test_other_sides_are_refused_with_the_nearest(row: Row) -> None:
+    for axis in range(row.kind.rank):
+        sides = list(row.input_shape[:-1])
+        sides[axis] += 1
+        shape = (*sides, row.input_shape[-1])
+        if _are_legal(row, sides):  # as any are, to this network
+            row.create(input_shape=shape)
+            continue
+        with pytest.raises(ValueError, match="Received: ") as raised:
+            row.create(input_shape=shape)
+        assert str(tuple(sides)) in str(raised.value)
+        (named,) = re.findall(r"to (\([\d, ]+\)), the nearest", str(raised.value))
+        nearest = list(ast.literal_eval(named))
+        assert _are_legal(row, nearest)
+        nearer = range(abs(nearest[axis] - sides[axis]))
+        for side in {sides[axis] + sign * distance for distance in nearer for sign in (-1, 1)}:
+            assert not _are_legal(row, [*sides[:axis], side, *sides[axis + 1 :]])
+
+
+@row_by_row
+def test_inputs_of_another_form_are_refused(row: Row) -> None:
+    *sides, channels = row.input_shape
+    network_class = row.entry.load_class()
+    for shape in ((*sides, None), sides, (*sides, 1, channels)):
+        with pytest.raises(ValueError, match=r"channels last and static.*Received: input_shape="):
+            network_class(input_shape=shape, **row.arguments)
+
+
+def _are_legal(row: Row, sides: list[int]) -> bool:
+    try:
+        row.entry.check_sides(sides, row.arguments)
+    except ValueError:
+        return False
+    return True
+
+
+@row_by_row
+def test_wrong_arguments_are_refused(row: Row) -> None:
+    with pytest.raises(ValueError, match=r"num_classes must be a positive integer.*num_classes=0"):
+        row.create(num_classes=0)
+    for argument in row.entry.arguments():
+        with pytest.raises(ValueError, match=f"no argument '{argument}x'; did you mean {argument}"):
+            row.create(**{f"{argument}x": 1})
+    for arguments, words in row.refused:
+        with pytest.raises(ValueError, match=words):
+            row.create(**arguments)
+
+
+@row_by_row
+def test_the_config_says_all(row: Row) -> None:
+    network = scattered(row)
+    config = network.get_config()
+    common = {"name", "trainable", "dtype", "input_shape", "num_classes"}
+    assert config.keys() == common | row.entry.arguments().keys()
+    assert config.items() >= row.arguments.items()
+    read = json.loads(json.dumps(config))
+    assert type(network).from_config(read).get_config() == config
+    clone = keras.models.clone_model(network)
+    clone.set_weights(network.get_weights())
+    np.testing.assert_allclose(predict(clone, row.batch()[0]), logits_of(row), atol=1e-6)
+
+
+@row_by_row
+def test_complexity_is_counted(row: Row) -> None:
+    complexity = kl.models.complexity.count(scattered(row))
+    assert complexity.parameters == sum(np.prod(w.shape) for w in scattered(row).trainable_weights)
+    assert complexity.multiply_adds > complexity.parameters
+
+
+@row_by_row
+def test_figures_find_the_stages(row: Row) -> None:
+    stages = row.entry.stages
+    assert stages
+    for stage in stages:
+        shape = scattered(row).get_layer(stage).output.shape
+        assert len(shape) == row.kind.rank + 2
+        divisors = {side / part for side, part in zip(row.input_shape, shape[1:-1], strict=False)}
+        assert len(divisors) == 1  # the sides of the input, made smaller
+
+
+@row_by_row
+def test_files_hold_the_network_and_its_training(row: Row, tmp_path: Path) -> None:
+    network = trained(row).network
+    images, _ = row.batch()
+    network.save(tmp_path / "network.keras")
+    loaded = keras.saving.load_model(tmp_path / "network.keras")
+    assert type(loaded) is type(network)
+    assert loaded.get_config() == network.get_config()
+    assert int(loaded.optimizer.iterations) == len(trained(row).losses)
+    np.testing.assert_allclose(predict(loaded, images), predict(network, images), atol=1e-6)
+    row.create().save(tmp_path / "untrained.keras")
+    keras.saving.load_model(tmp_path / "untrained.keras")  # without a warning
+
+
+# A program that loads what another process saved, and where it is told to computes with it.
+_LOAD = """
+import sys
+for name in ("click", "cv2", "jinja2", "matplotlib", "sklearn", "tensorflow_datasets", "tqdm"):
+    sys.modules[name] = None
+{imports}
+import json
+import numpy as np
+
+modules = set(json.load(open("modules.json")))
+imported = set()
+for number, (module, class_name) in enumerate(json.load(open("classes.json"))):
+    network = keras.saving.load_model(f"{{number}}.keras")
+    assert (type(network).__module__, type(network).__name__) == (module, class_name)
+    imported.add(module)
+    assert modules.intersection(sys.modules) == imported, "of the networks those loaded only"
+    if {computes}:
+        np.save(f"{{number}}.npy", network.predict_on_batch(np.load(f"images{{number}}.npy")))
+"""
+
+
+def _save_all(folder: Path) -> None:
+    """Save every network, and what `_LOAD` has to know."""
+    for number, row in enumerate(ROWS):
+        scattered(row).save(folder / f"{number}.keras")
+        np.save(folder / f"images{number}.npy", row.batch()[0])
+    classes = [(row.entry.module, row.entry.class_name) for row in ROWS]
+    (folder / "classes.json").write_text(json.dumps(classes))
+    modules = sorted({entry.module for entry in registry.NETWORKS})
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
+def test_files_are_read_by_another_backend_that_the_package_was_imported_before(
+    tmp_path: Path,
+) -> None:
+    _save_all(tmp_path)
+    backends = ("tensorflow", "jax", "torch")
+    run_in_fresh_process(
+        _LOAD.format(imports="import keras_lgmsnet\nimport keras", computes=True),
+        tmp_path,
+        KERAS_BACKEND=backends[backends.index(keras.backend.backend()) - 1],
+        # JAX compiles in a third of the time so.
+        XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+    )
+    for number, row in enumerate(ROWS):
+        logits, received = logits_of(row), np.load(tmp_path / f"{number}.npy")
+        tolerance = row.rounding * logits.std()
+        np.testing.assert_allclose(received, logits, rtol=0, atol=tolerance, err_msg=str(row))
+
+
+def test_files_are_read_where_the_package_was_imported_after_keras(tmp_path: Path) -> None:
+    """And where nothing is installed but Keras, NumPy and the backend."""
+    _save_all(tmp_path)
+    imports = "import keras\nimport keras_lgmsnet"
+    run_in_fresh_process(_LOAD.format(imports=imports, computes=False), tmp_path)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@row_by_row
+def test_mixed_precision_trains(row: Row, policy: str) -> None:
+    network = row.create(dtype=policy)
+    assert network.output.dtype == "float32"
+    for stage in row.entry.stages:
+        assert network.get_layer(stage).output.dtype == policy.removeprefix("mixed_")
+    results = network.train_on_batch(*row.batch(), return_dict=True)
+    assert all(np.isfinite(value) for value in results.values())
+    # Under float16 an optimizer skips, silently, a step whose gradients are not finite.
+    assert int(network.optimizer.iterations) == 1
+    for variable in network.variables:
+        assert np.isfinite(ops.convert_to_numpy(variable)).all(), variable.path
+
+
+@row_by_row
+def test_training_lowers_the_loss(row: Row) -> None:
+    steps = trained(row)
+    assert np.isfinite(steps.losses).all()
+    assert steps.losses[-1] < 0.98 * steps.losses[0]
+
+
+@row_by_row
+def test_training_reaches_every_variable(row: Row) -> None:
+    steps = trained(row)
+    for variable in steps.network.trainable_variables:
+        gradient = steps.gradients[variable.path]
+        assert np.isfinite(gradient).all(), variable.path
+        assert np.any(gradient), variable.path  # what is not used has zeros, exactly
+    for variable in steps.network.non_trainable_variables:
+        if variable.name.startswith("moving_"):
+            assert np.any(steps.moved[variable.path] != steps.start[variable.path]), variable.path
+
+
+@row_by_row
+def test_published_names_account_for_every_variable(row: Row) -> None:
+    network = row.create()
+    if not row.has_published_names:
+        with pytest.raises(TypeError, match="no published names"):
+            kl.checkpoints.torch_state_dict(network)
+        return
+    variables = dict(named_variables(network))
+    assert {id(variable) for variable in variables.values()} == {id(w) for w in network.weights}
+    written = kl.checkpoints.torch_state_dict(scattered(row))
+    kl.checkpoints.load_torch_state_dict(network, written)
+    for weight, expected in zip(network.get_weights(), scattered(row).get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert written.keys() == (
+        variables.keys() | network.idle_parameters().keys() | network.recomputed_buffers().keys()
+    )
+
+
+@once  # since all exports are written on one backend
+@row_by_row
+def test_the_deploy_form_is_the_network(row: Row) -> None:
+    deployed = deploy(scattered(row))
+    assert deployed.output_shape == scattered(row).output_shape
+    logits = logits_of(row)
+    np.testing.assert_allclose(
+        predict(deployed, row.batch()[0]), logits, rtol=0, atol=row.rounding * logits.std()
+    )
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if peers.has(row.name)], ids=str)
+def test_the_network_and_its_training_equal_plain_pytorch(row: Row) -> None:
+    """Outputs; and of the first step loss, gradients by their norm, and running means."""
+    images, labels = (torch.from_numpy(np.moveaxis(array, -1, 1)) for array in row.batch())
+    peer = peers.create(
+        row.name, row.kind.rank, row.input_shape[-1], row.num_classes, **row.arguments
+    )
+    peer.double().load_state_dict(_tensors(kl.checkpoints.torch_state_dict(scattered(row))))
+    with torch.inference_mode():
+        expected = np.moveaxis(peer.eval()(images.double()).numpy(), 1, -1)
+    np.testing.assert_allclose(logits_of(row), expected, rtol=0, atol=row.rounding * expected.std())
+
+    steps = trained(row)
+    peer.load_state_dict(_tensors(frozen.draw_weights(generate.shapes(peer))))
+    loss = row.kind.choose(
+        images=lambda logits: torch_losses.bce_dice_loss(logits, labels.double()),
+        volumes=lambda logits: torch_losses.dice_ce_loss(logits, labels[:, 0].long()),
+    )(peer.train()(images.double()))
+    loss.backward()
+    np.testing.assert_allclose(steps.losses[0], loss.item(), rtol=1e-5)
+    parameters, buffers = dict(peer.named_parameters()), dict(peer.named_buffers())
+    norms = {name: parameter.grad.norm().item() for name, parameter in parameters.items()}
+    for name, variable in named_variables(steps.network):
+        if name in norms:
+            received = np.linalg.norm(steps.gradients[variable.path])
+            # Absolutely, of biases before a norm, which has no use for them.
+            np.testing.assert_allclose(
+                received, norms[name], rtol=row.gradient_rounding, atol=1e-6, err_msg=name
+            )
+        elif name.endswith("running_mean"):
+            np.testing.assert_allclose(
+                steps.moved[variable.path], buffers[name].numpy(), rtol=0, atol=1e-5, err_msg=name
+            )
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
