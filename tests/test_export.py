@@ -21,7 +21,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import tfds_builders
-from keras_lgmsnet import LGMSNet2D
+from keras_lgmsnet import LGMSNet2D, models
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.export import child, parent
@@ -113,10 +113,10 @@ def published(network, tmp_path_factory) -> Path:
     return output_directory
 
 
-def write_run(folder: Path, **data) -> None:
+def write_run(folder: Path, *, model: Model | None = None, **data) -> None:
     """Write all of a run but its network."""
     data = {"source": "synthetic", "num_images": NUM_IMAGES, "image_size": SIDES, **data}
-    recipe = Recipe(data=Data(**data), model=Model(**NETWORK))
+    recipe = Recipe(data=Data(**data), model=model or Model(**NETWORK))
     ids = [f"synthetic_{index:05d}" for index in range(NUM_IMAGES)]
     folder.mkdir()
     values = {"recipe": recipe.to_dict(), "dataset": "synthetic/0", "backend": "jax"}
@@ -174,6 +174,28 @@ def test_export_is_the_network(run, output_directory, network) -> None:
     outputs = run(output_directory, pixels())
     assert outputs.keys() == {"logits"}
     np.testing.assert_allclose(sigmoid(outputs["logits"]), sigmoid(logits), atol=1e-4)
+
+
+@pytest.mark.no_backend
+def test_other_networks_are_exported_as_well(tmp_path) -> None:
+    run_directory, output_directory = tmp_path / "run", tmp_path / "exported"
+    write_run(run_directory, model=Model(network="unet", filters=(4, 8)))
+    network = scatter(models.create("unet", input_shape=(*SIDES, 3), num_classes=1, filters=(4, 8)))
+    network.save(run_directory / "model.keras")
+    exported = export(run_directory, output_directory, precisions=PRECISIONS)
+
+    assert exported["files"].keys() == EVERY_FILE
+    assert "the same U-Net with its" in (output_directory / "model_card.md").read_text()
+    for file in exported["files"].values():
+        assert IMAGE_PROMISES[file["precision"]].is_kept(file["agreement"])
+        if file["format"] == "tflite":
+            assert file["litert"]["not_delegated"].keys() <= {"CAST"}  # of 8 bits
+            assert file["litert"]["not_on_gpu"] == {}
+    expected = sigmoid(network.predict_on_batch(preprocess(pixels())))
+    assert expected.std() > 0.05
+    for run in (run_saved_model, run_tflite, run_onnx):
+        outputs = run(output_directory, pixels())
+        np.testing.assert_allclose(sigmoid(outputs["logits"]), expected, atol=1e-4)
 
 
 @pytest.mark.no_backend

@@ -20,6 +20,9 @@ from tests.helpers import litert
 pytestmark = pytest.mark.no_backend
 
 
+UNETS = ("unet", "unet_lms", "unet_gms")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("litert")
@@ -50,18 +53,21 @@ def logits_of(content: bytes, images: np.ndarray) -> np.ndarray:
         ("int8", "images", 0.2),
         ("volumes", "volumes", 1e-3),
         ("silent", "silent", 0.1),
+        *((name, "images", 1e-4) for name in UNETS),
+        *((f"{name}_int8", "images", 0.2) for name in UNETS),
     ],
 )
 def test_models_are_the_network(name, inputs, tolerance, folder) -> None:
     known = np.load(folder / "logits.npz")
     logits = logits_of((folder / f"{name}.tflite").read_bytes(), known[inputs])
-    expected = known[f"{inputs}_logits"]
+    of = name.removesuffix("_int8") if name.startswith("unet") else inputs
+    expected = known[f"{of}_logits"]
     assert expected.std() > 0.3
     np.testing.assert_allclose(sigmoid(logits), sigmoid(expected), atol=tolerance)
     assert np.abs(sigmoid(logits) - sigmoid(expected)).mean() < tolerance / 5
 
 
-@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("name", [*PRECISIONS, *UNETS, *(f"{name}_int8" for name in UNETS)])
 def test_images_stay_on_the_fast_kernels(name, folder) -> None:
     inspection = inspect_tflite((folder / f"{name}.tflite").read_bytes())
     assert inspection.max_axes == 4

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ import scipy.special
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_lgmsnet import LGMSNet3D, demo
+from keras_lgmsnet import LGMSNet3D, demo, models
 from keras_lgmsnet.data.patches import PreparedVolume, cut_patch, prepare_volumes
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import load_volumes
@@ -116,6 +117,42 @@ def test_export_is_the_network(run, output_directory, network, patches) -> None:
     expected = scipy.special.softmax(network.predict_on_batch(patches), axis=-1)
     assert expected.std() > 0.05  # so that networks would be told apart
     np.testing.assert_allclose(run(output_directory, patches), expected, atol=1e-3)
+
+
+def test_other_networks_are_exported_as_well(
+    run_directory, folders, patches, tmp_path, monkeypatch
+) -> None:
+    for precision, promise in VOLUME_PROMISES.items():  # this one is not trained
+        untrained = dataclasses.replace(promise, least_iou=0.0)
+        monkeypatch.setitem(VOLUME_PROMISES, precision, untrained)
+    run = tmp_path / "run"
+    shutil.copytree(run_directory, run)
+    model = Model(network="unet", filters=(4, 8))
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["recipe"] = dataclasses.replace(RECIPE, model=model).to_dict()
+    write_json(run / "recipe.json", recipe)
+    network = scatter(
+        models.create(
+            "unet", input_shape=(*PATCH_SIZE, 1), num_classes=len(CLASSES), filters=(4, 8)
+        )
+    )
+    network.save(run / "model.keras")
+    precisions = ["float32", "float16", "dynamic"]
+    exported = export(
+        run, tmp_path / "exported", activation="softmax", precisions=precisions, **folders
+    )
+
+    assert exported["network"] == "U-Net"
+    assert len(exported["files"]) == 5
+    for name, file in exported["files"].items():
+        assert VOLUME_PROMISES[file["precision"]].is_kept(file["agreement"]), name
+        if file["format"] == "tflite":
+            assert file["litert"]["delegated_share"] == 1
+            assert file["litert"]["not_on_gpu"] == {"RESHAPE": 2}  # the input and the output
+    expected = scipy.special.softmax(network.predict_on_batch(patches), axis=-1)
+    assert expected.std() > 0.03
+    for opened in (run_saved_model, run_tflite, run_onnx):
+        np.testing.assert_allclose(opened(tmp_path / "exported", patches), expected, atol=1e-3)
 
 
 def test_export_tells_how_it_was_made_and_tried(output_directory, folders) -> None:

@@ -29,6 +29,7 @@ from keras_lgmsnet.export.promises import terms_for
 from keras_lgmsnet.files.paths import size_on_disk
 from keras_lgmsnet.files.writing import write_csv, write_json, write_text
 from keras_lgmsnet.inference.windows import sigmoid
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.run import ImageRun, Run
 from keras_lgmsnet.run_directory import read_json
 
@@ -108,6 +109,7 @@ def _describe(
     environment = read_json(run.directory, "recipe.json", "backend", "versions")
     return {
         "notice": NOTICE,
+        "network": registry.find(run.recipe.model.network, run.kind.rank).title,
         "rank": run.kind.rank,
         "classes": examples.classes,
         "input": examples.input,

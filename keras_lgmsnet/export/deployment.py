@@ -73,7 +73,7 @@ def deploy(model: keras.Model) -> keras.Model:
             `None`, or a layer without a rule computes in another precision than float32.
 
     Example:
-    >>> model = LGMSNet2D(input_shape=(64, 64, 3), dims=(4, 4, 4, 4, 4))
+    >>> model = kl.models.create("unet", input_shape=(64, 64, 3), num_classes=1)
     >>> deploy(model).output_shape
     (None, 64, 64, 1)
     """

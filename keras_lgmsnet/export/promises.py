@@ -48,7 +48,7 @@ IMAGE_PROMISES = {
     "dynamic": _IOU_LOSS,
     "int8": _IOU_LOSS,
 }
-# A volume's instance norms magnify rounding.
+# Instance norms, which many networks for volumes have, magnify rounding.
 VOLUME_PROMISES = {
     "float32": Promise("max_probability_difference", 1e-3, "every probability within 1e-3"),
     "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the voxels changed"),

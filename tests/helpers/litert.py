@@ -10,6 +10,7 @@ from keras_lgmsnet import LGMSNet2D, LGMSNet3D
 from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.export.litert import to_tflite
 from keras_lgmsnet.export.promises import PRECISIONS
+from keras_lgmsnet.models.unet import UNet2D
 from tests.helpers.runs import scatter
 
 
@@ -37,6 +38,16 @@ def main(folder: Path) -> None:
     network = scatter(LGMSNet3D(shape, num_classes=2, dims=dims, kernel_sizes=(3, 9)))
     logits |= {"volumes": volumes, "volumes_logits": network(volumes, training=False)}
     (folder / "volumes.tflite").write_bytes(to_tflite(deploy(network)))
+
+    for name, arguments in (
+        ("unet", {}),
+        ("unet_lms", {"block": "lms"}),
+        ("unet_gms", {"block": "gms"}),
+    ):
+        network = scatter(UNet2D((64, 64, 3), filters=(8, 8, 16), **arguments))
+        logits[f"{name}_logits"] = network(images, training=False)
+        (folder / f"{name}.tflite").write_bytes(to_tflite(deploy(network)))
+        (folder / f"{name}_int8.tflite").write_bytes(to_tflite(deploy(network), "int8", images[:4]))
     np.savez(folder / "logits.npz", **logits)
 
 
