@@ -1,4 +1,4 @@
-"""The plain-PyTorch LGMSNet against hand-computed cases and its own frozen numbers."""
+"""The plain-PyTorch networks against hand-computed cases and frozen numbers."""
 
 import math
 
@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from keras_lgmsnet.benchmark import torch_losses
+from keras_lgmsnet.benchmark import peers, torch_losses
 from keras_lgmsnet.benchmark.peers import lgmsnet as peer
+from keras_lgmsnet.models import registry
 from tests.fixtures import generate
-from tests.helpers import reference
+from tests.helpers import frozen, reference
 
 pytestmark = pytest.mark.no_backend
 
@@ -106,3 +107,79 @@ def test_lms_block_with_another_number_of_kernel_sizes(rank):
     kernels = [tuple(block.get_parameter(f"dwc_{i}.weight").shape) for i in range(3)]
     assert kernels == [(2, 1, *[kernel_size] * rank) for kernel_size in (3, 5, 11)]
     assert block(torch.randn(2, 6, *[4] * rank)).shape == (2, 6, *[4] * rank)
+
+
+def test_peers_are_found_by_name():
+    assert peers.has("lgmsnet")
+    assert peers.has("unet")
+    assert not peers.has("resnet")
+    assert isinstance(peers.create("lgmsnet", 2, 3, 1, dims=(4, 4, 4, 4, 4)), peer.LGMSNet)
+    with pytest.raises(ModuleNotFoundError, match="resnet"):
+        peers.create("resnet", 2, 3, 1)
+    with pytest.raises(ValueError, match="peer of 'unet' in PyTorch does not know dims: leave it"):
+        peers.create("unet", 2, 3, 1, dims=(4, 4))
+
+
+@pytest.mark.parametrize("network", registry.NETWORKS, ids=lambda network: network.class_name)
+def test_peers_have_the_published_parameters(network):
+    if not peers.has(network.name):
+        pytest.skip("no peer")
+    for published in network.published:
+        with torch.device("meta"):  # shapes only
+            module = peers.create(
+                network.name,
+                network.rank,
+                published.input_shape[-1],
+                published.num_classes,
+                **published.arguments,
+            )
+        count = sum(parameter.numel() for parameter in module.parameters())
+        assert count == published.parameters
+
+
+@pytest.mark.parametrize("name", ["unet", "unet_lms", "unet_gms", "unet_3d"])
+def test_unet_carries_the_published_names(name):
+    expected = frozen.load(name)
+    shape = expected["cases"][0]["input_shape"]
+    num_classes = expected["cases"][0]["stages"]["logits"]["shape"][-1]
+    with torch.device("meta"):
+        module = peers.create(
+            "unet", len(shape) - 2, shape[-1], num_classes, **expected["arguments"]
+        )
+    assert generate.shapes(module) == expected["parameters"]
+
+
+def test_unet_reproduces_the_frozen_numbers():
+    """With the GMS block: it has all the parts of U-Net for images."""
+    expected = frozen.load("unet_gms")
+    (case,) = expected["cases"]
+    network = peers.create("unet", 2, case["input_shape"][-1], 1, **expected["arguments"])
+    weights = frozen.draw_weights(expected["parameters"], case["salt"])
+    network.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=False)
+    network.double().eval()
+    outputs = {}
+    for stage in case["stages"]:
+        module = network.get_submodule({"logits": "Conv_1x1"}.get(stage, stage))
+        module.register_forward_hook(
+            lambda module, inputs, output, stage=stage: outputs.update({stage: output})
+        )
+    images = frozen.draw_images(case["input_shape"], case["input_seed"])
+    with torch.inference_mode():
+        network(generate.channels_first(images))
+    assert outputs.keys() == case["stages"].keys()
+    for name, stage in case["stages"].items():
+        output = outputs[name].movedim(1, -1).numpy()
+        assert list(output.shape) == stage["shape"]
+        samples = output.ravel()[frozen.positions(output.size)]
+        np.testing.assert_allclose(samples, stage["samples"], atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(output.std(), stage["std"], atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("rank", "filters", "block"),
+    [(2, (4, 8), "gms"), (2, (4, 8, 8), "gms"), (2, (4, 8), None), (3, (4, 8, 12), None)],
+)
+def test_unet_of_other_widths(rank, filters, block):
+    """Two levels have no last stage but one below the first: all blocks are LMS blocks."""
+    network = peers.create("unet", rank, 2, 3, filters=filters, block=block)
+    assert network(torch.randn(2, 2, *[8] * rank)).shape == (2, 3, *[8] * rank)
