@@ -39,15 +39,14 @@ def main(folder: Path) -> None:
     logits |= {"volumes": volumes, "volumes_logits": network(volumes, training=False)}
     (folder / "volumes.tflite").write_bytes(to_tflite(deploy(network)))
 
-    for name, arguments in (
-        ("unet", {}),
-        ("unet_lms", {"block": "lms"}),
-        ("unet_gms", {"block": "gms"}),
-    ):
-        network = scatter(UNet2D((64, 64, 3), filters=(8, 8, 16), **arguments))
+    for name, block in (("unet", None), ("unet_lms", "lms"), ("unet_gms", "gms")):
+        network = scatter(UNet2D((64, 64, 3), filters=(8, 8, 16), block=block))
         logits[f"{name}_logits"] = network(images, training=False)
-        (folder / f"{name}.tflite").write_bytes(to_tflite(deploy(network)))
-        (folder / f"{name}_int8.tflite").write_bytes(to_tflite(deploy(network), "int8", images[:4]))
+        deployed = deploy(network)
+        (folder / f"{name}.tflite").write_bytes(to_tflite(deployed))
+        if block is None:
+            content = to_tflite(deployed, "int8", images[:4])
+            (folder / f"{name}_int8.tflite").write_bytes(content)
     np.savez(folder / "logits.npz", **logits)
 
 
