@@ -185,7 +185,7 @@ def with_leftovers(monkeypatch: pytest.MonkeyPatch) -> SegmentationNetwork:
         module=__name__,
         class_name="_WithLeftovers",
         stages=(),
-        side_divisor=lambda arguments: 1,
+        sides=lambda arguments: registry.Sides(),
         paper="",
         program=None,
     )

@@ -65,12 +65,11 @@ def _size_cells(published: Published) -> list[str]:
 
 def _describe(network: Network) -> str:
     """Return all that is known of a network for images or for volumes."""
-    divisor = network.side_divisor({})
     facts = {
         "paper": network.paper,
         "program": network.program or "none published",
         "class": f"{network.module}.{network.class_name}",
-        "sides": f"divisible by {divisor}, by default" if divisor > 1 else "any, by default",
+        "sides": f"{network.sides({}).describe()}, by default",
         "stages": ", ".join(network.stages),
     }
     arguments = {name: repr(default) for name, default in network.arguments().items()}

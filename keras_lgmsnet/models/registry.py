@@ -61,6 +61,48 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sides:
+    """Which sides of images or volumes a network takes.
+
+    Args:
+        divisor: What a side must be divisible by.
+        least: The smallest side.
+        most: The largest side; the same as `least` where it takes one only.
+        may_be_unknown: Whether a side may be `None` when the network is built.
+    """
+
+    divisor: int = 1
+    least: int = 1
+    most: int | None = None
+    may_be_unknown: bool = True
+
+    def nearest(self, side: int | None) -> int | None:
+        """Return the legal side that is nearest: the given one, if it is legal."""
+        if side is None and self.may_be_unknown:
+            return None
+        smallest = -(-self.least // self.divisor)
+        steps = (
+            smallest if side is None else max(smallest, (side + self.divisor // 2) // self.divisor)
+        )
+        if self.most is not None:
+            steps = min(steps, self.most // self.divisor)
+        return steps * self.divisor
+
+    def describe(self) -> str:
+        """Return what is legal in words that may follow "sides"."""
+        rules = []
+        if self.least == self.most:
+            rules.append(f"of {self.least}")
+        else:
+            rules += [f"divisible by {self.divisor}"] if self.divisor > 1 else []
+            rules += [f"of {self.least} at least"] if self.least > self.divisor else []
+            rules += [f"of {self.most} at most"] if self.most is not None else []
+        if not self.may_be_unknown:
+            rules.append("known beforehand")
+        return " and ".join(rules or ["above 0"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Network:
     """A network for images or for volumes.
 
@@ -71,8 +113,7 @@ class Network:
         module: The module that it is written in.
         class_name: Its class.
         stages: The layers that figures look into, in the order of the data.
-        side_divisor: From the constructor's arguments, so far as they are given, to what every
-            side of an image must be divisible by.
+        sides: From the constructor's arguments, so far as they are given, to the sides it takes.
         paper: Where it was described.
         program: Where the program is that it equals; `None` where none was published.
         published: Its published configurations.
@@ -84,7 +125,7 @@ class Network:
     module: str
     class_name: str
     stages: tuple[str, ...]
-    side_divisor: Callable[[Mapping[str, Any]], int]
+    sides: Callable[[Mapping[str, Any]], "Sides"]
     paper: str
     program: str | None
     published: tuple[Published, ...] = ()
@@ -106,15 +147,12 @@ class Network:
             arguments: Those of the constructor, so far as they are given.
             key: What the user calls what has these sides.
         """
-        divisor = self.side_divisor(arguments)
-        nearest = tuple(
-            None if side is None else divisor * max(1, (side + divisor // 2) // divisor)
-            for side in sides
-        )
+        legal = self.sides(arguments)
+        nearest = tuple(map(legal.nearest, sides))
         if nearest != tuple(sides):
             raise ValueError(
-                f"{key} must have sides divisible by {divisor} for this {self.title}: pad or "
-                f"resize to {nearest}, the nearest. Received: {tuple(sides)}"
+                f"{key} must have sides {legal.describe()} for this {self.title}: pad or resize to "
+                f"{nearest}, the nearest. Received: {tuple(sides)}"
             )
 
     def arguments(self) -> dict[str, Any]:
@@ -140,7 +178,7 @@ class Network:
             if name not in known:
                 raise ValueError(
                     f"{self.title} for {kind_of_rank(self.rank).name} has no argument {name!r}; "
-                    f"{_suggest(name, known)}"
+                    f"{_suggest(name, [*known, 'network', 'num_classes'])}"
                 )
         return known | dict(arguments)
 
@@ -222,6 +260,11 @@ def create(
     model = kl.models.create("unet", input_shape=(256, 256, 3), num_classes=1, block="lms")
     ```
     """
+    if isinstance(input_shape, int):
+        raise ValueError(
+            "input_shape must be sides and channels, such as (256, 256, 3). "
+            f"Received: input_shape={input_shape}"
+        )
     network = find(name, len(input_shape) - 1)
     network.complete(arguments)
     return network.load_class()(
@@ -259,21 +302,25 @@ def _suggest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
 
 
-def _halvings(argument: str, default: int) -> Callable[[Mapping[str, Any]], int]:
-    """Return the divisor of a network that halves its input once between the widths it is given.
+def _halved(argument: str, default: int) -> Callable[[Mapping[str, Any]], Sides]:
+    """Return the sides of a network that halves its input once between the widths it is given.
 
     Args:
         argument: That of the constructor with the widths.
         default: How many there are by default.
     """
 
-    def divisor(arguments: Mapping[str, Any]) -> int:
+    def sides(arguments: Mapping[str, Any]) -> Sides:
         widths = arguments.get(argument)
         # What is no sequence the constructor refuses, in its own words.
         levels = len(widths) if isinstance(widths, list | tuple) and widths else default
-        return 2 ** (levels - 1)
+        return Sides(divisor=2 ** (levels - 1))
 
-    return divisor
+    return sides
+
+
+def _lgmsnet_sides(arguments: Mapping[str, Any]) -> Sides:
+    return Sides(divisor=32)  # four poolings, and 2-wide patches in the deepest block
 
 
 _U_STAGES = (
@@ -289,7 +336,7 @@ NETWORKS = (
         module="keras_lgmsnet.models.lgmsnet",
         class_name="LGMSNet2D",
         stages=_U_STAGES,
-        side_divisor=lambda arguments: 32,  # four poolings, and 2-wide patches in the deepest block
+        sides=_lgmsnet_sides,
         paper="Thinning a medical image segmentation model via dual-level multiscale fusion, 2025",
         program="https://github.com/cq-dong/LGMSNet",
         published=(
@@ -312,7 +359,7 @@ NETWORKS = (
         module="keras_lgmsnet.models.lgmsnet",
         class_name="LGMSNet3D",
         stages=_U_STAGES,
-        side_divisor=lambda arguments: 32,
+        sides=_lgmsnet_sides,
         paper="Thinning a medical image segmentation model via dual-level multiscale fusion, 2025",
         program="https://github.com/cq-dong/LGMSNet",
         published=(
@@ -336,7 +383,7 @@ NETWORKS = (
         module="keras_lgmsnet.models.unet",
         class_name="UNet2D",
         stages=_U_STAGES,
-        side_divisor=_halvings("filters", 5),
+        sides=_halved("filters", 5),
         paper="Ronneberger et al., U-Net, MICCAI 2015, in the form that LGMSNet's paper compares",
         program="https://github.com/FengheTan9/Medical-Image-Segmentation-Benchmarks",
         published=(
@@ -382,7 +429,7 @@ NETWORKS = (
         module="keras_lgmsnet.models.unet",
         class_name="UNet3D",
         stages=("encoder1", "encoder2", "encoder3", "encoder4", "decoder4", "decoder3", "decoder2"),
-        side_divisor=_halvings("filters", 4),
+        sides=_halved("filters", 4),
         paper="Çiçek et al., 3D U-Net, MICCAI 2016",
         program=None,
         published=(

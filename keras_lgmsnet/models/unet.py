@@ -35,6 +35,11 @@ class _UNet(SegmentationNetwork):
         filters = _check_filters(filters)
         if block not in BLOCKS:
             raise ValueError(f"block must be 'lms', 'gms' or None. Received: block={block!r}")
+        if block == "gms" and len(filters) < 3:
+            raise ValueError(
+                "block='gms' takes the last encoder stage but one, which is the first of two: give "
+                f"three filters or more. Received: filters={filters}"
+            )
         image, dtype = self.begin(input_shape, num_classes, kwargs, filters=filters)
         common = {"normalization": "batch", "dtype": dtype}
         levels = range(1, len(filters) + 1)
@@ -132,7 +137,7 @@ class UNet2D(_UNet):
             the first, that is by 16 with five, or `None`.
         num_classes: Number of independent masks, one logit each.
         filters: Widths of the levels, two at least.
-        block: `None`, `"lms"` or `"gms"`.
+        block: `None`, `"lms"` or, with three levels at least, `"gms"`.
         **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits stay float32).
 
     Raises:

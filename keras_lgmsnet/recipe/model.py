@@ -1,12 +1,11 @@
 """What a recipe says of its network."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from keras_lgmsnet.models import registry
-from keras_lgmsnet.recipe.checking import Section, conform, conform_argument, unknown_key
+from keras_lgmsnet.recipe.checking import Section, conform, conform_argument
 
 # Constructors' arguments that another field of the recipe tells.
 _ARGUMENTS_FROM_ELSEWHERE = {
@@ -70,8 +69,6 @@ class Model(Section):
                     f"model.{name} must be left out: {_ARGUMENTS_FROM_ELSEWHERE[name]} tells it. "
                     f"Received: {value!r}"
                 )
-            if difflib.get_close_matches(name, ("network", "num_classes", "arguments"), cutoff=0.8):
-                raise unknown_key(f"model.{name}", ["model.network", "model.num_classes"])
             named[name] = conform_argument(value, f"model.{name}")
         registry.find(conform(network, str, "model.network"))
         object.__setattr__(self, "network", network)
