@@ -177,7 +177,7 @@ def test_unet_reproduces_the_frozen_numbers():
 
 @pytest.mark.parametrize(
     ("rank", "filters", "block"),
-    [(2, (4, 8), "gms"), (2, (4, 8, 8), "gms"), (2, (4, 8), None), (3, (4, 8, 12), None)],
+    [(2, (8, 12), "lms"), (2, (4, 8, 8), "gms"), (2, (4, 8), None), (3, (4, 8, 12), None)],
 )
 def test_unet_of_other_widths(rank, filters, block):
     """Two levels have no last stage but one below the first: all blocks are LMS blocks."""

@@ -278,6 +278,7 @@ def test_override(assignment, section, expected) -> None:
         ("none", None),
         ("true", True),
         ("lms, none", ("lms", None)),
+        ("(lms, none)", "(lms, none)"),
         ("__import__('os')", "__import__('os')"),
     ],
 )

@@ -126,7 +126,7 @@ def parse_argument(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError):
         pass
-    if "," in text:
+    if "," in text and not text.startswith(("(", "[")):
         return tuple(parse_argument(part.strip()) for part in text.split(",") if part.strip())
     return {"none": None, "true": True, "false": False}.get(text.lower(), text)
 
