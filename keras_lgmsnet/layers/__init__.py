@@ -1,6 +1,7 @@
 """The layers of the networks, for images and volumes, usable in any Keras network."""
 
-from keras_lgmsnet.layers.convolution import ConvNormActivation, DepthwiseConv, GroupedConv
+from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
+from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
 from keras_lgmsnet.layers.fusion import FusionBlock
 from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransformer
 from keras_lgmsnet.layers.lms import LMSBlock

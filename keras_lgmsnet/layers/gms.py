@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer, require_positive
-from keras_lgmsnet.layers.convolution import ConvNormActivation, DepthwiseConv
+from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
+from keras_lgmsnet.layers.convolution import DepthwiseConv
 from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import EPSILON, BatchNormalization
 from keras_lgmsnet.layers.resampling import PatchFold, PatchUnfold

@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer, get_activation, require_odd
-from keras_lgmsnet.layers.convolution import ConvNormActivation, DepthwiseConv
+from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
+from keras_lgmsnet.layers.convolution import DepthwiseConv
 from keras_lgmsnet.layers.normalization import GroupNormalization
 from keras_lgmsnet.layers.recomputation import recomputed
 

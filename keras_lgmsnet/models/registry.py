@@ -28,8 +28,6 @@ from keras_lgmsnet.kinds import kind_of_rank
 if TYPE_CHECKING:
     import keras
 
-    from keras_lgmsnet.models.base import SegmentationNetwork
-
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
@@ -130,8 +128,8 @@ class Network:
     program: str | None
     published: tuple[Published, ...] = ()
 
-    def load_class(self) -> "type[SegmentationNetwork]":
-        """Import and return the class."""
+    def load_class(self) -> "type[keras.Model]":
+        """Import and return the class, a `SegmentationNetwork`."""
         return getattr(importlib.import_module(self.module), self.class_name)
 
     def check_sides(
