@@ -84,7 +84,7 @@ def test_cases_of_a_network_as_asked_for():
 def test_cases_of_what_was_never_published(monkeypatch):
     new = dataclasses.replace(registry.find("unet", 2), name="new", published=())
     monkeypatch.setattr(registry, "NETWORKS", (*registry.NETWORKS, new))
-    with pytest.raises(ValueError, match=r"U-Net: give input_shape, such as \(256, 256, 3\)\."):
+    with pytest.raises(ValueError, match=r"U-Net: give an input shape, such as 256,256,3\."):
         network_cases("new")
     cases = network_cases("new", input_shape=(32, 32, 3))
     assert cases["forward-2d"] == Case((32, 32, 3), network="new")

@@ -114,19 +114,39 @@ class Scaling(keras.layers.Layer):
 
 class CountedScaling(Scaling):
     def multiply_adds(self, input_shape):
-        return math.prod(input_shape[1:])
+        return math.prod(input_shape[1:]) + math.prod(input_shape[1:-1]) * 3 * 2
 
 
 def test_layers_without_a_rule_are_refused():
-    with pytest.raises(ValueError, match=r"multiply_adds\(input_shape\). Received: .*a Scaling"):
+    with pytest.raises(ValueError, match=r"multiply_adds\(input_shape\), .* Received: .*a Scaling"):
         count(built(Scaling(), 8, 8, 3))
     with pytest.raises(ValueError, match=r"no rule here.* Received: .*EinsumDense"):
         count(built(keras.layers.EinsumDense("bij,jk->bik", (8, 5)), 8, 3))
 
 
 def test_layers_may_say_what_they_cost():
-    # What the layer says, and its convolution beside it.
+    # What the layer says is all; its convolution is not counted beside it.
     assert count(built(CountedScaling(), 8, 8, 3)) == (3 + 8, 64 * 3 + 64 * 6)
+
+
+class Product(keras.layers.Layer):
+    def build(self, first_shape, second_shape):
+        pass
+
+    def call(self, first, second):
+        return first * second
+
+    def compute_output_shape(self, first_shape, second_shape):
+        return first_shape
+
+    def multiply_adds(self, first_shape, second_shape):
+        assert first_shape[-1] != second_shape[-1]
+        return math.prod(first_shape[1:])
+
+
+def test_layers_of_several_inputs_are_told_all_shapes():
+    first, second = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
+    assert count(keras.Model([first, second], Product()(first, second))) == (0, 64 * 3)
 
 
 def test_unknown_sides_are_refused():

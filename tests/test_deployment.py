@@ -399,6 +399,16 @@ def test_other_models_are_refused() -> None:
         deploy(Subclassed())
 
 
+def test_a_call_of_the_models_own_is_not_dropped() -> None:
+    class Sigmoid(keras.Model):
+        def call(self, inputs):
+            return keras.ops.sigmoid(super().call(inputs))
+
+    image = keras.Input((32, 32, 3))
+    with pytest.raises(ValueError, match=r"a call of its own: .* Received: Sigmoid"):
+        deploy(Sigmoid(image, image + 1))
+
+
 def test_layers_without_a_rule_in_half_precision_are_refused() -> None:
     image = keras.Input((8, 8, 3))
     network = keras.Model(image, Wave(dtype="mixed_float16", name="wave")(image))

@@ -143,7 +143,7 @@ def network_cases(
             shape, classes, published = input_shape, 1, {}
         else:
             raise ValueError(
-                f"Nothing was published of {entry.title}: give input_shape, such as (256, 256, 3)."
+                f"Nothing was published of {entry.title}: give an input shape, such as 256,256,3."
             )
         forward = Case(
             input_shape or shape,

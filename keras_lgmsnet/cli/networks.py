@@ -40,7 +40,8 @@ def _list_networks() -> str:
         with_defaults = [numbers for numbers in network.published if not numbers.arguments]
         cells = _size_cells(with_defaults[0]) if with_defaults else ["–"] * 3
         rows.append([network.name, network.title, kind.name, *cells])
-        papers.setdefault((network.name, network.paper), []).append(kind.name)
+        if network.paper is not None:
+            papers.setdefault((network.name, network.paper), []).append(kind.name)
     header = ["name", "network", "takes", "parameters", "multiply-adds", "at"]
     described = (
         _wrap(f"{name}, for {' and '.join(kinds)}: {paper}.", "", "  ")
@@ -66,10 +67,10 @@ def _size_cells(published: Published) -> list[str]:
 def _describe(network: Network) -> str:
     """Return all that is known of a network for images or for volumes."""
     facts = {
-        "paper": network.paper,
+        "paper": network.paper or "none",
         "program": network.program or "none published",
         "class": f"{network.module}.{network.class_name}",
-        "sides": f"{network.sides({}).describe()}, by default",
+        "sides": f"{network.sides({}).describe()}, with these arguments",
         "stages": ", ".join(network.stages),
     }
     arguments = {name: repr(default) for name, default in network.arguments().items()}

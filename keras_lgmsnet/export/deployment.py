@@ -27,6 +27,7 @@ from keras_lgmsnet.export import flat
 from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.rules import RULES
 from keras_lgmsnet.export.values import Value
+from keras_lgmsnet.models.base import SegmentationNetwork
 
 # Layers and operations of Keras that compute each value from those in the same place: of volumes
 # they are applied to the slices.
@@ -69,8 +70,9 @@ def deploy(model: keras.Model) -> keras.Model:
         compiled; training it would not be training `model`, since no norm adapts.
 
     Raises:
-        ValueError: If `model` is no functional model, has several inputs or outputs, a side is
-            `None`, or a layer without a rule computes in another precision than float32.
+        ValueError: If `model` is no functional model, has a `call` of its own or several inputs or
+            outputs, a side is `None`, or a layer without a rule computes in another precision than
+            float32.
 
     Example:
     >>> model = kl.models.create("unet", input_shape=(64, 64, 3), num_classes=1)
@@ -89,6 +91,11 @@ def deploy(model: keras.Model) -> keras.Model:
             f"weights with set_weights. Received: input_shape={inputs[0].shape[1:]}"
         )
     graph = keras.Model(inputs[0], outputs[0], name=model.name)
+    if type(model).call not in (type(graph).call, keras.Sequential.call, SegmentationNetwork.call):
+        raise ValueError(
+            "deploy rewrites the graph of a functional model, so its class must not have a call of "
+            f"its own: put that into a layer. Received: {type(model).__name__}"
+        )
     image = keras.Input(inputs[0].shape[1:], dtype=inputs[0].dtype, name="image")
     return keras.models.clone_model(
         graph, image, clone_function=lambda layer: layer, call_function=_Rewriting(graph)

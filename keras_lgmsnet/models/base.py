@@ -24,9 +24,11 @@ class SegmentationNetwork(keras.Model):
     A network inherits from it, is described in `keras_lgmsnet.models.registry`, and has
 
     - `rank`, and a constructor with the arguments `input_shape` and `num_classes` (with defaults),
-      its own, which are plain values, and `**kwargs`. It calls `begin`, builds the graph, its
-      stages being layers with names, and hands input and logits to this class's constructor;
-      then it keeps its own arguments as attributes;
+      its own, which are plain values, and `**kwargs`. It checks its own arguments, calls `begin`,
+      and builds the graph of layers, of this package or Keras's own: each with the `dtype` that
+      `begin` returned but for the last, whose logits are float32, and with a name where figures
+      look into it. It hands input and logits to this class's constructor and keeps its own
+      arguments as attributes;
     - `get_config`, which adds its own arguments to this class's;
     - the decorator `@keras.saving.register_keras_serializable(package="keras_lgmsnet")`;
     - where it was published as a PyTorch program, `published_parts`, for its checkpoints.
@@ -82,7 +84,7 @@ class SegmentationNetwork(keras.Model):
             input_shape: Sides and channels; sides may be `None`.
             num_classes: Number of classes.
             kwargs: The constructor's other arguments, of which `dtype` is taken out.
-            **arguments: The network's own, on which the legal sides may depend.
+            **arguments: Those of the network's own on which the legal sides depend.
 
         Raises:
             ValueError: If Keras is configured for `channels_first`, or a value is not allowed.

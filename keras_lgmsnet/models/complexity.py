@@ -77,8 +77,10 @@ def count(model: keras.layers.Layer) -> Complexity:
     In one thing thop is not followed: a transposed convolution applies its kernel once at every
     input position, but thop multiplies it by the output positions, 4 or 8 times as many.
 
-    A layer of one's own that has weights, or computes more than its inner layers do, says how much
-    by a method `multiply_adds(input_shape)`; inner layers are counted beside it.
+    A layer of one's own that has weights, computes more than its inner layers do, or shows them the
+    image in pieces, such as windows on the batch axis, says how much it computes in all, for one
+    image, by a method `multiply_adds` that takes the shapes of its inputs. What is inside it is not
+    counted then.
 
     Args:
         model: A built model or layer, with static sides.
@@ -102,6 +104,8 @@ def count(model: keras.layers.Layer) -> Complexity:
 
 def _multiply_adds(layer: keras.layers.Layer, batch_size: int) -> int:
     """Count those of a layer and of the layers within it, which were built with any batch size."""
+    if hasattr(layer, "multiply_adds"):
+        return batch_size * layer.multiply_adds(*_input_shapes(layer))
     if isinstance(layer, SparseTransformer):
         batch_size *= 2**layer.rank  # of its inner layers as well
     sublayers = layer._flatten_layers(include_self=False, recursive=False)
@@ -112,8 +116,6 @@ def _multiply_adds(layer: keras.layers.Layer, batch_size: int) -> int:
 
 def _own_multiply_adds(layer: Any) -> int:
     """Count those of a layer for one example, without the layers within it."""
-    if hasattr(layer, "multiply_adds"):
-        return layer.multiply_adds(_input_shape(layer))
     if isinstance(layer, SparseTransformer):
         tokens = math.prod(_input_shape(layer)[1:-1]) // 2**layer.rank
         return NUM_HEADS * tokens * (3 * tokens - 1)
@@ -142,7 +144,7 @@ def _own_multiply_adds(layer: Any) -> int:
     if layer._trainable_variables:
         raise ValueError(
             "The multiply-adds of this layer have no rule here: if it is your own, give it a "
-            "method multiply_adds(input_shape). "
+            "method multiply_adds(input_shape), see keras_lgmsnet.models.complexity.count. "
             f"Received: {layer.name}, a {type(layer).__name__}"
         )
     return 0
@@ -166,11 +168,19 @@ def _positions(layer: Any, shape: tuple[int, ...]) -> int:
 
 
 def _input_shape(layer: keras.layers.Layer) -> tuple[int, ...]:
-    """Return the shape that a layer was built with, whose sides must be known."""
-    shape = layer.get_build_config()["input_shape"]
-    if None in shape[1:]:
-        raise ValueError(
-            "Multiply-adds depend on the size of the image: build the model with static sides. "
-            f"Received: {layer.name} with input shape {tuple(shape)}"
-        )
-    return tuple(shape)
+    """Return the shape of the one input that a layer was built with, whose sides must be known."""
+    (shape,) = _input_shapes(layer)
+    return shape
+
+
+def _input_shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:
+    """Return the shapes that a layer was built with, whose sides must be known."""
+    config = layer.get_build_config()
+    shapes = config["shapes_dict"].values() if "shapes_dict" in config else [config["input_shape"]]
+    for shape in shapes:
+        if None in shape[1:]:
+            raise ValueError(
+                "Multiply-adds depend on the size of the image: build the model with static sides. "
+                f"Received: {layer.name} with input shape {tuple(shape)}"
+            )
+    return [tuple(shape) for shape in shapes]

@@ -8,12 +8,13 @@ To add a network:
    `keras_lgmsnet.models.base.SegmentationNetwork`, whose docstring says what else it needs.
 2. Describe it by a `Network` in `NETWORKS` below; one for images and one for volumes may share a
    name.
-3. Add a row to `ROWS` in `tests/test_networks.py`, with arguments that make it tiny. Where numbers
-   of a published program are known, freeze them in `tests/fixtures/networks/` as the docstring of
-   that test says.
+3. Add a row to `ROWS` in `tests/test_networks.py`, with arguments that make it tiny, and
+   `has_published_names=False` where its parameters have none. Where numbers of a published program
+   are known, freeze them in `tests/fixtures/networks/` as the docstring of that test says. Then
+   `KERAS_BACKEND=torch python -m pytest tests/test_networks.py`, and so on the other backends.
 
-Then recipes, commands, exports, benchmarks and figures know it by its name, and
-`keras.saving.load_model` finds it.
+Recipes, commands, exports, benchmarks and figures then know it by its name, and
+`keras.saving.load_model` finds it; nothing else has to be told of it.
 """
 
 import difflib
@@ -110,9 +111,10 @@ class Network:
         title: What people call it.
         module: The module that it is written in.
         class_name: Its class.
-        stages: The layers that figures look into, in the order of the data.
+        stages: The layers that figures look into, in the order of the data: the last one of every
+            stage, whose output has channels and sides that divide the input's.
         sides: From the constructor's arguments, so far as they are given, to the sides it takes.
-        paper: Where it was described.
+        paper: Where it was described; `None` where it was not.
         program: Where the program is that it equals; `None` where none was published.
         published: Its published configurations.
     """
@@ -124,7 +126,7 @@ class Network:
     class_name: str
     stages: tuple[str, ...]
     sides: Callable[[Mapping[str, Any]], "Sides"]
-    paper: str
+    paper: str | None
     program: str | None
     published: tuple[Published, ...] = ()
 
