@@ -211,7 +211,28 @@ def _fastest_depthwise(rank: int, kernel_size: int, channels: int) -> Any:
 
 def _native(inputs: Any, kernel: Any) -> Any:
     """Convolve by the backend's own operation; the kernel's shape implies the groups."""
+    if keras.backend.backend() == "torch":
+        return _native_in_torch(inputs, kernel)
     return ops.conv(inputs, kernel, padding="same", data_format="channels_last")
+
+
+def _native_in_torch(inputs: Any, kernel: Any) -> Any:
+    """Convolve by PyTorch's operation, whose inputs may have their channels last in memory.
+
+    Keras would copy them to channels first and back: 135 ms for 72, 256² × 64 channels, and 979 for
+    375, 96³ × 32.
+    """
+    from torch.nn import functional
+
+    rank = kernel.ndim - 2
+    convolve = functional.conv2d if rank == 2 else functional.conv3d
+    outputs = convolve(
+        inputs.movedim(-1, 1),
+        kernel.permute(rank + 1, rank, *range(rank)),
+        padding=tuple(size // 2 for size in kernel.shape[:rank]),
+        groups=inputs.shape[-1] // kernel.shape[-2],
+    )
+    return outputs.movedim(1, -1)
 
 
 def _pointwise(inputs: Any, kernel: Any) -> Any:

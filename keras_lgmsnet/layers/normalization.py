@@ -171,9 +171,10 @@ class GroupNormalization(SpatialLayer):
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch normalization, with TensorFlow's fused kernel where that trains.
+    """Keras's batch normalization, by the fused kernels of TensorFlow and PyTorch.
 
-    On two cores a training step of the layer takes 2.6 times as long by Keras's own operations.
+    By Keras's own operations a training step of the layer takes 2.6 times as long on TensorFlow and
+    5 times on PyTorch, where inference takes 3 times as long, too (two cores, 256² × 64 channels).
     The moving variance is the batch's own (not Bessel-corrected), as on every backend.
 
     Args:
@@ -191,16 +192,20 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalize by the batch's statistics in training, else by the moving ones."""
         fused = (
-            keras.backend.backend() == "tensorflow"
-            and training
-            and self.trainable
-            and self.axis in (-1, len(inputs.shape) - 1)
+            self.axis in (-1, len(inputs.shape) - 1)
             and self.center
             and self.scale
             and not (self.synchronized or self.renorm or mask is not None)
         )
-        if not fused:
-            return super().call(inputs, training=training, mask=mask)
+        in_training = bool(training and self.trainable)
+        match keras.backend.backend():
+            case "tensorflow" if fused and in_training:
+                return self._train_in_tensorflow(inputs)
+            case "torch" if fused:
+                return self._call_in_torch(inputs, in_training)
+        return super().call(inputs, training=training, mask=mask)
+
+    def _train_in_tensorflow(self, inputs: Any) -> Any:
         import tensorflow as tf
 
         shape = ops.shape(inputs)
@@ -216,10 +221,31 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=True,
         )
         pixels = ops.cast(tf.size(images) // shape[-1], "float32")
-        variance = variance * (ops.maximum(pixels - 1, 1) / pixels)
+        self._move(mean, variance * (ops.maximum(pixels - 1, 1) / pixels))
+        return ops.cast(ops.reshape(outputs, shape), self.compute_dtype)
+
+    def _call_in_torch(self, inputs: Any, in_training: bool) -> Any:
+        import torch
+
+        weights = (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        gamma, beta, *moving = (ops.cast(weight, "float32") for weight in weights)
+        outputs, mean, factor = torch.native_batch_norm(
+            ops.cast(inputs, "float32").movedim(-1, 1),
+            gamma,
+            beta,
+            *((None, None) if in_training else moving),
+            in_training,
+            0.0,  # the moving statistics are Keras's to move
+            self.epsilon,
+        )
+        if in_training:
+            # It tells 1 / the standard deviation.
+            self._move(mean.detach(), factor.detach() ** -2 - self.epsilon)
+        return ops.cast(outputs.movedim(1, -1), self.compute_dtype)
+
+    def _move(self, mean: Any, variance: Any) -> None:
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
-        return ops.cast(ops.reshape(outputs, shape), self.compute_dtype)
 
 
 @functools.cache

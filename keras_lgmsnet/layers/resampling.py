@@ -39,9 +39,11 @@ class MaxPooling(SpatialLayer):
             # The gradient of XLA's own pooling takes up to seven times as long on a CPU.
             return functools.reduce(ops.maximum, _positions(inputs))
         # TensorFlow pools volumes in no half precision on a CPU; a maximum is exact in any.
-        pooled = ops.max_pool(
-            ops.cast(inputs, "float32"), 2, 2, padding="valid", data_format="channels_last"
-        )
+        images = ops.cast(inputs, "float32")
+        if keras.backend.backend() == "torch":
+            pooled = _pool_in_torch(images)
+        else:
+            pooled = ops.max_pool(images, 2, 2, padding="valid", data_format="channels_last")
         return ops.cast(pooled, inputs.dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -246,6 +248,14 @@ def _double_by_resize(inputs: Any) -> Any:
         columns, (2 * depth, 4 * height * width), "bilinear", data_format="channels_last"
     )
     return ops.reshape(columns, (batch, 2 * depth, 2 * height, 2 * width, channels))
+
+
+def _pool_in_torch(inputs: Any) -> Any:
+    """Return maxima without the copies that Keras makes: 6 ms for 57, 256² × 64 channels."""
+    from torch.nn import functional
+
+    pool = functional.max_pool2d if inputs.ndim == 4 else functional.max_pool3d
+    return pool(inputs.movedim(-1, 1), 2).movedim(1, -1)
 
 
 def _double_in_torch(inputs: Any) -> Any:
