@@ -19,6 +19,7 @@ from keras_lgmsnet.layers import (
     jax_gradient,
     normalization,
     resampling,
+    torch_gradient,
 )
 from keras_lgmsnet.layers.recomputation import recomputed
 from keras_lgmsnet.models.published_names import named_variables
@@ -168,6 +169,19 @@ def test_gradient_by_taps_is_the_convolutions(taps: int, monkeypatch) -> None:
     x = np.random.default_rng(0).standard_normal((2, 7, 4, 3)).astype("float32")
     kernel = np.random.default_rng(1).standard_normal((taps, taps, 3, 5)).astype("float32")
     _assert_is_convolution(jax_gradient.convolve_2d, x, kernel, groups=1)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="it is PyTorch's")
+@pytest.mark.parametrize("rank", [2, 3])
+def test_own_gradient_on_pytorch_is_the_convolutions(rank: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 7, 4, 5, 3)[: rank + 1] + (3,))
+    kernel = np.random.default_rng(1).standard_normal((3,) * rank + (3, 5))
+    form = torch_gradient.convolution_with_own_gradient()
+    _assert_is_convolution(form, x.astype("float32"), kernel.astype("float32"), groups=1)
+    # The layer has that form where it pays.
+    layer = layers.GroupedConv(64, 3)
+    layer.build((None, 4, 4, 64))
+    assert layer._form is form
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="others have gradients of their own")

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_lgmsnet.layers import torch_gradient
 from keras_lgmsnet.layers.base import SpatialLayer, require_odd, require_positive
 from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.jax_gradient import convolve_2d
@@ -106,7 +107,9 @@ class GroupedConv(_Convolution):
                 f"Received: groups={self.groups}, input_shape={tuple(input_shape)}"
             )
         self._add_weights(self.channels // self.groups, self.filters)
-        self._form = _fastest_dense(self.rank, self.kernel_size, self.groups, self.compute_dtype)
+        self._form = _fastest_dense(
+            self.rank, self.kernel_size, self.groups, self.compute_dtype, self.kernel.shape
+        )
 
     def call(self, inputs: Any) -> Any:
         """Convolve the input."""
@@ -172,7 +175,9 @@ class DepthwiseConv(_Convolution):
         return self._add_bias(self._form(inputs, ops.convert_to_tensor(self.kernel)))
 
 
-def _fastest_dense(rank: int, kernel_size: int, groups: int, dtype: str) -> Any:
+def _fastest_dense(
+    rank: int, kernel_size: int, groups: int, dtype: str, kernel_shape: tuple[int, ...]
+) -> Any:
     """Return the fastest form of a convolution for the backend, by measurement.
 
     On PyTorch the form takes all groups at once, elsewhere each alone.
@@ -180,6 +185,8 @@ def _fastest_dense(rank: int, kernel_size: int, groups: int, dtype: str) -> Any:
     backend = keras.backend.backend()
     if kernel_size == 1 and (backend == "jax" or (backend == "torch" and groups == 1)):
         return _pointwise
+    if backend == "torch" and rank == 2 and groups == 1 and min(kernel_shape[-2:]) >= 64:
+        return torch_gradient.convolution_with_own_gradient()
     if backend == "jax":
         return convolve_2d if rank == 2 else recomputed(_stacked, rank)
     if rank == 3 and dtype == "bfloat16":
@@ -212,27 +219,8 @@ def _fastest_depthwise(rank: int, kernel_size: int, channels: int) -> Any:
 def _native(inputs: Any, kernel: Any) -> Any:
     """Convolve by the backend's own operation; the kernel's shape implies the groups."""
     if keras.backend.backend() == "torch":
-        return _native_in_torch(inputs, kernel)
+        return torch_gradient.convolve(inputs, kernel)
     return ops.conv(inputs, kernel, padding="same", data_format="channels_last")
-
-
-def _native_in_torch(inputs: Any, kernel: Any) -> Any:
-    """Convolve by PyTorch's operation, whose inputs may have their channels last in memory.
-
-    Keras would copy them to channels first and back: 135 ms for 72, 256² × 64 channels, and 979 for
-    375, 96³ × 32.
-    """
-    from torch.nn import functional
-
-    rank = kernel.ndim - 2
-    convolve = functional.conv2d if rank == 2 else functional.conv3d
-    outputs = convolve(
-        inputs.movedim(-1, 1),
-        kernel.permute(rank + 1, rank, *range(rank)),
-        padding=tuple(size // 2 for size in kernel.shape[:rank]),
-        groups=inputs.shape[-1] // kernel.shape[-2],
-    )
-    return outputs.movedim(1, -1)
 
 
 def _pointwise(inputs: Any, kernel: Any) -> Any:
