@@ -174,7 +174,7 @@ def test_gradient_by_taps_is_the_convolutions(taps: int, monkeypatch) -> None:
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="it is PyTorch's")
 @pytest.mark.parametrize("rank", [2, 3])
 def test_own_gradient_on_pytorch_is_the_convolutions(rank: int) -> None:
-    x = np.random.default_rng(0).standard_normal((2, 7, 4, 5, 3)[: rank + 1] + (3,))
+    x = np.random.default_rng(0).standard_normal((2, *(7, 4, 5)[:rank], 3))
     kernel = np.random.default_rng(1).standard_normal((3,) * rank + (3, 5))
     form = torch_gradient.convolution_with_own_gradient()
     _assert_is_convolution(form, x.astype("float32"), kernel.astype("float32"), groups=1)

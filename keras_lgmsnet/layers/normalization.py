@@ -229,11 +229,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         weights = (self.gamma, self.beta, self.moving_mean, self.moving_variance)
         gamma, beta, *moving = (ops.cast(weight, "float32") for weight in weights)
+        moving_mean, moving_variance = (None, None) if in_training else moving
         outputs, mean, factor = torch.native_batch_norm(
             ops.cast(inputs, "float32").movedim(-1, 1),
             gamma,
             beta,
-            *((None, None) if in_training else moving),
+            moving_mean,
+            moving_variance,
             in_training,
             0.0,  # the moving statistics are Keras's to move
             self.epsilon,
