@@ -218,6 +218,8 @@ LAYERS = {
 }
 
 
+# Rules are no backend's own; that backends agree on what they make, whole networks show.
+@pytest.mark.no_backend
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
 def test_layers_deploy_exactly(layer, rank) -> None:
@@ -237,6 +239,7 @@ def test_layers_deploy_exactly(layer, rank) -> None:
         assert number_of_volumes(deployed) == (2 if rank == 3 else 0)
 
 
+@pytest.mark.no_backend
 @pytest.mark.parametrize("normalization", ["batch", "instance"])
 @pytest.mark.parametrize("rank", [2, 3])
 def test_repeated_pixels_are_convolved_before_they_are_repeated(rank, normalization) -> None:
