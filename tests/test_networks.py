@@ -14,7 +14,7 @@ import ast
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,9 +174,17 @@ ROWS = (
 
 row_by_row = pytest.mark.parametrize("row", ROWS, ids=str)
 once = pytest.mark.no_backend
+
+
 # With what `conftest` spares XLA, the gradients of U-Net's encoder for volumes are off by up to
-# 49 %; as users compile them they are right to 2e-6. All that share a training are compiled so.
-as_users_compile = pytest.mark.optimized
+# 49 %; as users compile them they are right to 2e-6. So what trains networks for volumes is
+# compiled as users do, which takes long.
+def trained_row_by_row(rows: Sequence[Row] = ROWS) -> pytest.MarkDecorator:
+    params = [
+        pytest.param(row, marks=row.kind.choose(images=(), volumes=(pytest.mark.optimized,)))
+        for row in rows
+    ]
+    return pytest.mark.parametrize("row", params, ids=str)
 
 
 @functools.cache
@@ -399,8 +407,7 @@ def test_figures_find_the_stages(row: Row) -> None:
         assert len(divisors) == 1  # the sides of the input, made smaller
 
 
-@as_users_compile
-@row_by_row
+@trained_row_by_row()
 def test_files_hold_the_network_and_its_training(row: Row, tmp_path: Path) -> None:
     network = trained(row).network
     images, _ = row.batch()
@@ -486,16 +493,14 @@ def test_mixed_precision_trains(row: Row, policy: str) -> None:
         assert np.isfinite(ops.convert_to_numpy(variable)).all(), variable.path
 
 
-@as_users_compile
-@row_by_row
+@trained_row_by_row()
 def test_training_lowers_the_loss(row: Row) -> None:
     steps = trained(row)
     assert np.isfinite(steps.losses).all()
     assert steps.losses[-1] < 0.98 * steps.losses[0]
 
 
-@as_users_compile
-@row_by_row
+@trained_row_by_row()
 def test_training_reaches_every_variable(row: Row) -> None:
     steps = trained(row)
     for variable in steps.network.trainable_variables:
@@ -536,8 +541,7 @@ def test_the_deploy_form_is_the_network(row: Row) -> None:
     )
 
 
-@as_users_compile
-@pytest.mark.parametrize("row", [row for row in ROWS if peers.has(row.name)], ids=str)
+@trained_row_by_row([row for row in ROWS if peers.has(row.name)])
 def test_the_network_and_its_training_equal_plain_pytorch(row: Row) -> None:
     """Outputs; and of the first step loss, gradients by their norm, and running means."""
     images, labels = (torch.from_numpy(np.moveaxis(array, -1, 1)) for array in row.batch())
