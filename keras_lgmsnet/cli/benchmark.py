@@ -11,7 +11,7 @@ from keras_lgmsnet.cli.common import (
     installed_backends,
     mistakes_in_one_sentence,
 )
-from keras_lgmsnet.recipe.checking import parse_argument
+from keras_lgmsnet.recipe.checking import parse_argument, split_assignment
 
 
 @click.command()
@@ -126,12 +126,5 @@ def _benchmark_exports(chosen: dict[str, Any], repeats: int, threads: int | None
 
 def _parse_arguments(assignments: Iterable[str]) -> dict[str, Any]:
     """Return the arguments of a constructor that `--set` gives."""
-    arguments = {}
-    for assignment in assignments:
-        name, equals, text = (part.strip() for part in assignment.partition("="))
-        if not (name and equals):
-            raise click.ClickException(
-                f"--set must read KEY=VALUE, such as filters=16,32,64. Received: {assignment!r}"
-            )
-        arguments[name] = parse_argument(text)
-    return arguments
+    pairs = (split_assignment(text, "--set", "filters=16,32,64") for text in assignments)
+    return {name: parse_argument(text) for name, text in pairs}

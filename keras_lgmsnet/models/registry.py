@@ -328,17 +328,22 @@ _U_STAGES = (
     *("decoder5", "decoder4", "decoder3", "decoder2"),
 )
 
+# What its networks for images and for volumes have in common.
+_LGMSNET: dict[str, Any] = {
+    "name": "lgmsnet",
+    "title": "LGMSNet",
+    "module": "keras_lgmsnet.models.lgmsnet",
+    "stages": _U_STAGES,
+    "sides": _lgmsnet_sides,
+    "paper": "Thinning a medical image segmentation model via dual-level multiscale fusion, 2025",
+    "program": "https://github.com/cq-dong/LGMSNet",
+}
+
 NETWORKS = (
     Network(
-        name="lgmsnet",
+        **_LGMSNET,
         rank=2,
-        title="LGMSNet",
-        module="keras_lgmsnet.models.lgmsnet",
         class_name="LGMSNet2D",
-        stages=_U_STAGES,
-        sides=_lgmsnet_sides,
-        paper="Thinning a medical image segmentation model via dual-level multiscale fusion, 2025",
-        program="https://github.com/cq-dong/LGMSNet",
         published=(
             Published(
                 arguments={},
@@ -353,15 +358,9 @@ NETWORKS = (
         ),
     ),
     Network(
-        name="lgmsnet",
+        **_LGMSNET,
         rank=3,
-        title="LGMSNet",
-        module="keras_lgmsnet.models.lgmsnet",
         class_name="LGMSNet3D",
-        stages=_U_STAGES,
-        sides=_lgmsnet_sides,
-        paper="Thinning a medical image segmentation model via dual-level multiscale fusion, 2025",
-        program="https://github.com/cq-dong/LGMSNet",
         published=(
             Published(
                 arguments={},

@@ -117,6 +117,23 @@ def parse(text: str, annotation: Any) -> Any:
         return {"true": True, "false": False}.get(text.lower(), text)
 
 
+def split_assignment(assignment: str, name: str, example: str) -> tuple[str, str]:
+    """Return the key and the value of a text `KEY=VALUE`.
+
+    Args:
+        assignment: The text.
+        name: What it is called in the message.
+        example: One that would do.
+
+    Raises:
+        ValueError: If it reads otherwise.
+    """
+    key, equals, text = (part.strip() for part in assignment.partition("="))
+    if not (key and equals):
+        raise ValueError(f"{name} must read KEY=VALUE, such as {example}. Received: {assignment!r}")
+    return key, text
+
+
 def parse_argument(text: str) -> Any:
     """Return the value that a command line's text stands for, where its type is not known.
 

@@ -10,6 +10,7 @@ from keras_lgmsnet.recipe.checking import (
     conform,
     parse,
     parse_argument,
+    split_assignment,
     unknown_key,
 )
 from keras_lgmsnet.recipe.schema import AnyRecipe, Recipe, sections
@@ -70,12 +71,7 @@ def override(recipe: AnyRecipe, assignments: Iterable[str]) -> AnyRecipe:
     }
     of_network = set(recipe.model.arguments)
     for assignment in assignments:
-        key, equals, text = (part.strip() for part in assignment.partition("="))
-        if not equals:
-            raise ValueError(
-                f"An override must read KEY=VALUE, such as training.epochs=5. "
-                f"Received: {assignment!r}"
-            )
+        key, text = split_assignment(assignment, "An override", "training.epochs=5")
         section, _, name = key.partition(".")
         if section in values and sections(recipe.kind)[section].IS_OPEN and name.isidentifier():
             values[section][name] = parse_argument(text)
