@@ -191,9 +191,10 @@ def read_encoded(path: AnyPath) -> EncodedImage:
     """
     content = read_bytes(path, MAX_BYTES)
     with decoding(path):
-        image, plain = decode_image(content)
-        encoded = content if plain else encode_png(to_8_bits(image))
-        return EncodedImage(encoded, (image.height, image.width), image.mode != "RGB")
+        image = decode_image(content)
+        encoded = content if image.plain else encode_png(to_8_bits(image))
+    height, width, *channels = image.pixels.shape
+    return EncodedImage(encoded, (height, width), not channels)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -11,6 +11,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,31 @@ def read_image(path: str | Path) -> np.ndarray:
             raise ValueError(TOO_LONG)
     content = Path(path).read_bytes()
     with decoding(path):
-        pixels = to_8_bits(decode_image(content)[0])
+        pixels = to_8_bits(decode_image(content))
     return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
 
 
-def decode_image(content: bytes) -> tuple[PIL.Image.Image, bool]:
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """What an image file holds, upright.
+
+    Args:
+        pixels: Grey, shape `(height, width)`, or RGB, `(height, width, 3)`, in the file's own type,
+            but for palettes, CMYK and single bits, which are `uint8`.
+        alpha: The opacity, shape `(height, width)`, 0 to the largest value of its type; `None` if
+            the file tells none.
+        bits: How many bits the file says its integers have in use; `None` if it does not say.
+        plain: Whether it is a JPEG or PNG that every decoder takes for these pixels: of 8 bits,
+            grey or RGB, neither transparent nor turned by EXIF.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    bits: int | None = None
+    plain: bool = False
+
+
+def decode_image(content: bytes) -> DecodedImage:
     """Decode an image file as `read_image` does, but for the bits and the channels.
 
     To be called within `decoding`, which names the file in an error.
@@ -83,16 +104,14 @@ def decode_image(content: bytes) -> tuple[PIL.Image.Image, bool]:
         content: The file's bytes.
 
     Returns:
-        The image, grey (Pillow's mode `L`) or RGB; or grey of more than 8 bits (`I;16`, `I` or
-        `F`), for `to_8_bits`. And whether it is a JPEG or PNG that every decoder takes for these
-        pixels: of 8 bits, grey or RGB, neither transparent nor turned by EXIF.
+        Its pixels, for `to_8_bits`, and what else it tells.
 
     Raises:
         ValueError: If it is no image or one that is refused. Of damaged bytes, decoders raise
             errors of every kind.
     """
     if is_dicom(content):
-        return _decode_dicom(content), False
+        return DecodedImage(_decode_dicom(content))
     if not content:
         raise ValueError("the file is empty")
     try:
@@ -104,30 +123,35 @@ def decode_image(content: bytes) -> tuple[PIL.Image.Image, bool]:
     _require_moderate(image.width, image.height)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ValueError(SEVERAL_FRAMES)
+    transparent = image.has_transparency_data
     plain = (
         image.mode in ("L", "RGB")
-        and not image.has_transparency_data
+        and not transparent
         and image.getexif().get(ORIENTATION, 1) == 1
         # Of a PNG, the header's byte 24 is the depth.
         and (image.format in ("JPEG", "MPO") or (image.format == "PNG" and content[24] == 8))
     )
     image.load()
     PIL.ImageOps.exif_transpose(image, in_place=True)
+    alpha = None
+    if transparent and not image.mode.startswith("I"):
+        # A palette's transparent colour is a colour, too.
+        image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
+        alpha = np.asarray(image.getchannel("A"))
     if image.mode in ("1", "LA"):
         image = image.convert("L")
     elif image.mode not in ("L", "RGB", "I", "F") and not image.mode.startswith("I;"):
-        # By way of RGBA, because a transparent colour of a palette is a colour, too.
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB").convert("RGB")
-    return image, plain
+        image = image.convert("RGB")
+    return DecodedImage(np.asarray(image), alpha, plain=plain)
 
 
-def to_8_bits(image: PIL.Image.Image) -> np.ndarray:
-    """Return what `decode_image` returned as `uint8`, `(height, width)` or with 3 channels.
+def to_8_bits(image: DecodedImage) -> np.ndarray:
+    """Return an image's pixels as `uint8`, shape `(height, width)` or `(height, width, 3)`.
 
     Raises:
         ValueError: If it has values that are not finite.
     """
-    return _to_8_bits(np.asarray(image))
+    return _to_8_bits(image.pixels, image.bits)
 
 
 @contextlib.contextmanager
@@ -137,7 +161,7 @@ def decoding(path: object) -> Iterator[None]:
     Example:
     ```python
     with decoding(path):
-        image, _ = decode_image(content)
+        image = decode_image(content)
     ```
     """
     try:
@@ -154,7 +178,7 @@ def is_dicom(content: bytes) -> bool:
     return content[128:132] == b"DICM"
 
 
-def _decode_dicom(content: bytes) -> PIL.Image.Image:
+def _decode_dicom(content: bytes) -> np.ndarray:
     try:
         import pydicom
     except ModuleNotFoundError:
@@ -186,14 +210,14 @@ def _decode_dicom(content: bytes) -> PIL.Image.Image:
     if interpretation == "PALETTE COLOR":
         values = pydicom.pixels.apply_color_lut(values, dataset)
     if values.ndim == 3:
-        return PIL.Image.fromarray(_to_8_bits(values))
+        return _to_8_bits(values)
     center, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     if center is not None and width:
         values = pydicom.pixels.apply_modality_lut(values, dataset)
         grey = _window(values, center, width, dataset.get("VOILUTFunction"))
     else:
         grey = _to_8_bits(values, dataset.BitsStored)
-    return PIL.Image.fromarray(255 - grey if interpretation == "MONOCHROME1" else grey)
+    return 255 - grey if interpretation == "MONOCHROME1" else grey
 
 
 def _first(dataset: Any, name: str) -> float | None:

@@ -20,7 +20,7 @@ def read_mask(path: AnyPath, shape: tuple[int, int], *, two_valued: bool = False
     if is_dicom(content):
         raise ValueError(f"{path} must be {', '.join(FORMATS)}; convert it. Received: DICOM")
     with decoding(path):
-        pixels = np.asarray(decode_image(content)[0])
+        pixels = decode_image(content).pixels
     lossy = content.startswith(b"\xff\xd8\xff")
     return binary_mask(pixels, shape, str(path), two_valued=two_valued and not lossy)
 
