@@ -264,14 +264,24 @@ class ImageBuilder(SegmentationBuilder):
         image = read_encoded(path)
         if self.COLOR and image.is_grey:
             raise ValueError(f"{path} must be a colour image. Received: {image.shape}")
-        masks = [
-            read_mask(mask_path, image.shape, two_valued=self.USERS_OWN)
-            for mask_path in case.segmentation_masks
-        ]
+        threshold = self._mask_threshold()
+        masks, nums_between = zip(
+            *(
+                read_mask(path, image.shape, two_valued=self.USERS_OWN, threshold=threshold)
+                for path in case.segmentation_masks
+            ),
+            strict=True,
+        )
+        if num_between := sum(nums_between):
+            self.info.metadata.setdefault("pixels_between", {})[case.id] = num_between
         return {
             "image": image.content,
             "segmentation_mask": encode_png(np.maximum.reduce(masks)),
         }
+
+    def _mask_threshold(self) -> int | None:
+        """Return the value above which masks of more than two values are foreground, if any."""
+        return None
 
 
 class VolumeBuilder(SegmentationBuilder):
@@ -367,10 +377,15 @@ class FolderConfig(tfds.core.BuilderConfig):
                 except OSError as error:
                     raise ValueError(f"{path} cannot be read: {error}") from error
                 digest.update(os.fsencode(path.relative_to(folder)) + b"\0" + content)
+        digest.update(self._reading().encode())
         self.content = digest.hexdigest()
         self.folder = str(folder)
         place = hashlib.blake2b(os.fsencode(folder) + b"\0" + digest.digest(), digest_size=8)
         self.name = f"{re.sub(r'[^A-Za-z0-9-]+', '_', folder.name)}_{place.hexdigest()}"
+
+    def _reading(self) -> str:
+        """Return what else decides the prepared copy: how the files are to be read."""
+        return ""
 
 
 class FolderBuilder(SegmentationBuilder):

@@ -112,6 +112,13 @@ allow_incomplete_option = click.option(
     is_flag=True,
     help="Score the complete cases of an archive that is short of its published count.",
 )
+mask_threshold_option = click.option(
+    "--mask-threshold",
+    metavar="VALUE",
+    type=click.IntRange(0, 254),
+    help="Of image_folder, value of 255 above which masks of more than two values are foreground; "
+    "by default as the run's recipe says of its own, else such masks are refused.",
+)
 output_option = click.option(
     "-o",
     "--output",

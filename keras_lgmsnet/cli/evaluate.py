@@ -10,6 +10,7 @@ from keras_lgmsnet.cli.common import (
     choose_backend,
     data_dir_option,
     manual_dir_option,
+    mask_threshold_option,
     mistakes_in_one_sentence,
     run_argument,
 )
@@ -48,6 +49,7 @@ from keras_lgmsnet.tables import TABLE_STYLES
     help="Pixels, of volumes mm, within which boundaries agree, for boundary F-score and NSD.",
 )
 @allow_incomplete_option
+@mask_threshold_option
 @click.option(
     "--table",
     "style",
@@ -67,6 +69,7 @@ def evaluate(
     data_dir: Path | None,
     tolerance: float,
     allow_incomplete: bool,
+    mask_threshold: int | None,
     style: str,
 ) -> None:
     """Score the best network of RUN case by case, also on a dataset it never saw."""
@@ -82,5 +85,6 @@ def evaluate(
         data_dir=data_dir,
         tolerance=tolerance,
         allow_incomplete=allow_incomplete,
+        mask_threshold=mask_threshold,
     )
     click.echo(evaluation.format_table(evaluated, style))

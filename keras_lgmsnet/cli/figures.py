@@ -10,6 +10,7 @@ from keras_lgmsnet.cli.common import (
     choose_backend,
     data_dir_option,
     manual_dir_option,
+    mask_threshold_option,
     mistakes_in_one_sentence,
     output_option,
     run_argument,
@@ -54,6 +55,7 @@ from keras_lgmsnet.cli.common import (
 @manual_dir_option
 @data_dir_option
 @allow_incomplete_option
+@mask_threshold_option
 @mistakes_in_one_sentence
 def figures(
     run_directory: Path,
@@ -67,6 +69,7 @@ def figures(
     manual_dir: Path | None,
     data_dir: Path | None,
     allow_incomplete: bool,
+    mask_threshold: int | None,
 ) -> None:
     """Draw the paper's figures of RUN: lesion sizes, redundancy, activations and predictions."""
     choose_backend(backend)
@@ -83,6 +86,7 @@ def figures(
         manual_dir=manual_dir,
         data_dir=data_dir,
         allow_incomplete=allow_incomplete,
+        mask_threshold=mask_threshold,
     )
     for name, caption in drawn["captions"].items():
         click.echo(f"{output_directory / name}.png, .pdf: {caption}")

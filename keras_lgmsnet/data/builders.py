@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from tfds_builders._building import SegmentationBuilder
 
 
+def require_masks_of_users(source: str, mask_threshold: int | None) -> None:
+    """Raise `ValueError` if masks that are no user's own are to be read by a threshold."""
+    if mask_threshold is not None and source != "image_folder":
+        raise ValueError(
+            "A mask_threshold is for images of your own, image_folder: other masks are read as "
+            f"their publishers mean them. Received: {mask_threshold} for {source}"
+        )
+
+
 def prepare_dataset(
     source: str,
     kind: Kind,
@@ -23,6 +32,7 @@ def prepare_dataset(
     *,
     allow_incomplete: bool,
     progress: bool,
+    mask_threshold: int | None = None,
 ) -> "SegmentationBuilder":
     """Return the builder of a dataset that has a prepared copy, made now if need be.
 
@@ -36,11 +46,14 @@ def prepare_dataset(
         data_dir: Folder of prepared datasets; `None` for TensorFlow Datasets' own.
         allow_incomplete: Whether an archive may be short of its published count.
         progress: Whether to show progress bars.
+        mask_threshold: For `"image_folder"`, as `load_examples` takes it.
 
     Raises:
-        ValueError: If the dataset is unknown, of the other kind, incomplete or damaged.
+        ValueError: If the dataset is unknown, of the other kind, incomplete or damaged, or takes no
+            `mask_threshold`.
         FileNotFoundError: If there is neither a prepared copy nor an archive.
     """
+    require_masks_of_users(source, mask_threshold)
     name, _, config = source.partition("/")
     modules = pkgutil.iter_modules(tfds_builders.__path__)
     known = sorted(module.name for module in modules if module.ispkg)  # a folder each
@@ -70,7 +83,8 @@ def prepare_dataset(
                 f"{name} reads a folder of your own, which must be given as the folder to read: "
                 f"--manual-dir FOLDER. Received: builder={source!r}, {manual_dir=}"
             )
-        config = module.Config(folder=str(manual_dir))
+        reading = {} if mask_threshold is None else {"mask_threshold": mask_threshold}
+        config = module.Config(folder=str(manual_dir), **reading)
     elif config and config not in module.Builder.builder_configs:
         raise ValueError(
             f"The config of {name} must be one of "

@@ -32,6 +32,7 @@ def load_examples(
     interpolation: str = "linear",
     progress: bool = True,
     allow_incomplete: bool = False,
+    mask_threshold: int | None = None,
 ) -> Examples:
     """Read a dataset, preparing it with TensorFlow Datasets on first use.
 
@@ -59,12 +60,16 @@ def load_examples(
         allow_incomplete: Whether to read the complete cases of an archive that is short of its
             published count, prepared apart. A prepared copy is refused where the archive has come
             to hold others.
+        mask_threshold: For `"image_folder"`, above which value, from 0 to 254 of 255, a mask of
+            more than two values is foreground, which is refused otherwise. The folder has a
+            prepared copy for each threshold.
 
     Returns:
         Every example of the dataset.
 
     Raises:
-        ValueError: If the builder is unknown, or the archives are incomplete or damaged.
+        ValueError: If the builder is unknown or takes no `mask_threshold`, or the archives are
+            incomplete or damaged.
         FileNotFoundError: If there is neither a prepared copy nor an archive.
 
     Example:
@@ -78,10 +83,15 @@ def load_examples(
         manual_dir,
         data_dir,
         allow_incomplete=allow_incomplete,
+        mask_threshold=mask_threshold,
         progress=progress,
     )
     examples = _read(prepared, image_size, interpolation, progress)
-    return dataclasses.replace(examples, dataset=prepared.identity)
+    return dataclasses.replace(
+        examples,
+        dataset=prepared.identity,
+        pixels_between=prepared.info.metadata.get("pixels_between", {}),
+    )
 
 
 def _read(

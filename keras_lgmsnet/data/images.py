@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,8 @@ class Examples:
         dataset: Which copy of which dataset they are of, `builder/config/version`; of a user's own
             folder, `builder@content/version`. Equal ids mean equal images where what comes before
             the first `/` is equal.
+        pixels_between: How many pixels of an example's mask lay between black and white in its
+            file, so that a threshold decided on them; by id, without those that had none.
     """
 
     ids: list[str]
@@ -78,6 +80,7 @@ class Examples:
     original_sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2), int))
     groups: list[str] = field(default_factory=list)
     dataset: str = ""
+    pixels_between: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not len(self.original_sizes):
@@ -108,6 +111,33 @@ class Examples:
             groups=[self.groups[position] for position in chosen],
             original_sizes=self.original_sizes[chosen],
         )
+
+
+def describe_one_sided(segmentation_masks: Iterable[np.ndarray]) -> str | None:
+    """Return `"empty"` or `"full"` if all masks are, otherwise `None`.
+
+    Args:
+        segmentation_masks: Masks of 0 and 1 of any shape, read as far as it takes.
+    """
+    has_background = has_foreground = False
+    for mask in segmentation_masks:
+        has_background |= not mask.all()
+        has_foreground |= bool(mask.any())
+        if has_background and has_foreground:
+            return None
+    return "empty" if has_background else "full"
+
+
+def describe_pixels_between(examples: Examples) -> str | None:
+    """Return in a sentence how much of the masks a threshold decided on, if anything."""
+    counts = [examples.pixels_between.get(id_, 0) for id_ in examples.ids]
+    if not (total := sum(counts)):
+        return None
+    share = total / examples.original_sizes.prod(axis=1).sum()
+    return (
+        f"In {np.count_nonzero(counts)} of {len(counts)} masks, {total:,} pixels ({share:.2%} of "
+        "all) lay between black and white: data.mask_threshold decided on them."
+    )
 
 
 def resize_image(

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from keras_lgmsnet.data import synthetic
+from keras_lgmsnet.data.builders import require_masks_of_users
 from keras_lgmsnet.data.decoded import load_examples
 from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.files.paths import printable
@@ -17,6 +18,7 @@ def read_examples(
     *,
     source: str | None = None,
     allow_incomplete: bool = False,
+    mask_threshold: int | None = None,
 ) -> Examples:
     """Read a recipe's images, or another dataset's in the way the recipe reads its own.
 
@@ -27,6 +29,8 @@ def read_examples(
         source: Name of a dataset to read instead of the recipe's.
         allow_incomplete: Whether an archive may be short of its published count. The recipe's
             `data.allow_incomplete` says so of its own dataset only.
+        mask_threshold: Above which value a mask of `"image_folder"` is foreground, in place of the
+            recipe's `data.mask_threshold`, which says so of its own dataset only.
 
     Raises:
         ValueError: If the dataset is incomplete and may not be, unknown or damaged, or has other
@@ -40,6 +44,9 @@ def read_examples(
     """
     data = recipe.data
     source = source or data.source
+    if mask_threshold is None and source == data.source:
+        mask_threshold = data.mask_threshold
+    require_masks_of_users(source, mask_threshold)
     if source == data.source == "synthetic":
         assert data.num_images is not None  # as a recipe requires of synthetic images
         examples = synthetic.generate(data.num_images, data.image_size)
@@ -51,6 +58,7 @@ def read_examples(
             data_dir,
             interpolation=data.interpolation,
             allow_incomplete=allow_incomplete or (data.allow_incomplete and source == data.source),
+            mask_threshold=mask_threshold,
             progress=sys.stderr.isatty(),
         )
     num_classes = examples.segmentation_masks.shape[-1]

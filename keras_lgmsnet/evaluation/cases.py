@@ -34,6 +34,7 @@ class CaseScoring(ABC, Generic[RunT, SourceT]):
         manual_dir: str | Path | None,
         data_dir: str | Path | None,
         allow_incomplete: bool,
+        mask_threshold: int | None,
     ) -> tuple[SourceT, list[str]]:
         """Return the data, and the ids of the examples to score; as `selection.read_images`."""
 

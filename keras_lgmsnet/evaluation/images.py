@@ -55,9 +55,12 @@ class ImageScoring(CaseScoring[ImageRun, Examples]):
         manual_dir: str | Path | None,
         data_dir: str | Path | None,
         allow_incomplete: bool,
+        mask_threshold: int | None,
     ) -> tuple[Examples, list[str]]:
         """Return the images, all to be scored, and their ids."""
-        examples, ids = read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
+        examples, ids = read_images(
+            runs, dataset, manual_dir, data_dir, allow_incomplete, mask_threshold
+        )
         return (examples if dataset else examples.subset(ids)), ids
 
     def score(

@@ -41,6 +41,7 @@ def evaluate(
     data_dir: str | Path | None = None,
     tolerance: float = 2.0,
     allow_incomplete: bool = False,
+    mask_threshold: int | None = None,
 ) -> dict[str, Any]:
     """Score the best network of a run case by case, and write tables.
 
@@ -79,6 +80,9 @@ def evaluate(
             mm, for the NSD of volumes.
         allow_incomplete: Whether to score the complete cases of an archive that is short of its
             published count.
+        mask_threshold: For `"image_folder"`, above which value, from 0 to 254 of 255, a mask of
+            more than two values is foreground; by default as the run's recipe reads its own, and
+            otherwise such a mask is refused.
 
     Returns:
         The contents of `evaluation.json`. Of images, "groups" is a mapping for "all" and for each
@@ -125,7 +129,9 @@ def evaluate(
     if output_directory != by_default:  # which is the run's own, wherever that is moved
         asked["run"] = str(run_directory)
     _require_replaceable(output_directory)
-    examples, ids = kind_scoring.read(runs, dataset, manual_dir, data_dir, allow_incomplete)
+    examples, ids = kind_scoring.read(
+        runs, dataset, manual_dir, data_dir, allow_incomplete, mask_threshold
+    )
     _require_same(output_directory, {"identity": examples.dataset, **asked})
     tables = [kind_scoring.score(run, examples, ids, tolerance) for run in runs]
 

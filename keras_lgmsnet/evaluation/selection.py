@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_lgmsnet.data.images import Examples
+from keras_lgmsnet.data.images import (
+    Examples,
+    describe_one_sided,
+    describe_pixels_between,
+)
 from keras_lgmsnet.data.sources import describe_source, read_examples
 from keras_lgmsnet.data.volumes import VolumeSource
 from keras_lgmsnet.run import ImageRun, Run
@@ -15,6 +19,7 @@ def read_images(
     manual_dir: str | Path | None,
     data_dir: str | Path | None,
     allow_incomplete: bool = False,
+    mask_threshold: int | None = None,
 ) -> tuple[Examples, list[str]]:
     """Read a dataset, and tell which of its images all runs can be scored on.
 
@@ -24,6 +29,7 @@ def read_images(
         manual_dir: Folder with the dataset's archives, as downloaded from its publisher.
         data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
         allow_incomplete: Whether to go on with an archive short of its published count.
+        mask_threshold: As `read_examples` takes it.
 
     Returns:
         All images of the dataset, and the ids of those to score: of the runs' own dataset those
@@ -54,7 +60,12 @@ def read_images(
             )
     require_same_subset(runs, dataset)
     examples = read_examples(
-        first.recipe, manual_dir, data_dir, source=dataset, allow_incomplete=allow_incomplete
+        first.recipe,
+        manual_dir,
+        data_dir,
+        source=dataset,
+        allow_incomplete=allow_incomplete,
+        mask_threshold=mask_threshold,
     )
     return examples, choose_ids(runs, dataset, examples, manual_dir)
 
@@ -134,6 +145,12 @@ def describe_cautions(
                 f"names in another folder: where they are the same {run.kind.name}, its scores are "
                 "optimistic."
             )
+    if isinstance(examples, Examples):
+        if one_sided := describe_one_sided(examples.segmentation_masks):
+            told = {"empty": "false alarms", "full": "what is missed"}[one_sided]
+            cautions.append(f"All masks are {one_sided}: the scores tell {told} only.")
+        if between := describe_pixels_between(examples):
+            cautions.append(between)
     return " ".join(cautions) or None
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from keras_lgmsnet.data.builders import require_masks_of_users
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import VolumeSource, load_volumes
 from keras_lgmsnet.evaluation.cases import CaseScoring, ScoreTable
@@ -50,16 +51,19 @@ class VolumeScoring(CaseScoring[VolumeRun, VolumeSource]):
         manual_dir: str | Path | None,
         data_dir: str | Path | None,
         allow_incomplete: bool,
+        mask_threshold: int | None,
     ) -> tuple[VolumeSource, list[str]]:
         """Return a dataset of volumes, none of which is read yet, and the ids of those to score.
 
         Raises:
             ValueError: If the runs cannot be scored on the same volumes, or the dataset is unknown,
-                damaged, was trained on, or has other labels or channels than the runs.
+                damaged, was trained on, or has other labels or channels than the runs; or if there
+                is a threshold, since masks of volumes hold labels.
             FileNotFoundError: If the dataset is neither prepared nor downloaded.
         """
         require_same_subset(runs, dataset)
         data = runs[0].recipe.data
+        require_masks_of_users(dataset or data.source, mask_threshold)
         source = load_volumes(
             dataset or data.source,
             manual_dir,

@@ -45,6 +45,7 @@ def draw_figures(
     manual_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
     allow_incomplete: bool = False,
+    mask_threshold: int | None = None,
 ) -> dict[str, Any]:
     """Draw what the paper shows of data, features and predictions.
 
@@ -79,6 +80,7 @@ def draw_figures(
         manual_dir: Folder with the datasets' archives, as downloaded from their publishers.
         data_dir: Folder of prepared datasets; by default TensorFlow Datasets' own.
         allow_incomplete: Whether to go on with archives short of their published counts.
+        mask_threshold: As `evaluation.evaluate` takes it.
 
     Returns:
         The contents of `figures.json`: "run", "against", "dataset", "backend", "caution" (what
@@ -103,7 +105,9 @@ def draw_figures(
     runs = [Run.read(Path(run)) for run in (run_directory, against) if run is not None]
     stages_of_runs = dict(zip(_names(runs), choose_stages(runs, stages), strict=True))
     recipe = runs[0].recipe
-    examples, ids = read_images(runs, dataset, manual_dir, data_dir, allow_incomplete)
+    examples, ids = read_images(
+        runs, dataset, manual_dir, data_dir, allow_incomplete, mask_threshold
+    )
     caution = describe_cautions(runs, dataset, examples)
     dataset = describe_source(dataset or recipe.data.source, manual_dir)
     if not ids:

@@ -1,17 +1,33 @@
-"""Masks of images: files whose bright pixels are the foreground, read as 0 and 1."""
+"""Masks of images: files whose bright or opaque pixels are the foreground, read as 0 and 1."""
 
+import io
+
+import cv2
 import numpy as np
+import PIL.Image
 
 from keras_lgmsnet.files.images import FORMATS, MAX_BYTES, decode_image, decoding, is_dicom
 from keras_lgmsnet.files.paths import AnyPath, read_bytes
 
+_THRESHOLD = 127  # above which 8 bits are foreground
+_WHITES = {np.dtype("uint8"): 255, np.dtype("uint16"): 65535}
+_MEND = (
+    ", or, if its outlines are blurred, set data.mask_threshold (lgms-evaluate --mask-threshold) "
+    "to the value above which it is foreground, such as 127"
+)
 
-def read_mask(path: AnyPath, shape: tuple[int, int], *, two_valued: bool = False) -> np.ndarray:
+
+def read_mask(
+    path: AnyPath,
+    shape: tuple[int, int],
+    *,
+    two_valued: bool = False,
+    threshold: int | None = None,
+) -> tuple[np.ndarray, int]:
     """Read a mask file; the arguments and the result are those of `binary_mask`.
 
     Formats and palettes are those of `files.images.read_image`, without DICOM, whose
-    values depend on a window. `two_valued` does not apply to JPEGs, whose compression makes further
-    values.
+    values depend on a window.
 
     Raises:
         ValueError: If the file is unreadable or no mask of that shape.
@@ -20,50 +36,172 @@ def read_mask(path: AnyPath, shape: tuple[int, int], *, two_valued: bool = False
     if is_dicom(content):
         raise ValueError(f"{path} must be {', '.join(FORMATS)}; convert it. Received: DICOM")
     with decoding(path):
-        pixels = decode_image(content).pixels
-    lossy = content.startswith(b"\xff\xd8\xff")
-    return binary_mask(pixels, shape, str(path), two_valued=two_valued and not lossy)
+        image = decode_image(content)
+        jpeg_black = _jpeg_black(content) if content.startswith(b"\xff\xd8\xff") else None
+    return binary_mask(
+        image.pixels,
+        shape,
+        str(path),
+        alpha=image.alpha,
+        jpeg_black=jpeg_black,
+        two_valued=two_valued,
+        threshold=threshold,
+    )
 
 
 def binary_mask(
-    pixels: np.ndarray, shape: tuple[int, int], source: str, *, two_valued: bool = False
-) -> np.ndarray:
+    pixels: np.ndarray,
+    shape: tuple[int, int],
+    source: str,
+    *,
+    alpha: np.ndarray | None = None,
+    jpeg_black: int | None = None,
+    two_valued: bool = False,
+    threshold: int | None = None,
+) -> tuple[np.ndarray, int]:
     """Turn a mask's pixels into 0 and 1.
 
-    Foreground is what is brighter than 127; in a mask of 0 and 1 only, what is 1. A mask of more
-    than 8 bits holds 0 and 1, 0 and 255, or 0 and 65535, only.
+    - Foreground is what is brighter than 127; in a mask of 0 and 1 only, what is 1. A mask of more
+      than 8 bits holds 0 and 1, 0 and 255, or 0 and 65535, only.
+    - A JPEG has greys where its compression blurs an outline, and nowhere else: it is refused if
+      it has a grey area, greys far from any white, or no white although it is not all black.
+    - Where all that is not transparent has one colour, the mask is in the opacity: what is opaque
+      is foreground. Where colours and opacity both vary, they must tell the same mask, and so they
+      must where what is opaque is darker than something transparent: either might be meant.
 
     Args:
-        pixels: `uint8`, grey, or with three channels that are grey; or grey of any other type.
+        pixels: Grey, or three channels that are grey.
         shape: Height and width of the mask's image.
         source: What to call the mask in an error.
-        two_valued: Whether to refuse a mask that holds more than two values: they might be further
-            classes, which a threshold would silently merge.
+        alpha: The opacity, if any, from 0 to the largest value of its type.
+        jpeg_black: For a JPEG, what its black is decoded to: 0 or a little more.
+        two_valued: Whether to refuse a mask that holds more than two values, unless it is a JPEG:
+            they might be further classes, which a threshold would silently merge.
+        threshold: Of any mask that does not hold two values only: above which value it is
+            foreground, from 0 to 254 of 255; of 16 bits, that is scaled. Merges knowingly what is
+            refused otherwise.
 
     Returns:
-        0 or 1, `uint8`, of the given shape.
+        0 or 1, `uint8`, of the given shape; and how many pixels lay between black and white, so
+        that `threshold` decided on them.
 
     Raises:
-        ValueError: If the mask has another size, colours, or values that leave open what is
-            foreground.
+        ValueError: If the mask has another size, colours, or values or an opacity that leave open
+            what is foreground.
+
+    Example:
+    ```python
+    mask, _ = binary_mask(np.uint8([[0, 255]]), (1, 2), "mask.png")  # [[0, 1]]
+    ```
     """
-    # The compression of a JPEG may tint grey a little.
-    if pixels.ndim == 3 and np.ptp(pixels[..., :3], axis=-1).max(initial=0) <= 8:
-        pixels = pixels[..., 0]
-    if pixels.shape != shape:
+    # Compression tints grey a little; elsewhere, a tint might tell classes.
+    tint = 0 if two_valued and threshold is None and jpeg_black is None else 8
+    masks = []
+    for name, plane in _telling_planes(pixels, alpha, source).items():
+        if plane.ndim == 3 and np.ptp(plane, axis=-1).max(initial=0) <= tint:
+            plane = plane.max(axis=-1)
+        if plane.shape != shape:
+            raise ValueError(
+                f"{name} must be a grey image of its image's height and width, {shape}. "
+                f"Received: {plane.shape}"
+            )
+        masks.append(_binary_plane(plane, name, jpeg_black, two_valued, threshold))
+    mask, num_between = masks[0]
+    by_opacity, _ = masks[-1]
+    if not np.array_equal(mask, by_opacity):
         raise ValueError(
-            f"{source} must be a grey image of its image's height and width, {shape}. "
-            f"Received: {pixels.shape}"
+            f"{source} must tell one mask, but its colours and its opacity tell two; save it "
+            f"without transparency. Received: {mask.sum()} bright pixels, {by_opacity.sum()} opaque"
         )
-    if pixels.dtype == np.uint8:
-        values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
-        threshold_will_do = not two_valued and values[-1] > 127
-    else:
-        values = np.unique(pixels)
-        threshold_will_do = False
-    if not any({*values} <= {0, full} for full in (1, 255, 65535)) and not threshold_will_do:
+    return mask, num_between
+
+
+def _telling_planes(
+    pixels: np.ndarray, alpha: np.ndarray | None, source: str
+) -> dict[str, np.ndarray]:
+    """Return what tells the mask, by its name in an error: colours, opacity, or both alike."""
+    if alpha is None or alpha.min() == alpha.max() > 0:
+        return {source: pixels}
+    opacity = {f"{source}, by its opacity,": alpha}
+    shown = pixels[alpha > 0] if alpha.any() else pixels.reshape(alpha.size, -1)
+    # What is transparent mostly hides rubbish. But black before a transparent white may be a black
+    # stroke, or what was left when white was erased from black.
+    is_dark = shown.max() <= _WHITES.get(pixels.dtype, 1) / 2
+    hides_brighter = is_dark and pixels.max() > shown.max()
+    if (shown == shown[0]).all() and not hides_brighter:
+        return opacity
+    return {source: pixels} | opacity
+
+
+def _binary_plane(
+    grey: np.ndarray,
+    source: str,
+    jpeg_black: int | None,
+    two_valued: bool,
+    threshold: int | None,
+) -> tuple[np.ndarray, int]:
+    """Return what `binary_mask` does, of one channel."""
+    values, counts = _count_values(grey)
+    # Of a JPEG, 1 may be a black that was compressed.
+    ends = (1, 255, 65535) if jpeg_black is None else (255,)
+    if any({*values} <= {0, end} for end in ends):
+        return (grey > 0).astype(np.uint8), 0
+    received = f"{', '.join(map(str, values[:5]))}{' …' if len(values) > 5 else ''}"
+    if threshold is not None:
+        white = _WHITES.get(grey.dtype)
+        if white is None or values[-1] <= white * threshold // 255:
+            raise ValueError(
+                f"{source} must hold 0 and 255, or 0 and 1, only, or 8 or 16 bits of which some "
+                f"exceed the mask_threshold, {threshold} of 255. Received: {received}"
+            )
+        num_between = np.count_nonzero((grey > 0) & (grey < white))
+        return (grey > white * threshold // 255).astype(np.uint8), num_between
+    mend = _MEND if two_valued else ""
+    if jpeg_black is not None:
+        if values.tolist() == [jpeg_black]:
+            return np.zeros(grey.shape, np.uint8), 0
+        if not _is_black_and_white(grey):
+            most = values[np.argsort(-counts, kind="stable")][:4]
+            raise ValueError(
+                f"{source} must be black and white, with greys along outlines only, as JPEG makes "
+                f"them; save it as PNG of 0 and 255{mend}. "
+                f"Received: mostly {', '.join(map(str, most))}"
+            )
+    elif two_valued or grey.dtype != np.uint8 or values[-1] <= _THRESHOLD:
         raise ValueError(
-            f"{source} must hold 0 and 255, or 0 and 1, only. "
-            f"Received: {', '.join(map(str, values[:5]))}{' …' if len(values) > 5 else ''}"
+            f"{source} must hold 0 and 255, or 0 and 1, only; correct it{mend}. "
+            f"Received: {received}"
         )
-    return (pixels > (0 if values[-1] == 1 else 127)).astype(np.uint8)
+    return (grey > _THRESHOLD).astype(np.uint8), 0
+
+
+def _count_values(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values that occur, sorted, and how often."""
+    if grey.dtype != np.uint8:
+        return np.unique(grey, return_counts=True)
+    counts = np.bincount(grey.ravel(), minlength=256)  # which does not sort
+    values = np.flatnonzero(counts)
+    return values, counts[values]
+
+
+def _is_black_and_white(grey: np.ndarray) -> bool:
+    """Return whether a JPEG has greys only where its compression makes them of black and white.
+
+    From quality 20 on, masks of two values of any shape have no 3 × 3 pixels from 17 to 238, and
+    no greys farther from white than a block of the compression, 8 pixels, is wide.
+    """
+    is_grey = ((grey > 16) & (grey < 239)).astype(np.uint8)
+    has_area = cv2.erode(is_grey, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    is_white = (grey > 206).astype(np.uint8)
+    near_white = cv2.dilate(is_white, np.ones((17, 17)))
+    return bool(is_white.any()) and not has_area.any() and not (grey[near_white == 0] > 48).any()
+
+
+def _jpeg_black(content: bytes) -> int:
+    """Return what a JPEG's black is decoded to, which depends on its quality: 0 to about 8."""
+    with PIL.Image.open(io.BytesIO(content), formats=("JPEG", "MPO")) as image:
+        tables = image.quantization
+    with io.BytesIO() as file:
+        PIL.Image.new("L", (8, 8)).save(file, "JPEG", qtables=[tables[min(tables)]])
+        with PIL.Image.open(file, formats=("JPEG",)) as image:
+            return int(image.getpixel((0, 0)))

@@ -74,6 +74,8 @@ class Data(_Data):
             layers and their arguments, such as `{"RandomFlip": {}, "RandomRotation": {"factor":
             0.05}}`: see `keras_lgmsnet.data.keras_cv_augmentation`.
         num_images: How many images to generate; only for `source="synthetic"`.
+        mask_threshold: Above which value, from 0 to 254 of 255, a mask of more than two values is
+            foreground; only for `source="image_folder"`. By default such a mask is refused.
         allow_incomplete: Whether to go on with an archive short of its published count.
     """
 
@@ -84,6 +86,7 @@ class Data(_Data):
     preprocessing: Literal["imagenet", "published"] = "imagenet"
     augmentation: Literal["rotate_flip", "kvasir"] | dict[str, dict] | None = "rotate_flip"
     num_images: int | None = None
+    mask_threshold: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,6 +102,18 @@ class Data(_Data):
                 "num_images",
                 self.num_images is None,
                 "be None: only synthetic images are generated in any number",
+            )
+        if self.source == "image_folder":
+            self.require(
+                "mask_threshold",
+                self.mask_threshold is None or 0 <= self.mask_threshold < 255,
+                "be None or lie between 0 and 254",
+            )
+        else:
+            self.require(
+                "mask_threshold",
+                self.mask_threshold is None,
+                "be None: only masks of your own, image_folder, are read by a threshold",
             )
 
 

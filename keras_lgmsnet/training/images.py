@@ -10,7 +10,12 @@ import numpy as np
 
 from keras_lgmsnet.data.augmentation import AUGMENTATIONS
 from keras_lgmsnet.data.image_fingerprint import Fingerprint
-from keras_lgmsnet.data.images import Examples, ImageBatches
+from keras_lgmsnet.data.images import (
+    Examples,
+    ImageBatches,
+    describe_one_sided,
+    describe_pixels_between,
+)
 from keras_lgmsnet.data.keras_cv_augmentation import KerasCVAugmentation
 from keras_lgmsnet.data.sources import read_examples
 from keras_lgmsnet.evaluation.images import describe_convention, score_images
@@ -47,6 +52,13 @@ class ImageTask(Task):
         self.dataset = examples.dataset
         self.splits = self._split(examples.ids, examples.groups)
         self.examples = {part: examples.subset(ids) for part, ids in self.splits.items()}
+        for part, examples in self.examples.items():
+            if one_sided := describe_one_sided(examples.segmentation_masks):
+                raise ValueError(
+                    f"The images of the {part} must have a labelled pixel and one of the "
+                    "background: correct their masks, or choose others by data.split_seed or "
+                    f"data.validation_ids. Received: {len(examples.ids)} masks, all {one_sided}"
+                )
         self.batches = self._share(
             ImageBatches(
                 self.examples["train"],
@@ -60,7 +72,10 @@ class ImageTask(Task):
         self.validation_data = self._share(self._in_order(self.examples["validation"]))
 
     def prepare(self, run_directory: Path) -> None:
-        """Write the fingerprint."""
+        """Write the fingerprint, and say what was decided on masks."""
+        for part, examples in self.examples.items():
+            if between := describe_pixels_between(examples):
+                print(f"{part.capitalize()}: {between}", flush=True)
         if not (run_directory / "fingerprint.json").exists():
             training = self.examples["train"]
             Fingerprint.of_images(training.images, training.original_sizes).write(run_directory)
@@ -82,6 +97,10 @@ class ImageTask(Task):
         subset = "test" if "test" in self.splits else "validation"
         examples = self.examples[subset]
         scores, predictions, means = self._score(examples)
+        cautions = [
+            self.recipe.kind.caution if subset == "validation" else None,
+            describe_pixels_between(examples),
+        ]
         metrics = {
             "subset": subset,
             "means": means,
@@ -89,7 +108,7 @@ class ImageTask(Task):
             "best_epoch": best_epoch,
             "threshold": THRESHOLD,
             "convention": describe_convention(self.recipe.data.image_size),
-            "caution": self.recipe.kind.caution if subset == "validation" else None,
+            "caution": " ".join(filter(None, cautions)) or None,
         }
         if subset == "test":
             *_, metrics["validation_means"] = self._score(self.examples["validation"])

@@ -14,9 +14,35 @@ from tfds_builders._reading import Case, by_id, walk
 
 @dataclasses.dataclass(eq=False)
 class Config(FolderConfig):
-    """The folder that holds the folders `images` and `masks`."""
+    """The folder that holds the folders `images` and `masks`, and how the masks are read.
+
+    Args:
+        name: Ignored.
+        folder: The folder's path.
+        mask_threshold: Above which value, from 0 to 254 of 255, a mask of more than two values is
+            foreground. By default such a mask is refused, because they might be further classes.
+            Prepared with another threshold, the folder counts as another content.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its parts does not exist.
+        ValueError: If a file cannot be read or is a link to elsewhere, or the threshold is out of
+            range.
+    """
 
     PARTS: ClassVar = ("images", "masks")
+
+    mask_threshold: int | None = None
+
+    def __post_init__(self) -> None:
+        threshold = self.mask_threshold
+        if not (threshold is None or (type(threshold) is int and 0 <= threshold < 255)):
+            raise ValueError(
+                f"mask_threshold must be an integer from 0 to 254, or None. Received: {threshold!r}"
+            )
+        super().__post_init__()
+
+    def _reading(self) -> str:
+        return "" if self.mask_threshold is None else f"mask_threshold={self.mask_threshold}"
 
 
 class Builder(FolderBuilder, ImageBuilder):
@@ -30,16 +56,18 @@ class Builder(FolderBuilder, ImageBuilder):
     ```
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES: ClassVar = {
         "1.0.0": "First release.",
         "1.1.0": "Reads GIF, WebP, DICOM and more than 8 bits, as prediction does.",
+        "1.2.0": "Reads masks that are told by opacity, and images by their declared bits.",
     }
     BUILDER_CONFIGS: ClassVar = [Config(description="The folder that is given.")]
     COLOR = False
     USERS_OWN = True
     LABELS: ClassVar = {0: "background", 1: "foreground"}
     GROUP = "The subfolder of `images` that the image is in; the id of an image in none."
+    builder_config: Config
 
     def _cases(self, folder: Path) -> Iterable[Case]:
         parts = {
@@ -52,3 +80,6 @@ class Builder(FolderBuilder, ImageBuilder):
         for id_, (image, mask) in self._pair(folder, parts):
             group, _, _ = id_.rpartition("/")
             yield Case(id_, (image,), (mask,), group=group or id_)
+
+    def _mask_threshold(self) -> int | None:
+        return self.builder_config.mask_threshold

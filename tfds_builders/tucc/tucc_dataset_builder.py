@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_lgmsnet.files.images import MAX_BYTES, MAX_PIXELS
+from keras_lgmsnet.files.pixels import MAX_BYTES, MAX_PIXELS
 from keras_lgmsnet.files.masks import binary_mask
 from tfds_builders._building import ImageBuilder
 from tfds_builders._reading import Case, encode_png
@@ -58,7 +58,7 @@ class Builder(ImageBuilder):
             for index, case in enumerate(cases):  # as many as frames, in the file's order
                 with _decoding(path, f"at frame {index} "):
                     pixels, mask = file["image"][index], file["mask"][index]
-                mask = binary_mask(mask, pixels.shape[:2], f"mask {index} in {path}")
+                mask, _ = binary_mask(mask, pixels.shape[:2], f"mask {index} in {path}")
                 yield (
                     case.id,
                     {
