@@ -18,8 +18,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from keras_lgmsnet.files.images import MAX_BYTES, decode_image, decoding, to_8_bits
+from keras_lgmsnet.files.images import decode_image, decoding
 from keras_lgmsnet.files.paths import AnyPath, printable, read_bytes
+from keras_lgmsnet.files.pixels import MAX_BYTES, to_8_bits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 The one reader of images: what `lgms-predict` reads and what the dataset builders prepare are
 the same pixels. Pillow decodes, not OpenCV: it tells the size before it decodes, refuses a file
 that was cut short, where OpenCV may return it half grey, and is confined to the formats named here.
+What it does not hold, of more bits, is left to `tiff` and `png`, and DICOM to `dicom`.
 """
 
 import contextlib
@@ -11,44 +12,47 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+from keras_lgmsnet.files.dicom import decode_dicom, is_dicom
 from keras_lgmsnet.files.paths import printable
+from keras_lgmsnet.files.pixels import (
+    MAX_BYTES,
+    SEVERAL_FRAMES,
+    TOO_LARGE,
+    TOO_LONG,
+    DecodedImage,
+    require_moderate,
+    to_8_bits,
+)
+from keras_lgmsnet.files.png import decode_16_bit_png
+from keras_lgmsnet.files.tiff import decode_wide_tiff, is_tiff
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm")
-MAX_PIXELS = 100_000_000
-MAX_SIDE = 100_000  # longer ones cannot be written again
-MAX_BYTES = 2**30  # of a file; 100 million pixels of 64 bits take less
-
-TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side; crop or shrink it"
-TOO_LONG = f"it has more than {MAX_BYTES:,} bytes; crop or shrink it"
-SEVERAL_FRAMES = "it has several frames; extract the one that is meant"
 ORIENTATION = 0x0112  # the tag in EXIF
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, bits: int | None = None) -> np.ndarray:
     """Read an image file as 8-bit RGB. Its content tells the format, not its name.
 
     - PNG, JPEG, BMP, TIFF, GIF and WebP, turned upright as EXIF says. Palettes and CMYK become
       RGB, and grey becomes three equal channels. Transparency is ignored.
-    - More than 8 bits: integers that are nowhere negative are scaled by the bits in use (of an
-      image up to 4095, 4095 becomes 255); other integers and floats from their least to their
-      largest value. Of 16-bit RGB, the upper 8 bits are kept.
-    - DICOM, where pydicom is installed: the first window or, where there is none, the stored
-      values, scaled by the bits stored; MONOCHROME1 is inverted.
+    - More than 8 bits are scaled as `pixels.to_8_bits` says: integers by the bits in use (of 12
+      bits, 4095 becomes 255), floats and negative integers from their least to their largest value.
+    - DICOM, where pydicom is installed, as it is meant to be seen, see `dicom.decode_dicom`.
 
     Args:
         path: A file of one image, of at most `MAX_PIXELS` pixels, `MAX_SIDE` a side and
             `MAX_BYTES` in the file; more are refused before they are decoded. Of a multi-picture
             JPEG, which phones write, the first picture counts; other files of several frames are
             refused.
+        bits: How many bits the images of its dataset have in use where files do not say, so that
+            all are scaled alike. `None` if it is of no dataset.
 
     Returns:
         `uint8` array of shape `(height, width, 3)`.
@@ -63,6 +67,14 @@ def read_image(path: str | Path) -> np.ndarray:
     image = read_image("photo.jpg")
     ```
     """
+    image = load_image(path)
+    with decoding(path):
+        pixels = to_8_bits(image, bits)
+    return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+
+
+def load_image(path: str | Path) -> DecodedImage:
+    """Read an image file as `read_image` does, but for the bits and the channels."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{printable(path)} is not a file.")
@@ -71,28 +83,7 @@ def read_image(path: str | Path) -> np.ndarray:
             raise ValueError(TOO_LONG)
     content = Path(path).read_bytes()
     with decoding(path):
-        pixels = to_8_bits(decode_image(content))
-    return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedImage:
-    """What an image file holds, upright.
-
-    Args:
-        pixels: Grey, shape `(height, width)`, or RGB, `(height, width, 3)`, in the file's own type,
-            but for palettes, CMYK and single bits, which are `uint8`.
-        alpha: The opacity, shape `(height, width)`, 0 to the largest value of its type; `None` if
-            the file tells none.
-        bits: How many bits the file says its integers have in use; `None` if it does not say.
-        plain: Whether it is a JPEG or PNG that every decoder takes for these pixels: of 8 bits,
-            grey or RGB, neither transparent nor turned by EXIF.
-    """
-
-    pixels: np.ndarray
-    alpha: np.ndarray | None = None
-    bits: int | None = None
-    plain: bool = False
+        return decode_image(content)
 
 
 def decode_image(content: bytes) -> DecodedImage:
@@ -104,54 +95,50 @@ def decode_image(content: bytes) -> DecodedImage:
         content: The file's bytes.
 
     Returns:
-        Its pixels, for `to_8_bits`, and what else it tells.
+        Its pixels, for `pixels.to_8_bits`, and what else it tells.
 
     Raises:
         ValueError: If it is no image or one that is refused. Of damaged bytes, decoders raise
             errors of every kind.
     """
     if is_dicom(content):
-        return DecodedImage(_decode_dicom(content))
+        return decode_dicom(content)
     if not content:
         raise ValueError("the file is empty")
+    if is_tiff(content) and (wide := decode_wide_tiff(content)) is not None:
+        return wide
     try:
         image: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=FORMATS)
     except PIL.UnidentifiedImageError:
+        if is_tiff(content):
+            raise ValueError("it is a TIFF of a kind that is not read; save it as RGB") from None
         raise ValueError(f"its content is none of {', '.join(FORMATS)} or DICOM") from None
     except PIL.Image.DecompressionBombError:
         raise ValueError(TOO_LARGE) from None
-    _require_moderate(image.width, image.height)
+    require_moderate(image.width, image.height)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ValueError(SEVERAL_FRAMES)
+    depth = content[24] if image.format == "PNG" else 8  # in its header
+    if depth == 16:
+        return decode_16_bit_png(content, image.getexif().get(ORIENTATION, 1))
     transparent = image.has_transparency_data
     plain = (
-        image.mode in ("L", "RGB")
+        image.format in ("JPEG", "MPO", "PNG")
+        and image.mode in ("L", "RGB")
+        and depth == 8
         and not transparent
         and image.getexif().get(ORIENTATION, 1) == 1
-        # Of a PNG, the header's byte 24 is the depth.
-        and (image.format in ("JPEG", "MPO") or (image.format == "PNG" and content[24] == 8))
     )
     image.load()
     PIL.ImageOps.exif_transpose(image, in_place=True)
     alpha = None
-    if transparent and not image.mode.startswith("I"):
+    if transparent:
         # A palette's transparent colour is a colour, too.
         image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
         alpha = np.asarray(image.getchannel("A"))
-    if image.mode in ("1", "LA"):
-        image = image.convert("L")
-    elif image.mode not in ("L", "RGB", "I", "F") and not image.mode.startswith("I;"):
-        image = image.convert("RGB")
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
     return DecodedImage(np.asarray(image), alpha, plain=plain)
-
-
-def to_8_bits(image: DecodedImage) -> np.ndarray:
-    """Return an image's pixels as `uint8`, shape `(height, width)` or `(height, width, 3)`.
-
-    Raises:
-        ValueError: If it has values that are not finite.
-    """
-    return _to_8_bits(image.pixels, image.bits)
 
 
 @contextlib.contextmanager
@@ -171,85 +158,3 @@ def decoding(path: object) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ValueError(f"{printable(path)} cannot be read as an image: {reason}.") from error
-
-
-def is_dicom(content: bytes) -> bool:
-    """Return whether a file is DICOM."""
-    return content[128:132] == b"DICM"
-
-
-def _decode_dicom(content: bytes) -> np.ndarray:
-    try:
-        import pydicom
-    except ModuleNotFoundError:
-        raise ValueError(
-            "it is DICOM, which needs pydicom: pip install 'keras-lgmsnet[dicom]'"
-        ) from None
-
-    # Which is decompressed as a whole, to whatever size, before a word of it can be read.
-    file = io.BytesIO(content)
-    file.seek(132)
-    meta = pydicom.filereader.read_dataset(
-        file,
-        is_implicit_VR=False,
-        is_little_endian=True,
-        stop_when=lambda tag, *_: tag.group != 2,
-    )
-    syntax = meta.get("TransferSyntaxUID")
-    if syntax is not None and syntax.is_deflated:
-        raise ValueError("its DICOM is deflated; save it uncompressed")
-    file.seek(0)
-    dataset = pydicom.dcmread(file)
-    if "PixelData" not in dataset:
-        raise ValueError("the DICOM file holds no image")
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise ValueError(SEVERAL_FRAMES)
-    _require_moderate(dataset.Columns, dataset.Rows)
-    interpretation = dataset.PhotometricInterpretation
-    values = dataset.pixel_array  # YBR has become RGB
-    if interpretation == "PALETTE COLOR":
-        values = pydicom.pixels.apply_color_lut(values, dataset)
-    if values.ndim == 3:
-        return _to_8_bits(values)
-    center, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
-    if center is not None and width:
-        values = pydicom.pixels.apply_modality_lut(values, dataset)
-        grey = _window(values, center, width, dataset.get("VOILUTFunction"))
-    else:
-        grey = _to_8_bits(values, dataset.BitsStored)
-    return 255 - grey if interpretation == "MONOCHROME1" else grey
-
-
-def _first(dataset: Any, name: str) -> float | None:
-    """Return a number of a DICOM dataset, the first of several; `None` where there is none."""
-    value = dataset.get(name)
-    return None if value is None else float(np.ravel(value)[0])
-
-
-def _window(values: np.ndarray, center: float, width: float, function: str | None) -> np.ndarray:
-    """Apply a window by the formulas of DICOM PS3.3 C.11.2.1."""
-    if function == "SIGMOID":
-        share = (1 + np.tanh(2 * (values - center) / width)) / 2
-    elif function == "LINEAR_EXACT":
-        share = (values - center) / width + 0.5
-    else:
-        share = (values - (center - 0.5)) / max(width - 1, 1e-6) + 0.5
-    return np.rint(255 * share.clip(0, 1)).astype("uint8")
-
-
-def _to_8_bits(values: np.ndarray, bits: int | None = None) -> np.ndarray:
-    """Scale values linearly; `bits` are those that non-negative integers have in use."""
-    if values.dtype == "uint8" and bits in (None, 8):
-        return values
-    if not np.isfinite(values).all():
-        raise ValueError("it has values that are not finite")
-    low, high = float(values.min()), float(values.max())
-    if np.issubdtype(values.dtype, np.integer) and low >= 0:
-        low, high = 0, 2 ** max(bits or 8, int(high).bit_length()) - 1
-    scaled = (values.astype("float32") - low) * (255 / ((high - low) or 1))
-    return np.rint(scaled).astype("uint8")
-
-
-def _require_moderate(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise ValueError(TOO_LARGE)

@@ -1,0 +1,181 @@
+"""DICOM files of one image, by the rules of DICOM PS3.3 as pydicom applies them."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_lgmsnet.files.pixels import SEVERAL_FRAMES, DecodedImage, require_moderate
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# What an enhanced image says of its only frame, in a sequence for all frames or in one for each.
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_GREYSCALE_MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+
+
+def is_dicom(content: bytes) -> bool:
+    """Return whether a file is DICOM."""
+    return content[128:132] == b"DICM"
+
+
+def decode_dicom(content: bytes) -> DecodedImage:
+    """Decode a DICOM file as it is meant to be seen.
+
+    - Grey: the modality's rescaling or lookup table, then the first VOI lookup table or else the
+      first window (PS3.3 C.11.1 and C.11.2); of enhanced images those of the frame. Without either,
+      the declared bits are those stored, or those of the modality's table, so that a falling
+      rescale slope inverts. `MONOCHROME1` and the presentation's shape `INVERSE` invert.
+    - Colour: RGB, what pydicom turns into RGB (`YBR_FULL`, `YBR_FULL_422`, and JPEG 2000's), and
+      palettes; the declared bits are those stored or of the palette.
+
+    Args:
+        content: The file's bytes.
+
+    Returns:
+        Its pixels, `uint8` where a window was applied.
+
+    Raises:
+        ValueError: If pydicom is not installed, or if the file is deflated, holds no image, several
+            or one too large, is of other colours, or has a presentation lookup table. Of damaged
+            bytes, decoders raise errors of every kind.
+    """
+    try:
+        import pydicom
+    except ModuleNotFoundError:
+        raise ValueError(
+            "it is DICOM, which needs pydicom: pip install 'keras-lgmsnet[dicom]'"
+        ) from None
+
+    _require_not_deflated(content)
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    if "PixelData" not in dataset:
+        raise ValueError("the DICOM file holds no image")
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise ValueError(SEVERAL_FRAMES)
+    require_moderate(
+        dataset.Columns, dataset.Rows, dataset.SamplesPerPixel * (dataset.BitsAllocated + 7) // 8
+    )
+    decoder = pydicom.pixels.get_decoder(dataset.file_meta.TransferSyntaxUID)
+    values, properties = decoder.as_array(dataset)
+    interpretation = properties["photometric_interpretation"]
+    if interpretation == "PALETTE COLOR" and values.ndim == 2:
+        return _apply_palette(values, dataset)
+    if interpretation == "RGB" and values.ndim == 3:
+        return DecodedImage(values, bits=dataset.BitsStored)
+    if interpretation not in ("MONOCHROME1", "MONOCHROME2") or values.ndim != 2:
+        raise ValueError(f"it must be grey or RGB; convert it. Received: {interpretation}")
+    return _show_grey(values, dataset)
+
+
+def _require_not_deflated(content: bytes) -> None:
+    """Raise a `ValueError` if a file would be inflated as a whole, to whatever size."""
+    import pydicom
+
+    file = io.BytesIO(content)
+    file.seek(132)
+    meta = pydicom.filereader.read_dataset(
+        file,
+        is_implicit_VR=False,
+        is_little_endian=True,
+        stop_when=lambda tag, *_: tag.group != 2,
+    )
+    syntax = meta.get("TransferSyntaxUID")
+    if syntax is not None and syntax.is_deflated:
+        raise ValueError("its DICOM is deflated; save it uncompressed")
+
+
+def _apply_palette(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
+    from pydicom.pixels import apply_color_lut
+
+    entries, first, bits = dataset.RedPaletteColorLookupTableDescriptor
+    # pydicom counts the entries in their own type, where large values would start again from 0.
+    values = np.clip(values.astype("int32"), first, first + (entries or 2**16) - 1)
+    colours = apply_color_lut(values, dataset)
+    alpha = colours[..., 3] if colours.shape[-1] > 3 else None
+    return DecodedImage(colours[..., :3], alpha, bits)
+
+
+def _show_grey(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
+    """Return what a grey image looks like."""
+    from pydicom.pixels import apply_modality_lut
+
+    for groups in _FUNCTIONAL_GROUPS:
+        for group in (dataset.get(groups) or [])[:1]:
+            for macro in _GREYSCALE_MACROS:
+                for item in (group.get(macro) or [])[:1]:
+                    dataset.update(item)
+    if dataset.get("PresentationLUTSequence"):
+        raise ValueError("it has a presentation lookup table; save it without")
+    inverse = (
+        dataset.PhotometricInterpretation == "MONOCHROME1"
+        or dataset.get("PresentationLUTShape") == "INVERSE"
+    )
+    slope = _first(dataset, "RescaleSlope")
+    bits = dataset.BitsStored - dataset.PixelRepresentation  # where no signed value is negative
+    stored = values
+    if tables := dataset.get("ModalityLUTSequence"):
+        stored, bits = _look_up(stored, tables[0], dataset)
+        values, slope = stored, None
+    elif slope is not None and _first(dataset, "RescaleIntercept") is not None:
+        values = apply_modality_lut(stored, dataset)
+    if tables := dataset.get("VOILUTSequence"):
+        pixels, bits = _look_up(values, tables[0], dataset)
+    elif _first(dataset, "WindowCenter") is not None and _first(dataset, "WindowWidth"):
+        pixels, bits = _apply_window(values, dataset), 8
+    else:
+        pixels = _without_padding(stored, dataset)
+        inverse ^= slope is not None and slope < 0
+    if inverse:
+        pixels = ~pixels if pixels.min() < 0 else (2**bits - 1) - pixels
+    return DecodedImage(pixels, bits=bits)
+
+
+def _first(dataset: "Dataset", name: str) -> float | None:
+    """Return a number of a dataset, the first of several; `None` where there is none."""
+    value = dataset.get(name)
+    return None if value is None or not np.size(value) else float(np.ravel(value)[0])
+
+
+def _look_up(values: np.ndarray, item: "Dataset", dataset: "Dataset") -> tuple[np.ndarray, int]:
+    """Apply a lookup table (PS3.3 C.11.1.1.1) and return also the bits of its entries.
+
+    pydicom's functions count in the type of the values or of the entries, which may be too short,
+    and know no entries of 10 to 15 bits of the modality.
+    """
+    entries, first, bits = item.LUTDescriptor
+    entries = entries or 2**16
+    table = item.LUTData
+    if isinstance(table, bytes):
+        order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        table = np.frombuffer(table, f"{order}u2" if len(table) >= 2 * entries else "u1")
+    table = np.array(table, "uint16", ndmin=1)[:entries]
+    if len(table) < entries:
+        raise ValueError(f"its lookup table must have {entries} entries. Received: {len(table)}")
+    if first >= 2**15 and values.min() < 0:
+        first -= 2**16  # a negative one that was written without a sign
+    return table[np.clip(np.rint(values) - first, 0, entries - 1).astype("int32")], bits
+
+
+def _apply_window(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
+    """Apply the first window; `uint8`."""
+    from pydicom import Dataset
+    from pydicom.pixels import apply_windowing
+
+    window = Dataset()  # whose output is of 8 bits
+    window.PhotometricInterpretation = "MONOCHROME2"
+    window.BitsStored, window.PixelRepresentation = 8, 0
+    window.WindowCenter, window.WindowWidth = dataset.WindowCenter, dataset.WindowWidth
+    window.VOILUTFunction = dataset.get("VOILUTFunction") or "LINEAR"
+    return np.rint(apply_windowing(values, window)).astype("uint8")
+
+
+def _without_padding(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
+    """Return signed values with those beyond the picture, which are no part of its range, least."""
+    padding = dataset.get("PixelPaddingValue")
+    if padding is None or values.min() >= 0:
+        return values
+    low, high = sorted((padding, dataset.get("PixelPaddingRangeLimit", padding)))
+    is_padding = (values >= low) & (values <= high)
+    return np.where(is_padding, values[~is_padding].min(initial=values.max()), values)

@@ -1,0 +1,135 @@
+"""The pixels of image files: what decoders return, and how they become 8 bits."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_PIXELS = 100_000_000
+MAX_SIDE = 100_000  # longer ones cannot be written again
+MAX_BYTES = 2**30  # of a file or its pixels; 100 million pixels of 64 bits take less
+
+TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side; crop or shrink it"
+TOO_LONG = f"it has more than {MAX_BYTES:,} bytes; crop or shrink it"
+SEVERAL_FRAMES = "it has several frames; extract the one that is meant"
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """What an image file holds, upright.
+
+    Args:
+        pixels: Grey, shape `(height, width)`, or RGB, `(height, width, 3)`, in the file's own type,
+            but for palettes, CMYK and single bits, which are `uint8`.
+        alpha: The opacity, shape `(height, width)`, 0 to the largest value of its type; `None` if
+            the file tells none.
+        bits: How many bits the file says its integers have in use; `None` if it does not say.
+        plain: Whether it is a JPEG or PNG that every decoder takes for these pixels: of 8 bits,
+            grey or RGB, neither transparent nor turned by EXIF.
+        white_is_zero: Whether the file holds unsigned integers whose white is 0. The pixels are
+            inverted already, 0 being the largest value of their type; where fewer bits are in use,
+            those start from the top.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    bits: int | None = None
+    plain: bool = False
+    white_is_zero: bool = False
+
+    @property
+    def undeclared_bits(self) -> int | None:
+        """How many bits its integers have in use where the file does not say, judged by the pixels.
+
+        The smallest even number, from 8 on, that holds the largest value, as sensors have 10, 12,
+        14 or 16 bits: of pictures up to 2047 and up to 2048, 12. `None` if the file says, if it
+        has 8 bits, and of floats and negative integers, which are scaled otherwise.
+        """
+        needed = _needed_bits(self)
+        if needed is None or self.bits is not None or self.pixels.dtype == "uint8":
+            return None
+        return max(8, needed + needed % 2)
+
+
+def to_8_bits(image: DecodedImage, bits: int | None = None) -> np.ndarray:
+    """Scale an image's pixels linearly to 0 to 255.
+
+    - Integers that are nowhere negative by the bits in use: those that the file declares, else
+      those of its dataset, else `DecodedImage.undeclared_bits`. Of 12 bits, 4095 becomes 255.
+    - Other integers and floats from their least to their largest value.
+
+    Args:
+        image: What a decoder returned.
+        bits: How many bits the images of its dataset have in use where files do not say. More are
+            assumed where the image needs more. `None` if it is of no dataset.
+
+    Returns:
+        `uint8` of the same shape.
+
+    Raises:
+        ValueError: If it has values that are not finite.
+
+    Example:
+    ```python
+    to_8_bits(DecodedImage(np.uint16([[0, 1024]])), bits=12)  # [[0, 64]]
+    ```
+    """
+    values = image.pixels
+    if values.dtype == "uint8" and image.bits in (None, 8):
+        return values
+    needed = _needed_bits(image)
+    if needed is None:
+        low, high = float(values.min()), float(values.max())
+        span = high - low
+        if not math.isfinite(span):
+            raise ValueError("it has values that are not finite")
+    else:
+        used = max(image.bits or bits or 8, image.undeclared_bits or needed)
+        span = 2**used - 1
+        low = np.iinfo(values.dtype).max - span if image.white_is_zero else 0
+    # In place, as large images take gigabytes otherwise.
+    scaled = values.astype("float32" if values.itemsize <= 2 else "float64")
+    scaled -= low
+    scaled /= span or 1
+    scaled *= 255
+    return np.rint(scaled, out=scaled).astype("uint8")
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels as EXIF's orientation says, 1 to 8; others leave them as they are.
+
+    Args:
+        pixels: Shape `(height, width, ...)`, as stored.
+        orientation: The value of the tag.
+    """
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def require_moderate(width: int, height: int, pixel_bytes: int = 1) -> None:
+    """Raise a `ValueError` if an image is too large to be decoded.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        pixel_bytes: What a pixel takes in memory, all its channels.
+    """
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ValueError(TOO_LARGE)
+    if width * height * pixel_bytes > MAX_BYTES:
+        raise ValueError(TOO_LONG)
+
+
+def _needed_bits(image: DecodedImage) -> int | None:
+    """Return how many bits an image's integers need; `None` of floats and negative integers."""
+    pixels = image.pixels
+    if pixels.dtype.kind not in "ui" or pixels.min() < 0:
+        return None
+    if image.white_is_zero:
+        return int(np.iinfo(pixels.dtype).max - pixels.min()).bit_length()
+    return int(pixels.max()).bit_length()

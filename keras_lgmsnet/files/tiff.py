@@ -1,0 +1,118 @@
+"""TIFF of more than 8 bits a sample, of signed integers and of floats.
+
+Read by tifffile, because Pillow wraps what its few types cannot hold, drops half of the bits of
+colours and takes no notice of which end is white.
+"""
+
+import io
+import logging
+import math
+
+import numpy as np
+import tifffile
+
+from keras_lgmsnet.files.pixels import SEVERAL_FRAMES, DecodedImage, require_moderate, upright
+
+# What it gets over is no obstacle here, and what it does not is raised.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+_UNSIGNED = (tifffile.SAMPLEFORMAT.UINT, tifffile.SAMPLEFORMAT.VOID)
+_COLOURS = {
+    tifffile.PHOTOMETRIC.MINISWHITE: 1,
+    tifffile.PHOTOMETRIC.MINISBLACK: 1,
+    tifffile.PHOTOMETRIC.RGB: 3,
+}
+
+
+def is_tiff(content: bytes) -> bool:
+    """Return whether a file is TIFF, or BigTIFF."""
+    return content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def decode_wide_tiff(content: bytes) -> DecodedImage | None:
+    """Decode a TIFF of one grey or RGB image, with or without alpha.
+
+    Declared bits are `BitsPerSample` where they fill no type of NumPy's (10, 12 and 14 bits are
+    stored so), and a `MaxSampleValue` of all ones, such as 4095, that no value exceeds.
+
+    Args:
+        content: The file's bytes.
+
+    Returns:
+        Its pixels in the file's own type; `None` if it has unsigned samples of at most 8 bits.
+
+    Raises:
+        ValueError: If it has several images, too many pixels or other channels, or ends too early.
+            Of damaged bytes, tifffile raises errors of every kind.
+    """
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages.first
+        if np.max(page.bitspersample) <= 8 and page.sampleformat in _UNSIGNED:
+            return None
+        # ImageJ writes one directory for all images of a large stack.
+        stacked = (file.imagej_metadata or {}).get("images", 1) if file.is_imagej else 1
+        if len(file.pages) > 1 or page.imagedepth > 1 or stacked > 1:
+            raise ValueError(SEVERAL_FRAMES)
+        if page.dtype is None or page.dtype.kind not in "uif":
+            raise ValueError(f"its samples are {page.dtype}; save it as integers or floats")
+        photometric = tifffile.PHOTOMETRIC(page.photometric)
+        colours = _COLOURS.get(photometric)
+        extra = page.samplesperpixel - (colours or 0)
+        # A grey one's second channel of no told meaning may be an image of its own.
+        if colours is None or extra > (1 if colours == 3 or any(page.extrasamples) else 0):
+            raise ValueError(
+                f"it must be grey or RGB of one image; convert it. Received: "
+                f"{page.samplesperpixel} channels of {photometric.name}"
+            )
+        require_moderate(
+            page.imagewidth, page.imagelength, page.samplesperpixel * page.dtype.itemsize
+        )
+        _require_whole(page, len(content))
+        # (samples or 1, depth, height, width, samples or 1) to (height, width, samples)
+        samples = page.asarray(squeeze=False, maxworkers=1)[:, 0]
+        samples = np.concatenate(list(samples), axis=-1)
+        orientation = page.tags.valueof("Orientation", 1)
+        maximum = page.tags.valueof("MaxSampleValue", 0)
+    samples = upright(samples, orientation)
+    pixels = samples[..., 0] if colours == 1 else samples[..., :3]
+    alpha = samples[..., -1] if any(page.extrasamples) else None
+    is_multiplied = page.extrasamples == (tifffile.EXTRASAMPLE.ASSOCALPHA,)
+    if is_multiplied and samples[..., -1].min() < (
+        1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+    ):
+        raise ValueError("its colours are multiplied by its opacity; save it without the latter")
+    bits = _declared_bits(page, pixels, maximum)
+    inverted = photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    if inverted:
+        if bits is not None:
+            pixels = (2**bits - 1) - pixels
+        elif pixels.dtype.kind == "f":
+            pixels = -pixels
+        else:
+            pixels = ~pixels  # the largest value minus it, or of signed ones, -1 minus it
+    return DecodedImage(
+        pixels,
+        alpha,
+        bits,
+        white_is_zero=inverted and bits is None and pixels.dtype.kind == "u",
+    )
+
+
+def _require_whole(page: tifffile.TiffPage, size: int) -> None:
+    """Raise a `ValueError` if pixels are missing, which tifffile leaves as memory holds them."""
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not page.is_contiguous and (
+        len(segments) < math.prod(page.chunked)
+        or any(not count or offset + count > size for offset, count in segments)
+    ):
+        raise ValueError("it ends before its pixels do")
+
+
+def _declared_bits(page: tifffile.TiffPage, pixels: np.ndarray, maximum: object) -> int | None:
+    if pixels.dtype.kind != "u":
+        return None
+    largest = int(np.max(maximum))
+    is_all_ones = largest & (largest + 1) == 0
+    if is_all_ones and max(255, int(pixels.max())) <= largest < 2**page.bitspersample - 1:
+        return largest.bit_length()
+    return None if page.bitspersample in (8, 16, 32, 64) else int(page.bitspersample)
