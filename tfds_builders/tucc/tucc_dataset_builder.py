@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_lgmsnet.files.pixels import MAX_BYTES, MAX_PIXELS
 from keras_lgmsnet.files.masks import binary_mask
+from keras_lgmsnet.files.pixels import MAX_BYTES, MAX_PIXELS
 from tfds_builders._building import ImageBuilder
 from tfds_builders._reading import Case, encode_png
 
