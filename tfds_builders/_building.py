@@ -24,6 +24,7 @@ from keras_lgmsnet.files.nifti import read_label_map, read_volume
 from keras_lgmsnet.files.paths import AnyPath
 from keras_lgmsnet.geometry import Grid
 from tfds_builders._reading import Case, check_link, encode_png, open_zip, read_encoded, walk
+from tfds_builders._writing import ExampleWriter
 
 CaseFiles = TypeVar("CaseFiles")  # what a part of an archive has for a case
 
@@ -132,6 +133,9 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
 
     def _metadata(self) -> dict[str, Any]:
         return {"labels": {str(value): name for value, name in self._labels().items()}}
+
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        return ExampleWriter(self.info.file_format)
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager

@@ -3,16 +3,22 @@
 import functools
 import importlib
 import pkgutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
 
 import tfds_builders
+from keras_lgmsnet.files.writing import require_writable
 from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
 
 if TYPE_CHECKING:
     from tfds_builders._building import SegmentationBuilder
+
+# What prepared copies are kept in, of the formats that are read at random and without TensorFlow.
+# There is no array_record for Windows; Parquet is read into memory as a whole.
+FILE_FORMAT = "parquet" if sys.platform == "win32" else "array_record"
 
 
 def require_masks_of_users(source: str, mask_threshold: int | None) -> None:
@@ -52,6 +58,7 @@ def prepare_dataset(
         ValueError: If the dataset is unknown, of the other kind, incomplete or damaged, or takes no
             `mask_threshold`.
         FileNotFoundError: If there is neither a prepared copy nor an archive.
+        OSError: If a copy cannot be written to `data_dir`.
     """
     require_masks_of_users(source, mask_threshold)
     name, _, config = source.partition("/")
@@ -106,17 +113,20 @@ def prepare_dataset(
                 f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
         root = Path(builder.data_dir_root)
+        require_writable(
+            root, mend=": choose another folder of prepared datasets (--data-dir, data_dir=)"
+        )
         root.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root / f".{name}.lock"):
             builder = make_builder()  # another process may have prepared it meanwhile
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
-                file_format="array_record",
+                file_format=FILE_FORMAT,
             )
-    elif builder.info.file_format.value != "array_record":
+    elif builder.info.file_format.value != FILE_FORMAT:
         raise ValueError(
-            f"The prepared copy must be in the array_record format to be read without TensorFlow; "
-            f"delete it or choose another data_dir. "
+            f"The prepared copy must be in the {FILE_FORMAT} format to be read on this system "
+            f"without TensorFlow; delete it or choose another data_dir. "
             f"Received: {builder.data_path} in the {builder.info.file_format.value} format"
         )
     elif allow_incomplete:
