@@ -728,5 +728,5 @@ def test_missing_click_is_one_sentence() -> None:
     assert result.returncode == 1
     assert result.stderr == (
         "The lgms-* commands need packages that are not installed: "
-        "pip install 'keras-lgmsnet[train]'.\n"
+        "pip install 'keras-lgmsnet[train]', or [predict] to predict only.\n"
     )

@@ -8,5 +8,5 @@ import importlib.util
 if importlib.util.find_spec("click") is None:
     raise SystemExit(
         "The lgms-* commands need packages that are not installed: "
-        "pip install 'keras-lgmsnet[train]'."
+        "pip install 'keras-lgmsnet[train]', or [predict] to predict only."
     )

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from keras_lgmsnet.files.paths import let_any_text_print
+
 BACKENDS = ("tensorflow", "jax", "torch")
 PROJECT = ("keras_lgmsnet", "tfds_builders")
 
@@ -21,11 +23,12 @@ def mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., None
     `ImportError` that was raised in this project's own code, since that is what its checks of
     arguments, recipes, data and installation do; and a missing optional package. A `ValueError`
     from deeper, out of Keras or a standard module, means that a check is missing here: that is
-    ours to mend, and needs its traceback.
+    ours to mend, and needs its traceback. What is printed never ends a command.
     """
 
     @functools.wraps(command)
     def guarded(**arguments: Any) -> None:
+        let_any_text_print()
         try:
             command(**arguments)
         except ModuleNotFoundError as error:
@@ -33,7 +36,7 @@ def mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., None
                 raise
             raise click.ClickException(
                 f"The package {error.name} is not installed: pip install 'keras-lgmsnet[train]', "
-                "or [export] to export."
+                "[predict] to predict only, or [export] to export."
             ) from error
         except OSError as error:
             sentence = f"{error.strerror}: {error.filename}" if error.filename else str(error)
@@ -49,6 +52,9 @@ def mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., None
 
 def choose_backend(asked: str | None, *, announce: bool = True) -> None:
     """Choose a backend, import Keras on it, and say which it is.
+
+    Of a user's `keras.json`, neither the backend counts, which is what is asked for here, nor the
+    data format and the type of numbers: networks are channels last and in the recipe's precision.
 
     Args:
         asked: What `--backend` says; by default `KERAS_BACKEND`, else the first installed.
@@ -74,6 +80,8 @@ def choose_backend(asked: str | None, *, announce: bool = True) -> None:
         )
     if announce:
         click.echo(f"Keras backend: {backend}")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
     # Keras cuts its own frames out of tracebacks, which would make its errors look like ours.
     keras.config.disable_traceback_filtering()
 

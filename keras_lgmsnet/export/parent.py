@@ -179,9 +179,15 @@ def _write_in_child(**arguments: Any) -> None:
         # Python looks for modules here first: not in a folder of the user's, whatever it holds.
         cwd=Path(__file__).parents[2],
         # Without a GPU, whose products may be of reduced precision.
-        env=os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
+        env=os.environ
+        | {
+            "KERAS_BACKEND": "tensorflow",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # whatever the terminal's is
+        },
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if child.returncode:
         reason = child.stdout.strip() or f"the process ended with status {child.returncode}"

@@ -1,7 +1,9 @@
-"""Paths: files found in folders, opened, and named in messages."""
+"""Paths: files found in folders, opened, named in messages, and printed."""
 
 import contextlib
+import io
 import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -50,6 +52,24 @@ def size_on_disk(path: Path) -> int:
 def printable(path: object) -> str:
     """Return a path as text, also where its bytes are none in UTF-8."""
     return os.fsencode(str(path)).decode("utf-8", "replace")
+
+
+def let_any_text_print() -> None:
+    """Have this process print escapes for what its terminal's or log's encoding lacks.
+
+    Otherwise the name of a file or an organ ends the process that prints it: `"Ł"` in code page
+    1252, where it becomes the escape that Python has for it.
+
+    Example:
+    ```python
+    let_any_text_print()
+    print("Ł 病.png", flush=True)
+    ```
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # Others, such as a notebook's, encode nothing; without a terminal there may be none.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -41,6 +41,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, which becomes `path` when all went well.
 
     Whatever happens, `path` is either what it was or complete.
+
+    Raises:
+        OSError: If it cannot be written, say on a full disk; it names `path`.
     """
     temporary = path.with_name(f"{UNFINISHED}{path.name}")  # the suffix tells Keras the format
     try:
@@ -49,6 +52,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # a power cut must not leave the new name on an empty file
         os.replace(temporary, path)
         _sync_names(path.parent)  # nor may what follows outlive the new name
+    except OSError as error:
+        # The system names no file of a write that fails, and HDF5 gives no number.
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -90,15 +96,20 @@ def require_unused(directory: Path, *, ignore: Sequence[str] = (), mend: str = "
         )
 
 
-def require_writable(directory: Path) -> None:
-    """Raise `OSError` unless files can be created in the directory, which need not exist yet."""
+def require_writable(directory: Path, *, mend: str = "") -> None:
+    """Raise `OSError` unless files can be created in the directory, which need not exist yet.
+
+    Args:
+        directory: Where a command is to write.
+        mend: What can be done about it, as the end of the message's sentence.
+    """
     directory = directory.absolute()
     existing = next(folder for folder in (directory, *directory.parents) if folder.exists())
     try:
         with tempfile.TemporaryDirectory(dir=existing, prefix=UNFINISHED):
             pass
     except OSError as error:
-        raise OSError(f"{directory} cannot be written to: {error.strerror}.") from error
+        raise OSError(f"{directory} cannot be written to: {error.strerror}{mend}.") from error
 
 
 def _sync_names(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """Prediction of images: from a run directory and image files to masks, overlays and a table."""
 
 import dataclasses
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from keras_lgmsnet.data.image_fingerprint import Fingerprint, measure
 from keras_lgmsnet.data.images import preprocess, resize_image
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, draw_outlines
-from keras_lgmsnet.files.images import SUFFIXES, read_image
+from keras_lgmsnet.files.images import SUFFIXES, load_image, undeclared_bits
+from keras_lgmsnet.files.pixels import DecodedImage, to_rgb
 from keras_lgmsnet.files.writing import atomic_write, write_json
 from keras_lgmsnet.inference.inputs import MARKER, list_files, require_output_folder
 from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_recipe_of
@@ -33,7 +35,7 @@ class Prediction(FilePrediction):
         name: Its pictures are `masks/NAME.png`, `overlays/NAME.png` and `probabilities/NAME.png`.
         lesion_share: Predicted pixels in all pixels, 0 to 1; `None` if the file was not read.
         flags: In what the image differs from those trained on; `None` if that is not known.
-        error: Why the file was not read, in one sentence; `None` if it was.
+        error: Why the file was not predicted, in one sentence; `None` if it was.
     """
 
     lesion_share: float | None = None
@@ -147,11 +149,21 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         self.probabilities = probabilities
 
     def read(self, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
-        image = read_image(path)
+        decoded = load_image(path)
+        with decoding(path):
+            image = to_rgb(decoded, self.bits)
         if self.fingerprint is None:
             return image, None
         statistics = measure(self._resize(image), image.shape[:2])
-        return image, tuple(self.fingerprint.deviations(statistics))
+        deviations = self.fingerprint.deviations(statistics)
+        needed, trained_on = decoded.undeclared_bits, self.fingerprint.bits
+        if needed and not trained_on:
+            deviations.append(
+                f"the file does not say how many bits it uses, taken to be {self.bits}"
+            )
+        elif needed and needed > trained_on:
+            deviations.append(f"{needed} bits are in use, in training {trained_on}")
+        return image, tuple(deviations)
 
     def predict(self, path: Path, image: np.ndarray, row: Prediction) -> Prediction:
         probability = self._probability(image)

@@ -96,7 +96,9 @@ class Predictor(ABC, Generic[ContentT, RowT]):
         """Return the cells of what was measured, empty where the file was not read."""
 
     def predict_files(self, files: Mapping[Path, str], table: Path | None) -> list[RowT]:
-        """Predict files and return what became of each; one that cannot be read stops no other.
+        """Predict files and return what became of each.
+
+        One that cannot be read, or whose outputs cannot be written, stops no other.
 
         Args:
             files: The files, each with the name of its outputs.
@@ -110,9 +112,11 @@ class Predictor(ABC, Generic[ContentT, RowT]):
                     content, flags = self.read(path)
                 except (OSError, ValueError) as error:
                     rows.append(dataclasses.replace(row, error=_describe_error(error)))
-                else:
-                    row = dataclasses.replace(row, flags=flags)
-                    rows.append(self.predict(path, content, row))
+                    continue
+                try:
+                    rows.append(self.predict(path, content, dataclasses.replace(row, flags=flags)))
+                except OSError as error:  # a disk may be full for this one and not for the next
+                    rows.append(dataclasses.replace(row, error=_describe_error(error)))
         finally:
             if rows and table is not None:
                 write_csv(table, [self._table_row(row) for row in rows])
@@ -149,7 +153,7 @@ def read_recipe_of(kind: Kind, run_directory: Path) -> AnyRecipe:
 
 
 def _describe_error(error: Exception) -> str:
-    """Return in one sentence why a file was not read."""
+    """Return in one sentence why a file was not read, or not written."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.strerror}: {printable(error.filename)}"
     return " ".join(str(error).split())

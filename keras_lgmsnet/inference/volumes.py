@@ -31,7 +31,7 @@ class VolumePrediction(FilePrediction):
         name: Its outputs are `segmentations/NAME.nii.gz` and so on, see `predict_volumes`.
         volumes: Millilitres by label, to three decimals; `None` if the file was not read.
         flags: In what the scan differs from those trained on; `None` if the file was not read.
-        error: Why the file was not read, in one sentence; `None` if it was.
+        error: Why the file was not predicted, in one sentence; `None` if it was.
     """
 
     volumes: dict[str, float] | None = None

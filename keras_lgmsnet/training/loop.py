@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_lgmsnet.about import __version__
+from keras_lgmsnet.files.paths import let_any_text_print
 from keras_lgmsnet.files.writing import require_writable, write_json
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.schema import AnyRecipe
@@ -38,7 +39,8 @@ def train(
 
     Whenever training stops, the directory holds the last finished epoch; resumed, it continues as
     if it had not stopped: on the CPU, history and weights are those of an uninterrupted run. To
-    that end, the process's random seeds are set and its backend made deterministic, which lasts.
+    that end, the process's random seeds are set and its backend made deterministic, which lasts, as
+    does that what its terminal cannot show is printed as an escape.
 
     Args:
         recipe: What to train, on what.
@@ -56,6 +58,7 @@ def train(
             damaged; or if the loss stops being finite.
         OSError: If `run_directory` is in use or cannot be written to, or data is absent.
     """
+    let_any_text_print()
     run_directory = Path(run_directory)
     recipe = _complete(recipe)
     _require_usable(run_directory, recipe, resume)
