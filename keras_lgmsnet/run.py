@@ -10,6 +10,7 @@ import keras
 
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.kinds import Kind
+from keras_lgmsnet.layers.base import require_channels_last
 from keras_lgmsnet.recipe.schema import AnyRecipe, ImageRecipe, VolumeRecipe
 from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
 
@@ -19,9 +20,10 @@ def load_network(run_directory: Path) -> keras.Model:
 
     Raises:
         FileNotFoundError: If the run has none yet.
-        ValueError: If the file is damaged.
+        ValueError: If the file is damaged, or Keras is configured for `channels_first`.
     """
     path = require_network(run_directory)
+    require_channels_last()
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

@@ -188,6 +188,8 @@ def _sentence(error: Exception) -> str:
 
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])
+    keras.config.set_image_data_format("channels_last")  # whatever a `keras.json` says
+    keras.config.set_floatx("float32")
     try:
         with contextlib.redirect_stdout(sys.stderr):
             write_exports(

@@ -50,7 +50,8 @@ def require_channels_last() -> None:
     if data_format != "channels_last":
         raise ValueError(
             "keras_lgmsnet computes on channels-last inputs only: call "
-            "keras.config.set_image_data_format('channels_last'). "
+            "keras.config.set_image_data_format('channels_last'), or change image_data_format in "
+            "keras.json. "
             f"Received: image_data_format={data_format!r}"
         )
 
