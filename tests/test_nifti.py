@@ -204,11 +204,11 @@ def test_labels_without_affine_are_read(tmp_path: Path) -> None:
         ("folder.nii", r"folder\.nii is not a file"),
         (
             "text.nii",
-            r"text\.nii is not a readable NIfTI file: it has no NIfTI-1 header; .* dcm2niix",
+            r"text\.nii is not a readable NIfTI file: it has no NIfTI header; .* dcm2niix",
         ),
         (
             "slice.dcm",
-            r"slice\.dcm is not a readable NIfTI file: it has no NIfTI-1 header; .* dcm2niix",
+            r"slice\.dcm is not a readable NIfTI file: it has no NIfTI header; .* dcm2niix",
         ),
     ],
 )

@@ -8,34 +8,41 @@ known before anything is inflated.
 import contextlib
 import gzip
 import io
+import itertools
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
 
+from keras_lgmsnet.files.nifti_header import MAX_HEADER_BYTES, find_affine, parse_header
 from keras_lgmsnet.files.paths import AnyPath, opened, printable
 from keras_lgmsnet.files.volume import Volume
 from keras_lgmsnet.files.writing import atomic_write
-from keras_lgmsnet.geometry import MAX_VOXELS, is_invertible
+from keras_lgmsnet.geometry import MAX_VOXELS, Grid
 
 SUFFIXES = (".nii.gz", ".nii")
-HEADER_BYTES = 348
 MAX_EXTRA_BYTES = 2**24  # before and after the voxels
-MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # files that tell no unit mean millimetres
+LARGEST = 1e30  # of voxels; beyond are marks of missing ones, and sums in float32 overflow
+LEAST_CONTRAST = 1e-5  # what 99 % of a channel's values span, by what all of them do
+SAMPLES = 100_000  # voxels of a channel that this is measured on
+ROUNDING = 5e-3  # by which labels may miss integers: 0 to 2 scaled to 8 bits miss by 3.9e-3
 
 
 def read_volume(path: str | AnyPath) -> Volume:
-    """Read a NIfTI image. Its content tells whether it is compressed, not its name.
+    """Read a NIfTI-1 or NIfTI-2 image. Its content tells whether it is compressed, not its name.
 
     Args:
-        path: A file, or the file in a zip file, of 3 axes, or 4 with channels last.
+        path: A file, or the file in a zip file, of 3 axes, or 4 with channels last; further axes of
+            1 are dropped.
 
     Raises:
         ValueError: If the file is unreadable, has other than 3 or 4 axes, more than `MAX_VOXELS`
-            voxels, voxels that are not finite numbers, or no usable affine.
+            voxels, voxels that are not finite numbers or so far from all others that these could
+            not be told apart, or no usable affine, see `nifti_header.find_affine`.
 
     Example:
     ```python
@@ -43,21 +50,45 @@ def read_volume(path: str | AnyPath) -> Volume:
     volume.grid.spacing, volume.grid.orientation  # (0.7, 0.7, 5.0), "LPS"
     ```
     """
-    nifti, voxels = _read_nifti(path)
+    voxels, affine, header = _read_nifti(path)
     with np.errstate(over="ignore"):  # what does not fit becomes infinite
         voxels = voxels.astype(np.float32, copy=False)
-    if not np.isfinite(voxels).all():
-        raise ValueError(
-            f"{printable(path)} must hold finite voxels only; correct them. "
-            f"Received: {np.count_nonzero(~np.isfinite(voxels))} that are NaN or infinite"
-        )
-    affine = _affine(nifti)
+    image = voxels if voxels.ndim == 4 else voxels[..., None]
+    for channel in np.moveaxis(image, -1, 0):
+        _require_usable(path, channel)
     if affine is None:
         raise ValueError(
             f"{printable(path)} must tell its orientation and position; convert it again from its "
             "source. Received: no affine (qform_code and sform_code are 0)"
         )
-    return Volume(voxels if voxels.ndim == 4 else voxels[..., None], affine, nifti.header)
+    return Volume(image, affine, header)
+
+
+def read_channels(paths: Sequence[AnyPath]) -> Volume:
+    """Read a scan whose channels are in a file each, or in one.
+
+    Args:
+        paths: The files in the order of the channels.
+
+    Returns:
+        The scan, with the header of the first file.
+
+    Raises:
+        ValueError: As `read_volume` raises, or if a file's voxels lie elsewhere than the first's.
+
+    Example:
+    ```python
+    volume = read_channels([Path("case_0000.nii.gz"), Path("case_0001.nii.gz")])
+    ```
+    """
+    channels = [read_volume(path) for path in paths]
+    first = channels[0]
+    for path, channel in zip(paths, channels, strict=True):
+        require_same_grid(path, channel.image.shape[:3], channel.affine, first.grid)
+    if len(channels) == 1:
+        return first
+    image = np.concatenate([channel.image for channel in channels], axis=-1)
+    return Volume(image, first.affine, first.header)
 
 
 def read_label_map(
@@ -66,8 +97,9 @@ def read_label_map(
     """Read a NIfTI label map.
 
     Args:
-        path: A file, or the file in a zip file.
-        labels: The labels that it may hold, from 0 to 255.
+        path: A file, or the file in a zip file, of 3 axes; further axes of 1 are dropped.
+        labels: The labels that it may hold, from 0 to 255. Floats and scaled integers may miss them
+            by `ROUNDING`.
 
     Returns:
         Labels, `uint8` of shape `(x, y, z)`, and the affine, or `None` if the file has none.
@@ -80,18 +112,44 @@ def read_label_map(
     segmentation_mask, affine = read_label_map("label.nii.gz", {0: "background", 1: "liver"})
     ```
     """
-    nifti, voxels = _read_nifti(path)
+    voxels, affine, _ = _read_nifti(path)
     if voxels.ndim != 3:
         raise ValueError(f"{printable(path)} must have 3 axes. Received: shape {voxels.shape}")
     with np.errstate(invalid="ignore"):  # what does not fit is found below
-        mask = voxels.astype(np.uint8)
-    known = np.isin(mask, list(labels)) & (mask == voxels)
+        mask = np.rint(voxels).astype(np.uint8)
+        known = np.isin(mask, list(labels)) & (np.abs(mask - voxels) <= ROUNDING)
     if not known.all():
         raise ValueError(
-            f"{printable(path)} must hold the labels {', '.join(map(str, labels))} only. "
-            f"Received: {voxels[~known][0]}"
+            f"{printable(path)} must hold the labels {', '.join(map(str, labels))} only, missed by "
+            f"rounding at most; correct it. Received: {voxels[~known][0]}"
         )
-    return mask, _affine(nifti)
+    return mask, affine
+
+
+def require_same_grid(
+    path: AnyPath, shape: tuple[int, ...], affine: np.ndarray | None, expected: Grid
+) -> None:
+    """Raise a `ValueError` unless a file's voxels lie where those of its scan lie.
+
+    Args:
+        path: The file, for messages.
+        shape: Its voxels along each axis.
+        affine: Where they lie; `None` if it does not tell.
+        expected: Where those of its scan lie.
+    """
+    if shape != expected.shape:
+        raise ValueError(
+            f"{printable(path)} must have its image's size, {expected.shape}. Received: {shape}"
+        )
+    if affine is None:
+        return
+    corners = [[*corner, 1] for corner in itertools.product(*((0, side - 1) for side in shape))]
+    offset = np.linalg.norm((np.array(corners) @ (affine - expected.affine).T)[:, :3], axis=-1)
+    if offset.max() > min(expected.spacing) / 2:
+        raise ValueError(
+            f"{printable(path)} must lie where its image lies, to half a voxel; correct its "
+            f"affine. Received: {offset.max():.1f} mm away"
+        )
 
 
 def write_label_map(path: str | Path, labels: np.ndarray, like: Volume) -> None:
@@ -133,7 +191,15 @@ def write_map(path: str | Path, values: np.ndarray, like: Volume) -> None:
     _write(Path(path), values, like, "float32", "none")
 
 
-def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
+class _Nifti(NamedTuple):
+    """What a file holds: voxels of 3 axes or 4, and the affine in millimetres if it tells any."""
+
+    voxels: np.ndarray
+    affine: np.ndarray | None
+    header: nibabel.Nifti1Header
+
+
+def _read_nifti(path: str | AnyPath) -> _Nifti:
     path = Path(path) if isinstance(path, str) else path
     if isinstance(path, Path) and path.exists() and not path.is_file():
         raise ValueError(f"{printable(path)} is not a file.")
@@ -142,36 +208,28 @@ def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
         file.seek(0)
         stream = gzip.GzipFile(fileobj=file) if compressed else file
         with _decoding(path):
-            start = stream.read(HEADER_BYTES)
-            if start[344:347] != b"n+1":
-                raise ValueError(
-                    "it has no NIfTI-1 header; volumes are read from .nii and .nii.gz files, to "
-                    "which dcm2niix converts DICOM"
-                )
-            header = nibabel.Nifti1Header(start)
-            shape, dtype = header.get_data_shape(), header.get_data_dtype()
+            start = stream.read(MAX_HEADER_BYTES)
+            header = parse_header(start)
+            checked = header.copy()
+            checked.check_fix()
+            given, dtype = checked.get_data_shape(), checked.get_data_dtype()
         # Checked before the voxels are decompressed, or memory taken for them.
+        shape = _without_trailing_axes(given)
         if len(shape) not in (3, 4) or min(shape) < 1 or dtype.kind not in "iuf":
             raise ValueError(
                 f"{printable(path)} must hold numbers along 3 axes, or 4 with channels last. "
-                f"Received: shape {shape} of {dtype}"
+                f"Received: shape {given} of {dtype}"
             )
         if math.prod(shape) > MAX_VOXELS:
             raise ValueError(
                 f"{printable(path)} must have at most {MAX_VOXELS:,} voxels; crop or resample it. "
                 f"Received: shape {shape}"
             )
-        # nibabel would take a distance of 0 for 1 mm.
-        distances = nibabel.Nifti1Header(start, check=False)["pixdim"][1:4]
-        if header["qform_code"] and not header["sform_code"] and not distances.all():
-            raise ValueError(
-                f"{printable(path)} must tell how far apart its voxels are; convert it again from "
-                f"its source. Received: {distances.tolist()} mm"
-            )
+        affine = find_affine(path, header)
         size = math.prod(shape) * dtype.itemsize
         with _decoding(path):
             content = io.BytesIO()
-            content.write(start)
+            content.write(header.binaryblock + start[header.sizeof_hdr :])
             # To the end of the file, where gzip and zip keep their check sums.
             while chunk := stream.read(2**20):
                 content.write(chunk)
@@ -180,23 +238,46 @@ def _read_nifti(path: str | AnyPath) -> tuple[nibabel.Nifti1Image, np.ndarray]:
             available = content.tell() - header.get_data_offset()
             if available < size:
                 raise ValueError(f"it has {available} of the {size} bytes that its header tells")
-            nifti = nibabel.Nifti1Image.from_stream(content)
-            voxels = np.asanyarray(nifti.dataobj)
-    if not is_invertible(nifti.affine):
+            nifti = _image_class(header).from_stream(content)
+            with np.errstate(all="ignore"):  # scaling may overflow, which is found afterwards
+                voxels = np.asanyarray(nifti.dataobj)
+    return _Nifti(voxels.reshape(shape), affine, nifti.header)
+
+
+def _without_trailing_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without axes of 1 behind the third, which some programs write."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _image_class(header: nibabel.Nifti1Header) -> type[nibabel.Nifti1Image]:
+    is_second = isinstance(header, nibabel.Nifti2Header)
+    return nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
+
+
+def _require_usable(path: AnyPath, channel: np.ndarray) -> None:
+    """Raise a `ValueError` unless a channel can be resampled and normalised.
+
+    Beside a fill or a broken voxel far off, all others are one value once the volume has mean 0 and
+    deviation 1, and where it is resampled, the two blend.
+    """
+    lowest, highest = float(channel.min()), float(channel.max())
+    if not math.isfinite(highest - lowest):
         raise ValueError(
-            f"{printable(path)} must have an affine that can be inverted; convert it again from "
-            f"its source. Received: {nifti.affine.tolist()}"
+            f"{printable(path)} must hold finite voxels only; correct them. "
+            f"Received: {np.count_nonzero(~np.isfinite(channel))} that are NaN or infinite"
         )
-    return nifti, voxels
-
-
-def _affine(nifti: nibabel.Nifti1Image) -> np.ndarray | None:
-    """Return the affine in millimetres, or `None` if the file has none."""
-    header = nifti.header
-    if not header["qform_code"] and not header["sform_code"]:
-        return None
-    unit, _ = header.get_xyzt_units()
-    return np.diag([*[MILLIMETRES.get(unit, 1.0)] * 3, 1.0]) @ nifti.affine
+    furthest = max(lowest, highest, key=abs)
+    step = max(1, round((channel.size / SAMPLES) ** (1 / 3)))
+    values = np.unique(channel[::step, ::step, ::step])
+    low, high = np.quantile(values, [0.005, 0.995])
+    is_lost = len(values) > 100 and high - low < LEAST_CONTRAST * (highest - lowest)
+    if is_lost or abs(furthest) > LARGEST:
+        raise ValueError(
+            f"{printable(path)} must hold no value so far from all others, which lie between "
+            f"{low:.5g} and {high:.5g}; replace it, such as by {low:.5g}. Received: {furthest:.5g}"
+        )
 
 
 @contextlib.contextmanager
@@ -233,6 +314,6 @@ def _write(path: Path, voxels: np.ndarray, like: Volume, dtype: str, intent: str
     header.set_slope_inter(1, 0)
     header.set_intent(intent)
     header["cal_min"] = header["cal_max"] = 0  # the window to show it in
-    nifti = nibabel.Nifti1Image(voxels, header.get_best_affine(), header)
+    nifti = _image_class(header)(voxels, header.get_best_affine(), header)
     with atomic_write(path) as temporary:
         nifti.to_filename(temporary)
