@@ -14,6 +14,7 @@ import pytest
 
 from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR
+from keras_lgmsnet.files.pixels import DecodedImage
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.inference import images as prediction
 from keras_lgmsnet.inference.images import predict_images
@@ -382,14 +383,14 @@ class TestRefusals:
 def test_interruption_keeps_what_was_done(run: Path, tmp_path: Path, monkeypatch) -> None:
     for name in ("1.png", "2.png"):
         save(tmp_path / "in" / name, square(8, 8, 0, 0, 8))
-    original = prediction.read_image
+    original = prediction.load_image
 
-    def interrupted(path: Path) -> np.ndarray:
+    def interrupted(path: Path) -> DecodedImage:
         if path.name == "2.png":
             raise KeyboardInterrupt
         return original(path)
 
-    monkeypatch.setattr(prediction, "read_image", interrupted)
+    monkeypatch.setattr(prediction, "load_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict_images(run, tmp_path / "in", tmp_path / "out")
     assert [row["name"] for row in table(tmp_path / "out")] == ["1"]

@@ -19,10 +19,10 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_lgmsnet.files.images import undeclared_bits
 from keras_lgmsnet.files.masks import read_mask
-from keras_lgmsnet.files.nifti import read_label_map, read_volume
+from keras_lgmsnet.files.nifti import read_channels, read_label_map, require_same_grid
 from keras_lgmsnet.files.paths import AnyPath
-from keras_lgmsnet.geometry import Grid
 from tfds_builders._reading import Case, check_link, encode_png, open_zip, read_encoded, walk
 from tfds_builders._writing import ExampleWriter
 
@@ -248,7 +248,9 @@ class ImageBuilder(SegmentationBuilder):
 
     Images are read as `keras_lgmsnet.files.images.read_image` reads them. A JPEG or PNG of grey or
     RGB of 8 bits, upright and opaque, is kept as it is, byte by byte; anything else becomes such a
-    PNG. Grey images are decoded to three equal channels.
+    PNG. Grey images are decoded to three equal channels. Where files have more than 8 bits and do
+    not say how many are in use, all are scaled by those of the image that uses most, which the
+    metadata's `bits` keeps.
     """
 
     COLOR: ClassVar[bool] = True  # grey images are not the published ones
@@ -265,7 +267,7 @@ class ImageBuilder(SegmentationBuilder):
 
     def _example(self, case: Case) -> dict[str, Any]:
         (path,) = case.images
-        image = read_encoded(path)
+        image = read_encoded(path, self.info.metadata.get("bits"))
         if self.COLOR and image.is_grey:
             raise ValueError(f"{path} must be a colour image. Received: {image.shape}")
         threshold = self._mask_threshold()
@@ -282,6 +284,12 @@ class ImageBuilder(SegmentationBuilder):
             "image": image.content,
             "segmentation_mask": encode_png(np.maximum.reduce(masks)),
         }
+
+    def _generate_examples(self, cases: Sequence[Case]) -> Iterator[tuple[str, dict[str, Any]]]:
+        paths = (path for case in cases for path in case.images)
+        if bits := max(filter(None, map(undeclared_bits, paths)), default=None):
+            self.info.metadata["bits"] = bits
+        return super()._generate_examples(cases)
 
     def _mask_threshold(self) -> int | None:
         """Return the value above which masks of more than two values are foreground, if any."""
@@ -325,18 +333,15 @@ class VolumeBuilder(SegmentationBuilder):
         }
 
     def _example(self, case: Case) -> dict[str, Any]:
-        channels = [read_volume(path) for path in case.images]
-        grid = channels[0].grid
-        for path, channel in zip(case.images, channels, strict=True):
-            _check_same_grid(path, channel.image.shape[:3], channel.affine, grid)
+        scan = read_channels(case.images)
         (mask_path,) = case.segmentation_masks
         mask, mask_affine = read_label_map(mask_path, self._labels())
-        _check_same_grid(mask_path, mask.shape, mask_affine, grid)
+        require_same_grid(mask_path, mask.shape, mask_affine, scan.grid)
         return {
-            "image": np.concatenate([channel.image for channel in channels], axis=-1),
+            "image": scan.image,
             "segmentation_mask": mask[..., None],
-            "spacing": np.array(grid.spacing, np.float32),
-            "affine": grid.affine.astype(np.float32),
+            "spacing": np.array(scan.grid.spacing, np.float32),
+            "affine": scan.affine.astype(np.float32),
         }
 
 
@@ -430,20 +435,3 @@ def _digest_cases(cases: Iterable[Case]) -> str:
         names = [case.id, *(path.name for path in (*case.images, *case.segmentation_masks))]
         digest.update("\0".join(names).encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()
-
-
-def _check_same_grid(
-    path: AnyPath, shape: tuple[int, ...], affine: np.ndarray | None, expected: Grid
-) -> None:
-    """Raise a `ValueError` unless a file's voxels lie where those of its case's image lie."""
-    if shape != expected.shape:
-        raise ValueError(f"{path} must have its image's size, {expected.shape}. Received: {shape}")
-    if affine is None:
-        return
-    corners = [[*corner, 1] for corner in itertools.product(*((0, side - 1) for side in shape))]
-    offset = np.linalg.norm((np.array(corners) @ (affine - expected.affine).T)[:, :3], axis=-1)
-    if offset.max() > min(expected.spacing) / 2:
-        raise ValueError(
-            f"{path} must lie where its image lies, to half a voxel; correct its affine. "
-            f"Received: {offset.max():.1f} mm away"
-        )

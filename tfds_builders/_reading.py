@@ -178,11 +178,12 @@ class EncodedImage(NamedTuple):
     is_grey: bool
 
 
-def read_encoded(path: AnyPath) -> EncodedImage:
+def read_encoded(path: AnyPath, bits: int | None = None) -> EncodedImage:
     """Read an image as `keras_lgmsnet.files.images.read_image` does, to be stored.
 
     Args:
         path: The file, or the file in a zip file.
+        bits: As `read_image` takes them.
 
     Returns:
         The file's bytes where every decoder takes them for the same pixels, otherwise a PNG.
@@ -193,7 +194,7 @@ def read_encoded(path: AnyPath) -> EncodedImage:
     content = read_bytes(path, MAX_BYTES)
     with decoding(path):
         image = decode_image(content)
-        encoded = content if image.plain else encode_png(to_8_bits(image))
+        encoded = content if image.plain else encode_png(to_8_bits(image, bits))
     height, width, *channels = image.pixels.shape
     return EncodedImage(encoded, (height, width), not channels)
 

@@ -90,6 +90,7 @@ def load_examples(
     return dataclasses.replace(
         examples,
         dataset=prepared.identity,
+        bits=prepared.info.metadata.get("bits"),
         pixels_between=prepared.info.metadata.get("pixels_between", {}),
     )
 

@@ -69,12 +69,14 @@ def measure(image: np.ndarray, size: Sequence[int]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The ranges of a run's training images.
+    """The ranges of a run's training images, and how they were read.
 
     Args:
         num_images: Of how many images.
         ranges: Low and high end by the names of `STATISTICS`: the middle 98 % of the images, so
             that a few odd ones do not count.
+        bits: By how many bits in use images are scaled whose files have more than 8 and do not say
+            how many, as `files.images.read_image` takes them; `None` if there were none.
 
     Example:
     ```python
@@ -85,12 +87,19 @@ class Fingerprint:
 
     num_images: int
     ranges: Ranges
+    bits: int | None = None
 
     @classmethod
-    def of_images(cls, images: Iterable[np.ndarray], sizes: Iterable[Sequence[int]]) -> Self:
+    def of_images(
+        cls,
+        images: Iterable[np.ndarray],
+        sizes: Iterable[Sequence[int]],
+        *,
+        bits: int | None = None,
+    ) -> Self:
         """Return the fingerprint of images, each given as `measure` takes it."""
         rows = [measure(image, size) for image, size in zip(images, sizes, strict=True)]
-        return cls(len(rows), find_ranges(rows))
+        return cls(len(rows), find_ranges(rows), bits)
 
     @classmethod
     def read(cls, run_directory: Path) -> Self:
@@ -101,14 +110,19 @@ class Fingerprint:
             ValueError: If it is damaged.
         """
         values = read_json(run_directory, "fingerprint.json", "num_images", "ranges")
-        ranges = parse_ranges(run_directory / "fingerprint.json", values["ranges"], STATISTICS)
-        return cls(values["num_images"], ranges)
+        path = run_directory / "fingerprint.json"
+        ranges = parse_ranges(path, values["ranges"], STATISTICS)
+        bits = values.get("bits")  # which runs of earlier versions did not keep
+        if not (bits is None or (type(bits) is int and 8 <= bits <= 64)):
+            raise ValueError(f"{path} is damaged: bits must be 8 to 64. Received: {bits!r}")
+        return cls(values["num_images"], ranges, bits)
 
     def write(self, run_directory: Path) -> None:
         """Write the fingerprint to a run directory, atomically."""
         ranges = describe_ranges(self.ranges, STATISTICS)
         write_json(
-            run_directory / "fingerprint.json", {"num_images": self.num_images, "ranges": ranges}
+            run_directory / "fingerprint.json",
+            {"num_images": self.num_images, "bits": self.bits, "ranges": ranges},
         )
 
     def deviations(self, statistics: dict[str, float]) -> list[str]:

@@ -70,6 +70,8 @@ class Examples:
         dataset: Which copy of which dataset they are of, `builder/config/version`; of a user's own
             folder, `builder@content/version`. Equal ids mean equal images where what comes before
             the first `/` is equal.
+        bits: By how many bits in use those images were scaled to 8 bits whose files have more and
+            do not say how many; `None` if there were none.
         pixels_between: How many pixels of an example's mask lay between black and white in its
             file, so that a threshold decided on them; by id, without those that had none.
     """
@@ -80,6 +82,7 @@ class Examples:
     original_sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2), int))
     groups: list[str] = field(default_factory=list)
     dataset: str = ""
+    bits: int | None = None
     pixels_between: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from keras_lgmsnet.files.dicom import decode_dicom, is_dicom
-from keras_lgmsnet.files.paths import printable
+from keras_lgmsnet.files.paths import AnyPath, opened, printable, read_bytes
 from keras_lgmsnet.files.pixels import (
     MAX_BYTES,
     SEVERAL_FRAMES,
@@ -27,9 +27,9 @@ from keras_lgmsnet.files.pixels import (
     TOO_LONG,
     DecodedImage,
     require_moderate,
-    to_8_bits,
+    to_rgb,
 )
-from keras_lgmsnet.files.png import decode_16_bit_png
+from keras_lgmsnet.files.png import decode_16_bit_png, is_16_bit_png
 from keras_lgmsnet.files.tiff import decode_wide_tiff, is_tiff
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
@@ -69,8 +69,7 @@ def read_image(path: str | Path, bits: int | None = None) -> np.ndarray:
     """
     image = load_image(path)
     with decoding(path):
-        pixels = to_8_bits(image, bits)
-    return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+        return to_rgb(image, bits)
 
 
 def load_image(path: str | Path) -> DecodedImage:
@@ -84,6 +83,34 @@ def load_image(path: str | Path) -> DecodedImage:
     content = Path(path).read_bytes()
     with decoding(path):
         return decode_image(content)
+
+
+def undeclared_bits(path: AnyPath) -> int | None:
+    """Return `DecodedImage.undeclared_bits` of a file, decoding only what may have some.
+
+    Args:
+        path: The file, or the file in a zip file.
+
+    Returns:
+        The bits; `None` also of what is no file.
+
+    Raises:
+        ValueError: If the file is unreadable, damaged or refused.
+
+    Example:
+    ```python
+    bits = max(filter(None, map(undeclared_bits, Path("scans").iterdir())), default=None)
+    ```
+    """
+    if not path.is_file():  # a pipe, say, which would be waited for without end
+        return None
+    with opened(path) as file:
+        head = file.read(32)
+    if not (is_tiff(head) or is_16_bit_png(head)):
+        return None
+    content = read_bytes(path, MAX_BYTES)
+    with decoding(path):
+        return decode_image(content).undeclared_bits
 
 
 def decode_image(content: bytes) -> DecodedImage:
@@ -118,14 +145,13 @@ def decode_image(content: bytes) -> DecodedImage:
     require_moderate(image.width, image.height)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ValueError(SEVERAL_FRAMES)
-    depth = content[24] if image.format == "PNG" else 8  # in its header
-    if depth == 16:
+    if is_16_bit_png(content):
         return decode_16_bit_png(content, image.getexif().get(ORIENTATION, 1))
     transparent = image.has_transparency_data
     plain = (
         image.format in ("JPEG", "MPO", "PNG")
         and image.mode in ("L", "RGB")
-        and depth == 8
+        and (image.format != "PNG" or content[24] == 8)  # the depth, in its header
         and not transparent
         and image.getexif().get(ORIENTATION, 1) == 1
     )

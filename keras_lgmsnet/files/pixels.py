@@ -95,6 +95,16 @@ def to_8_bits(image: DecodedImage, bits: int | None = None) -> np.ndarray:
     return np.rint(scaled, out=scaled).astype("uint8")
 
 
+def to_rgb(image: DecodedImage, bits: int | None = None) -> np.ndarray:
+    """Return an image as 8-bit RGB; the arguments are those of `to_8_bits`.
+
+    Returns:
+        `uint8`, shape `(height, width, 3)`.
+    """
+    pixels = to_8_bits(image, bits)
+    return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+
+
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn pixels as EXIF's orientation says, 1 to 8; others leave them as they are.
 

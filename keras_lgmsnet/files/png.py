@@ -5,6 +5,11 @@ import imagecodecs
 from keras_lgmsnet.files.pixels import DecodedImage, upright
 
 
+def is_16_bit_png(content: bytes) -> bool:
+    """Return whether a file is PNG of 16 bits a sample, by its first 25 bytes."""
+    return content.startswith(b"\x89PNG\r\n\x1a\n") and content[24:25] == b"\x10"
+
+
 def decode_16_bit_png(content: bytes, orientation: int) -> DecodedImage:
     """Decode a PNG of 16 bits a sample, whose size has been found moderate.
 

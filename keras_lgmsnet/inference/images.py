@@ -1,7 +1,7 @@
 """Prediction of images: from a run directory and image files to masks, overlays and a table."""
 
-import dataclasses
 import contextlib
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ import numpy as np
 from keras_lgmsnet.data.image_fingerprint import Fingerprint, measure
 from keras_lgmsnet.data.images import preprocess, resize_image
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, draw_outlines
-from keras_lgmsnet.files.images import SUFFIXES, load_image, undeclared_bits
-from keras_lgmsnet.files.pixels import DecodedImage, to_rgb
+from keras_lgmsnet.files.images import SUFFIXES, decoding, load_image, undeclared_bits
+from keras_lgmsnet.files.pixels import to_rgb
 from keras_lgmsnet.files.writing import atomic_write, write_json
 from keras_lgmsnet.inference.inputs import MARKER, list_files, require_output_folder
 from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_recipe_of
@@ -68,7 +68,7 @@ def predict_images(
     - `results.csv`: one row a file: path, name, status (`predicted` or `failed`), lesion share,
       flags (what is unlike the images trained on, in words, or `not checked`) and error; written
       after an interruption, too;
-    - `lgms-predict.json`: the run, the method, the versions.
+    - `lgms-predict.json`: the run, the method, the bits in use, the versions.
 
     NAME is the file's own without its suffix, below its path in the folder that was given; where
     that is taken already, `-2`, `-3` and so on are added.
@@ -77,7 +77,9 @@ def predict_images(
         run_directory: What `lgms-train` wrote; only `recipe.json`, `model.keras` and
             `fingerprint.json` are read.
         images: Image files, see `keras_lgmsnet.files.read_image`, and folders, which are looked
-            through as by `find_files`, earlier outputs left out.
+            through as by `find_files`, earlier outputs left out. Files of more than 8 bits that do
+            not say how many they use are scaled as those trained on; where there were none, all
+            alike by the file that uses most, which is flagged.
         output_directory: Where to write; absent or empty.
         tiles: By default an image is resized as for training and its probabilities are resized
             back linearly. With `tiles`, tiles of the size trained on go over the image as it is,
@@ -112,6 +114,7 @@ def predict_images(
         run_directory,
         recipe.data,
         fingerprint,
+        (fingerprint and fingerprint.bits) or _find_bits(files),
         output_directory,
         overlap=overlap if tiles else None,
         probabilities=probabilities,
@@ -133,6 +136,7 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         run_directory: Path,
         data: Data,
         fingerprint: Fingerprint | None,
+        bits: int | None,
         output_directory: Path,
         *,
         overlap: float | None,
@@ -144,6 +148,8 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         super().__init__(run_directory, (*data.image_size, 3), 1, method)
         self.data = data
         self.fingerprint = fingerprint
+        self.bits = bits
+        self.description["bits"] = bits
         self.output_directory = output_directory
         self.overlap = overlap
         self.probabilities = probabilities
@@ -211,6 +217,15 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         _, png = cv2.imencode(".png", pixels)
         with atomic_write(path) as temporary:
             temporary.write_bytes(png.tobytes())
+
+
+def _find_bits(files: Iterable[Path]) -> int | None:
+    """Return how many bits files use that do not say so, of the one that uses most."""
+    found = []
+    for path in files:
+        with contextlib.suppress(OSError, ValueError):  # which are told when it is predicted
+            found.append(undeclared_bits(path))
+    return max(filter(None, found), default=None)
 
 
 def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

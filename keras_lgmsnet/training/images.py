@@ -72,13 +72,21 @@ class ImageTask(Task):
         self.validation_data = self._share(self._in_order(self.examples["validation"]))
 
     def prepare(self, run_directory: Path) -> None:
-        """Write the fingerprint, and say what was decided on masks."""
+        """Write the fingerprint, and say what was decided on images and masks."""
+        training = self.examples["train"]
+        if training.bits:
+            print(
+                "The images of more than 8 bits whose files do not say how many they use are read "
+                f"as of {training.bits}, as the one that uses most.",
+                flush=True,
+            )
         for part, examples in self.examples.items():
             if between := describe_pixels_between(examples):
                 print(f"{part.capitalize()}: {between}", flush=True)
         if not (run_directory / "fingerprint.json").exists():
-            training = self.examples["train"]
-            Fingerprint.of_images(training.images, training.original_sizes).write(run_directory)
+            Fingerprint.of_images(
+                training.images, training.original_sizes, bits=training.bits
+            ).write(run_directory)
 
     def compile(self, network: keras.Model) -> None:
         """Compile with the published 2D settings."""
