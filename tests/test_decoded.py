@@ -252,7 +252,7 @@ def test_a_folder_of_the_users_is_the_same_dataset_wherever_it_lies(tmp_path) ->
 
     own = write_folder(tmp_path / "own", a=10, b=20)
     first = dataset(own)
-    assert re.fullmatch(r"image_folder@[0-9a-f]{16}/1\.1\.0", first)
+    assert re.fullmatch(r"image_folder@[0-9a-f]{16}/1\.2\.0", first)
     assert dataset(own.rename(tmp_path / "renamed")) == first
     assert dataset(write_folder(tmp_path / "copy", a=10, b=20)) == first
     assert dataset(write_folder(tmp_path / "other", a=10, b=21)) != first

@@ -33,6 +33,7 @@ def test_defaults_are_the_published_settings() -> None:
             "preprocessing": "imagenet",
             "augmentation": "rotate_flip",
             "num_images": None,
+            "mask_threshold": None,
             "allow_incomplete": False,
         },
         "model": {"network": "lgmsnet", "num_classes": 1},

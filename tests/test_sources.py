@@ -43,7 +43,12 @@ def test_generated_images(source, loaded) -> None:
 
 def test_a_dataset(loaded) -> None:
     assert read_examples(READ, Path("m"), "d").ids == ["a", "b"]
-    options = {"interpolation": "lanczos", "allow_incomplete": True, "progress": ANY}
+    options = {
+        "interpolation": "lanczos",
+        "allow_incomplete": True,
+        "mask_threshold": None,
+        "progress": ANY,
+    }
     assert loaded == [("busi", (32, 64), Path("m"), "d", options)]
 
 
@@ -53,6 +58,7 @@ def test_another_dataset_at_the_recipes_size(recipe, loaded) -> None:
     options = {
         "interpolation": recipe.data.interpolation,
         "allow_incomplete": False,  # the recipe allows it of its own dataset only
+        "mask_threshold": None,
         "progress": ANY,
     }
     assert loaded == [("ph2", (32, 64), None, None, options)]

@@ -66,8 +66,9 @@ def binary_mask(
     - A JPEG has greys where its compression blurs an outline, and nowhere else: it is refused if
       it has a grey area, greys far from any white, or no white although it is not all black.
     - Where all that is not transparent has one colour, the mask is in the opacity: what is opaque
-      is foreground. Where colours and opacity both vary, they must tell the same mask, and so they
-      must where what is opaque is darker than something transparent: either might be meant.
+      is foreground. Where the colours might be a mask, too, they must tell the same one: where they
+      differ in what is not transparent, are black and white, or are brighter in what is transparent
+      than in what is not.
 
     Args:
         pixels: Grey, or three channels that are grey.
@@ -123,12 +124,17 @@ def _telling_planes(
     if alpha is None or alpha.min() == alpha.max() > 0:
         return {source: pixels}
     opacity = {f"{source}, by its opacity,": alpha}
-    shown = pixels[alpha > 0] if alpha.any() else pixels.reshape(alpha.size, -1)
+    colours = pixels.reshape(alpha.size, -1)
+    if (colours == colours[0]).all():
+        return opacity
+    shown = colours[alpha.ravel() > 0] if alpha.any() else colours
     # What is transparent mostly hides rubbish. But black before a transparent white may be a black
     # stroke, or what was left when white was erased from black.
     is_dark = shown.max() <= _WHITES.get(pixels.dtype, 1) / 2
-    hides_brighter = is_dark and pixels.max() > shown.max()
-    if (shown == shown[0]).all() and not hides_brighter:
+    hides_brighter = is_dark and colours.max() > shown.max()
+    is_grey = (colours == colours[:, :1]).all()
+    hides_mask = is_grey and _are_two(_count_values(colours)[0])
+    if (shown == shown[0]).all() and not hides_brighter and not hides_mask:
         return opacity
     return {source: pixels} | opacity
 
@@ -143,8 +149,7 @@ def _binary_plane(
     """Return what `binary_mask` does, of one channel."""
     values, counts = _count_values(grey)
     # Of a JPEG, 1 may be a black that was compressed.
-    ends = (1, 255, 65535) if jpeg_black is None else (255,)
-    if any({*values} <= {0, end} for end in ends):
+    if _are_two(values) and (jpeg_black is None or values[-1] != 1):
         return (grey > 0).astype(np.uint8), 0
     received = f"{', '.join(map(str, values[:5]))}{' …' if len(values) > 5 else ''}"
     if threshold is not None:
@@ -173,6 +178,11 @@ def _binary_plane(
             f"Received: {received}"
         )
     return (grey > _THRESHOLD).astype(np.uint8), 0
+
+
+def _are_two(values: np.ndarray) -> bool:
+    """Return whether a mask's values tell background and foreground by themselves."""
+    return any({*values} <= {0, end} for end in (1, 255, 65535))
 
 
 def _count_values(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
