@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.augmentation import Augment, Pair
 from keras_lgmsnet.data.batches import Batches, side_by_side
-from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.data.volume_fingerprint import FURTHEST, VolumeFingerprint
 from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
 from keras_lgmsnet.geometry import foreground_box, to_canonical
 
@@ -104,9 +104,8 @@ def prepare_volumes(
     ```
     """
     spacing = fingerprint.spacing
-    settings = json.dumps(
-        [spacing, fingerprint.normalization, fingerprint.intensity_windows, crop_foreground]
-    )
+    ends = fingerprint.intensity_windows or FURTHEST
+    settings = json.dumps([spacing, fingerprint.normalization, ends, crop_foreground])
     digest = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
     name = f"volumes-{_PREPARATION}-{'x'.join(f'{side:.3g}' for side in spacing)}mm-{digest}"
 

@@ -34,6 +34,9 @@ AXES = ("x", "y", "z")  # to the right, to the front and up
 PERCENTILES = {5: "dark", 50: "middle", 95: "bright"}  # and what sentences call the values there
 LABELLED_PERCENTILES = (0.5, 99.5)
 ANISOTROPIC = 3  # times as coarse along one axis as along the others, and as few voxels
+# Deviations from the mean that a voxel may have: those of 202 public MR and CT volumes have 15 at
+# most, and float16, in which volumes are prepared, ends at 65504.
+FURTHEST = 100
 _DEVIATIONS = "standard deviations from the mean"
 _SAMPLES = 10_000  # voxels of a volume that its intensities are measured on
 _SAMPLING = "v1"  # to be changed with what is sampled, so that no older file is taken for it
@@ -203,8 +206,9 @@ class VolumeFingerprint:
         """Return an image as the network is fed.
 
         The mean and the deviation of `"z_score"` are those of the voxels brighter than the image's
-        darkest, channel by channel, so that a blank background does not count. An image of one
-        value becomes 0.
+        darkest, channel by channel, so that a blank background does not count. What lies further
+        than `FURTHEST` deviations from the mean, such as that background, is brought there. An
+        image of one value becomes 0.
 
         Args:
             image: Shape `(x, y, z, channels)`, in the unit of the volumes trained on, canonical and
@@ -228,9 +232,12 @@ class VolumeFingerprint:
                 channel /= high - low
             else:
                 foreground = _foreground(channel)
-                mean, deviation = foreground.mean(dtype="float64"), foreground.std(dtype="float64")
-                channel -= float(mean)
-                channel /= float(deviation) or 1
+                mean = float(foreground.mean(dtype="float64"))
+                deviation = float(foreground.std(dtype="float64")) or 1
+                furthest = FURTHEST * deviation
+                np.clip(channel, mean - furthest, mean + furthest, out=channel)
+                channel -= mean
+                channel /= deviation
         return normalized
 
     def deviations(self, image: np.ndarray, grid: Grid) -> list[str]:
@@ -279,7 +286,10 @@ class VolumeFingerprint:
     def _require_channels(self, image: np.ndarray) -> None:
         count = len(self.channels)
         if image.ndim != 4 or image.shape[-1] != count:
-            mend = "; of several files, one a channel, stack them along a fourth axis"
+            mend = (
+                "; of several files, one a channel, stack them along a fourth axis, or name them "
+                "NAME_0000, NAME_0001 and so on and give all"
+            )
             raise ValueError(
                 f"The image must be of shape (x, y, z, {count}), with the channels "
                 f"{', '.join(self.channels)}{mend if count > 1 else ''}. "

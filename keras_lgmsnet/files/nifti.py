@@ -10,6 +10,7 @@ import gzip
 import io
 import itertools
 import math
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,9 +26,10 @@ from keras_lgmsnet.files.writing import atomic_write
 from keras_lgmsnet.geometry import MAX_VOXELS, Grid
 
 SUFFIXES = (".nii.gz", ".nii")
+ONE_CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's name of such a file: its case and its number
 MAX_EXTRA_BYTES = 2**24  # before and after the voxels
 LARGEST = 1e30  # of voxels; beyond are marks of missing ones, and sums in float32 overflow
-LEAST_CONTRAST = 1e-5  # what 99 % of a channel's values span, by what all of them do
+LEAST_CONTRAST = 1e-5  # of what 99 % of a channel's values span to what all of them do
 SAMPLES = 100_000  # voxels of a channel that this is measured on
 ROUNDING = 5e-3  # by which labels may miss integers: 0 to 2 scaled to 8 bits miss by 3.9e-3
 
@@ -259,8 +261,8 @@ def _image_class(header: nibabel.Nifti1Header) -> type[nibabel.Nifti1Image]:
 def _require_usable(path: AnyPath, channel: np.ndarray) -> None:
     """Raise a `ValueError` unless a channel can be resampled and normalised.
 
-    Beside a fill or a broken voxel far off, all others are one value once the volume has mean 0 and
-    deviation 1, and where it is resampled, the two blend.
+    By a fill or a broken voxel far off, which blends with its neighbours where the volume is
+    resampled, all others would become one value once their mean is 0 and their deviation 1.
     """
     lowest, highest = float(channel.min()), float(channel.max())
     if not math.isfinite(highest - lowest):
@@ -268,15 +270,17 @@ def _require_usable(path: AnyPath, channel: np.ndarray) -> None:
             f"{printable(path)} must hold finite voxels only; correct them. "
             f"Received: {np.count_nonzero(~np.isfinite(channel))} that are NaN or infinite"
         )
-    furthest = max(lowest, highest, key=abs)
     step = max(1, round((channel.size / SAMPLES) ** (1 / 3)))
     values = np.unique(channel[::step, ::step, ::step])
-    low, high = np.quantile(values, [0.005, 0.995])
-    is_lost = len(values) > 100 and high - low < LEAST_CONTRAST * (highest - lowest)
+    outermost = 1 + len(values) // 200
+    inner = values[outermost:-outermost]
+    is_lost = len(inner) > 20 and inner[-1] - inner[0] < LEAST_CONTRAST * (highest - lowest)
+    usual = float(np.median(values))
+    furthest = max(lowest, highest, key=lambda value: abs(value - usual))
     if is_lost or abs(furthest) > LARGEST:
         raise ValueError(
-            f"{printable(path)} must hold no value so far from all others, which lie between "
-            f"{low:.5g} and {high:.5g}; replace it, such as by {low:.5g}. Received: {furthest:.5g}"
+            f"{printable(path)} must hold no value beside which all others are lost; replace it by "
+            f"one of theirs. Received: {furthest:.5g} among values such as {usual:.5g}"
         )
 
 

@@ -9,7 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
-from keras_lgmsnet.files.nifti import SUFFIXES, read_volume, write_label_map, write_map
+from keras_lgmsnet.files.nifti import (
+    ONE_CHANNEL,
+    SUFFIXES,
+    read_channels,
+    write_label_map,
+    write_map,
+)
 from keras_lgmsnet.files.paths import printable
 from keras_lgmsnet.files.volume import Volume
 from keras_lgmsnet.files.writing import require_writable, write_json
@@ -73,7 +79,9 @@ def predict_volumes(
         run_directory: What `lgms-train` wrote; only `recipe.json`, `model.keras` and
             `fingerprint.json` are read.
         scans: NIfTI files, see `keras_lgmsnet.files.read_volume`, and folders, which are looked
-            through for files in `.nii.gz` and `.nii`, earlier output directories left out.
+            through for files in `.nii.gz` and `.nii`, earlier output directories left out. For a
+            network of several channels, files `NAME_0000`, `NAME_0001` … beside each other, as many
+            as it has channels, are one scan.
         output: The directory to write, absent or empty; or, for one file, a file that ends in
             `.nii.gz` or `.nii` and does not exist yet.
         overlap: Smallest share of its side that a window has in common with the next, in [0, 1);
@@ -103,11 +111,12 @@ def predict_volumes(
     if overlap is not None:
         data = dataclasses.replace(data, overlap=overlap)
     fingerprint = VolumeFingerprint.read(run_directory)
-    files = list_files(scans, _VolumePredictor.unit, SUFFIXES, (".nii.gz", ".json"))
+    listed = list_files(scans, _VolumePredictor.unit, SUFFIXES, (".nii.gz", ".json"))
+    files, channels = _join_channels(listed, len(fingerprint.channels))
     is_file = output.name.lower().endswith(SUFFIXES)
     lay_out = _beside if is_file else _inside
     outputs = lay_out(output, files, confidence)
-    predictor = _VolumePredictor(run_directory, data, fingerprint, outputs, mirror=mirror)
+    predictor = _VolumePredictor(run_directory, data, fingerprint, channels, outputs, mirror=mirror)
 
     for folder in {path.parent for paths in outputs.values() for path in paths if path}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +145,7 @@ class _VolumePredictor(Predictor[Volume, VolumePrediction]):
         run_directory: Path,
         data: VolumeData,
         fingerprint: VolumeFingerprint,
+        channels: Mapping[Path, tuple[Path, ...]],
         outputs: Mapping[Path, _Outputs],
         *,
         mirror: bool,
@@ -154,11 +164,12 @@ class _VolumePredictor(Predictor[Volume, VolumePrediction]):
         )
         self.data = data
         self.fingerprint = fingerprint
+        self.channels = channels
         self.outputs = outputs
         self.mirror = mirror
 
     def read(self, path: Path) -> tuple[Volume, tuple[str, ...]]:
-        scan = read_volume(path)
+        scan = read_channels(self.channels[path])
         try:
             canonical_grid(scan.grid, self.fingerprint.spacing)
             return scan, tuple(self.fingerprint.deviations(scan.image, scan.grid))
@@ -200,6 +211,36 @@ class _VolumePredictor(Predictor[Volume, VolumePrediction]):
     def measures(self, row: VolumePrediction) -> dict[str, str]:
         volumes = {name: f"{volume:.3f}" for name, volume in (row.volumes or {}).items()}
         return {f"{name}, ml": volumes.get(name, "") for name in self.fingerprint.labels[1:]}
+
+
+def _join_channels(
+    files: Mapping[Path, str], count: int
+) -> tuple[dict[Path, str], dict[Path, tuple[Path, ...]]]:
+    """Return each scan by its first file: the name of its outputs, and all its files.
+
+    Args:
+        files: All files, with a name each.
+        count: How many channels a scan has.
+    """
+    numbered: dict[Path, dict[str, Path]] = {}
+    for path in files:
+        suffix = next((end for end in SUFFIXES if path.name.lower().endswith(end)), "")
+        channel = ONE_CHANNEL.fullmatch(path.name[: len(path.name) - len(suffix)])
+        if channel:
+            numbered.setdefault(path.with_name(channel[1]), {})[channel[2]] = path
+    names, scans = dict(files), {path: (path,) for path in files}
+    taken = {name.casefold() for name in files.values()}
+    for parts in numbered.values():
+        if count == 1 or sorted(parts) != [f"{number:04d}" for number in range(count)]:
+            continue  # not one scan: numbered scans
+        first, *others = (parts[number] for number in sorted(parts))
+        name = names[first].removesuffix("_0000")
+        if name.casefold() not in taken:
+            names[first] = name
+        scans[first] = (first, *others)
+        for other in others:
+            del names[other], scans[other]
+    return names, scans
 
 
 def _inside(directory: Path, files: Mapping[Path, str], confidence: bool) -> dict[Path, _Outputs]:
