@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_lgmsnet.files.pixels import SEVERAL_FRAMES, DecodedImage, require_moderate
+from keras_lgmsnet.files.pixels import SEVERAL_FRAMES, DecodedImage, invert, require_moderate
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -26,7 +26,8 @@ def decode_dicom(content: bytes) -> DecodedImage:
     - Grey: the modality's rescaling or lookup table, then the first VOI lookup table or else the
       first window (PS3.3 C.11.1 and C.11.2); of enhanced images those of the frame. Without either,
       the declared bits are those stored, or those of the modality's table, so that a falling
-      rescale slope inverts. `MONOCHROME1` and the presentation's shape `INVERSE` invert.
+      rescale slope inverts; signed values of 16 stored bits of 16 declare none. `MONOCHROME1` and
+      the presentation's shape `INVERSE` invert.
     - Colour: RGB, what pydicom turns into RGB (`YBR_FULL`, `YBR_FULL_422`, and JPEG 2000's), and
       palettes; the declared bits are those stored or of the palette.
 
@@ -57,8 +58,13 @@ def decode_dicom(content: bytes) -> DecodedImage:
     require_moderate(
         dataset.Columns, dataset.Rows, dataset.SamplesPerPixel * (dataset.BitsAllocated + 7) // 8
     )
-    decoder = pydicom.pixels.get_decoder(dataset.file_meta.TransferSyntaxUID)
-    values, properties = decoder.as_array(dataset)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        values, properties = pydicom.pixels.get_decoder(syntax).as_array(dataset)
+    except (NotImplementedError, RuntimeError) as error:
+        raise ValueError(
+            f"its pixels, {syntax.name}, cannot be decoded; save it uncompressed: {error}"
+        ) from error
     interpretation = properties["photometric_interpretation"]
     if interpretation == "PALETTE COLOR" and values.ndim == 2:
         return _apply_palette(values, dataset)
@@ -113,7 +119,9 @@ def _show_grey(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
         or dataset.get("PresentationLUTShape") == "INVERSE"
     )
     slope = _first(dataset, "RescaleSlope")
-    bits = dataset.BitsStored - dataset.PixelRepresentation  # where no signed value is negative
+    bits: int | None = dataset.BitsStored
+    if dataset.PixelRepresentation:  # 16 bits of 16 are then those of a type, not of a device
+        bits = dataset.BitsStored - 1 if dataset.BitsStored < dataset.BitsAllocated else None
     stored = values
     if tables := dataset.get("ModalityLUTSequence"):
         stored, bits = _look_up(stored, tables[0], dataset)
@@ -127,9 +135,8 @@ def _show_grey(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
     else:
         pixels = _without_padding(stored, dataset)
         inverse ^= slope is not None and slope < 0
-    if inverse:
-        pixels = ~pixels if pixels.min() < 0 else (2**bits - 1) - pixels
-    return DecodedImage(pixels, bits=bits)
+    image = DecodedImage(pixels, bits=bits)
+    return invert(image) if inverse else image
 
 
 def _first(dataset: "Dataset", name: str) -> float | None:

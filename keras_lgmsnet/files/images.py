@@ -105,8 +105,8 @@ def undeclared_bits(path: AnyPath) -> int | None:
     if not path.is_file():  # a pipe, say, which would be waited for without end
         return None
     with opened(path) as file:
-        head = file.read(32)
-    if not (is_tiff(head) or is_16_bit_png(head)):
+        head = file.read(132)
+    if not (is_tiff(head) or is_16_bit_png(head) or is_dicom(head)):
         return None
     content = read_bytes(path, MAX_BYTES)
     with decoding(path):

@@ -1,5 +1,6 @@
 """The pixels of image files: what decoders return, and how they become 8 bits."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -26,9 +27,8 @@ class DecodedImage:
         bits: How many bits the file says its integers have in use; `None` if it does not say.
         plain: Whether it is a JPEG or PNG that every decoder takes for these pixels: of 8 bits,
             grey or RGB, neither transparent nor turned by EXIF.
-        white_is_zero: Whether the file holds unsigned integers whose white is 0. The pixels are
-            inverted already, 0 being the largest value of their type; where fewer bits are in use,
-            those start from the top.
+        white_is_zero: Whether the pixels were inverted by `invert` without knowing the bits: 0 has
+            become the largest value of the type, so that fewer bits are those below it.
     """
 
     pixels: np.ndarray
@@ -103,6 +103,21 @@ def to_rgb(image: DecodedImage, bits: int | None = None) -> np.ndarray:
     """
     pixels = to_8_bits(image, bits)
     return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
+
+
+def invert(image: DecodedImage) -> DecodedImage:
+    """Turn black into white; integers that are nowhere negative stay so, others become floats."""
+    needed = _needed_bits(image)
+    if needed is None:
+        is_float = image.pixels.dtype.kind == "f"
+        return dataclasses.replace(
+            image, pixels=-(image.pixels if is_float else image.pixels.astype("float64"))
+        )
+    bits = None if image.bits is None else max(image.bits, needed)
+    largest = np.iinfo(image.pixels.dtype).max if bits is None else 2**bits - 1
+    return dataclasses.replace(
+        image, pixels=largest - image.pixels, bits=bits, white_is_zero=bits is None
+    )
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -11,7 +11,13 @@ import math
 import numpy as np
 import tifffile
 
-from keras_lgmsnet.files.pixels import SEVERAL_FRAMES, DecodedImage, require_moderate, upright
+from keras_lgmsnet.files.pixels import (
+    SEVERAL_FRAMES,
+    DecodedImage,
+    invert,
+    require_moderate,
+    upright,
+)
 
 # What it gets over is no obstacle here, and what it does not is raised.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -82,20 +88,8 @@ def decode_wide_tiff(content: bytes) -> DecodedImage | None:
     ):
         raise ValueError("its colours are multiplied by its opacity; save it without the latter")
     bits = _declared_bits(page, pixels, maximum)
-    inverted = photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    if inverted:
-        if bits is not None:
-            pixels = (2**bits - 1) - pixels
-        elif pixels.dtype.kind == "f":
-            pixels = -pixels
-        else:
-            pixels = ~pixels  # the largest value minus it, or of signed ones, -1 minus it
-    return DecodedImage(
-        pixels,
-        alpha,
-        bits,
-        white_is_zero=inverted and bits is None and pixels.dtype.kind == "u",
-    )
+    image = DecodedImage(pixels, alpha, bits)
+    return invert(image) if photometric == tifffile.PHOTOMETRIC.MINISWHITE else image
 
 
 def _require_whole(page: tifffile.TiffPage, size: int) -> None:
