@@ -166,6 +166,18 @@ def test_an_image_of_one_value_becomes_0() -> None:
     np.testing.assert_array_equal(MR.normalize(np.full((2, 2, 2, 2), 7.0)), 0)
 
 
+@pytest.mark.parametrize("far", [-1e4, 1e30])
+def test_what_lies_far_from_the_mean_is_bounded(far: float) -> None:
+    image = np.random.default_rng(0).uniform(0, 3e-3, (40, 30, 20, 2)).astype("float32")
+    image[:2, 0, 0] = far
+    normalized = MR.normalize(image)
+    assert np.isfinite(normalized.astype("float16")).all()
+    assert np.abs(normalized).max() == pytest.approx(100, rel=1e-3)
+    if far < 0:  # the others are what they are without it
+        alone = MR.normalize(image[2:])
+        np.testing.assert_allclose(normalized[2:], alone, atol=0.05)
+
+
 @pytest.mark.parametrize("shape", [(2, 2, 2), (2, 2, 2, 2)])
 def test_other_channels_are_refused(shape) -> None:
     grid = Grid((2, 2, 2), np.eye(4))
@@ -176,7 +188,8 @@ def test_other_channels_are_refused(shape) -> None:
 
 
 def test_one_of_several_channels_is_told_how_to_bring_the_others() -> None:
-    message = r"T1, T2; of several files, one a channel, stack them .* fourth axis. Received: shape"
+    message = "T1, T2; of several files, one a channel, give all, named NAME_0000, NAME_0001 .* or "
+    message += "stack them along a fourth axis. Received: shape"
     with pytest.raises(ValueError, match=message):
         MR.normalize(np.zeros((2, 2, 2, 1)))
 

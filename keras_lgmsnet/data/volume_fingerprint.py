@@ -287,8 +287,8 @@ class VolumeFingerprint:
         count = len(self.channels)
         if image.ndim != 4 or image.shape[-1] != count:
             mend = (
-                "; of several files, one a channel, stack them along a fourth axis, or name them "
-                "NAME_0000, NAME_0001 and so on and give all"
+                "; of several files, one a channel, give all, named NAME_0000, NAME_0001 and so "
+                "on, or stack them along a fourth axis"
             )
             raise ValueError(
                 f"The image must be of shape (x, y, z, {count}), with the channels "
