@@ -1,12 +1,14 @@
-"""Files found in folders, and their names in messages."""
+"""Files found in folders, and their names in messages and on terminals."""
 
+import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from keras_lgmsnet.files.images import SUFFIXES
-from keras_lgmsnet.files.paths import find_files, printable
+from keras_lgmsnet.files.paths import find_files, let_any_text_print, printable
 
 pytestmark = pytest.mark.no_backend
 
@@ -41,3 +43,24 @@ def test_folder_that_cannot_be_listed(tmp_path: Path) -> None:
 def test_printable() -> None:
     assert printable(Path("a é.png")) == "a é.png"
     assert printable(os.fsdecode(b"a\xff.png")) == "a\ufffd.png"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp932", "cp1251", "cp1252", "utf-8"])
+def test_any_text_prints(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    let_any_text_print()
+    text = "Ł 病 é – × \udcff"  # the last as a name's byte that is none in UTF-8
+    print(text, flush=True)
+    shown = stream.buffer.getvalue().decode(encoding)
+    assert shown == f"{text}\n".encode(encoding, "backslashreplace").decode(encoding)
+    assert "\\udcff" in shown
+
+
+def test_what_is_no_stream_of_bytes_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", text)
+    monkeypatch.setattr(sys, "stderr", None)  # as without a console on Windows
+    let_any_text_print()
+    print("Ł")
+    assert text.getvalue() == "Ł\n"
