@@ -287,6 +287,22 @@ def test_1_in_a_jpeg_is_refused(tmp_path: Path) -> None:
         read(jpeg(np.ones_like(TRUTH), 75), tmp_path)
 
 
+def lossy(pixels: np.ndarray, kind: str, quality: int) -> bytes:
+    options = {"compression": "jpeg"} if kind == "TIFF" else {}
+    return encode(pixels, kind, quality=quality, **options)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF"])
+@pytest.mark.parametrize("quality", [75, 80, 95])
+def test_other_lossy_compression_is_as_a_jpegs(kind: str, quality: int, tmp_path: Path) -> None:
+    received = read(lossy(OPAQUE, kind, quality), tmp_path)
+    np.testing.assert_array_equal(received, TRUTH)
+    assert not read(lossy(0 * TRUTH, kind, quality), tmp_path).any()
+    for value in (1, 100, 128, 200):
+        with refused("outlines only, as lossy compression makes them; save it as PNG"):
+            read(lossy(value * TRUTH, kind, quality), tmp_path)
+
+
 @pytest.mark.parametrize("quality", range(1, 101, 3))
 def test_empty_and_full_jpegs_are_read(quality: int, tmp_path: Path) -> None:
     """Although black is decoded to 1, 2, 3 or 8 by some qualities."""

@@ -1,13 +1,13 @@
 """Masks of images: files whose bright or opaque pixels are the foreground, read as 0 and 1."""
 
-import io
-
 import cv2
 import numpy as np
-import PIL.Image
 
-from keras_lgmsnet.files.images import FORMATS, MAX_BYTES, decode_image, decoding, is_dicom
+from keras_lgmsnet.files.dicom import is_dicom
+from keras_lgmsnet.files.images import FORMATS, decode_image, decoding
+from keras_lgmsnet.files.lossy import find_lossy_black
 from keras_lgmsnet.files.paths import AnyPath, read_bytes
+from keras_lgmsnet.files.pixels import MAX_BYTES
 
 _THRESHOLD = 127  # above which 8 bits are foreground
 _WHITES = {np.dtype("uint8"): 255, np.dtype("uint16"): 65535}
@@ -37,13 +37,13 @@ def read_mask(
         raise ValueError(f"{path} must be {', '.join(FORMATS)}; convert it. Received: DICOM")
     with decoding(path):
         image = decode_image(content)
-        jpeg_black = _jpeg_black(content) if content.startswith(b"\xff\xd8\xff") else None
+        lossy_black = find_lossy_black(content)
     return binary_mask(
         image.pixels,
         shape,
         str(path),
         alpha=image.alpha,
-        jpeg_black=jpeg_black,
+        lossy_black=lossy_black,
         two_valued=two_valued,
         threshold=threshold,
     )
@@ -55,7 +55,7 @@ def binary_mask(
     source: str,
     *,
     alpha: np.ndarray | None = None,
-    jpeg_black: int | None = None,
+    lossy_black: int | None = None,
     two_valued: bool = False,
     threshold: int | None = None,
 ) -> tuple[np.ndarray, int]:
@@ -63,8 +63,9 @@ def binary_mask(
 
     - Foreground is what is brighter than 127; in a mask of 0 and 1 only, what is 1. A mask of more
       than 8 bits holds 0 and 1, 0 and 255, or 0 and 65535, only.
-    - A JPEG has greys where its compression blurs an outline, and nowhere else: it is refused if
-      it has a grey area, greys far from any white, or no white although it is not all black.
+    - What lossy compression blurred, as JPEG's does, has greys along outlines, and nowhere else: it
+      is refused if it has a grey area, greys far from any white, or no white although it is not all
+      black.
     - Where all that is not transparent has one colour, the mask is in the opacity: what is opaque
       is foreground. Where the colours might be a mask, too, they must tell the same one: where they
       differ in what is not transparent, are black and white, or are brighter in what is transparent
@@ -75,9 +76,9 @@ def binary_mask(
         shape: Height and width of the mask's image.
         source: What to call the mask in an error.
         alpha: The opacity, if any, from 0 to the largest value of its type.
-        jpeg_black: For a JPEG, what its black is decoded to: 0 or a little more.
-        two_valued: Whether to refuse a mask that holds more than two values, unless it is a JPEG:
-            they might be further classes, which a threshold would silently merge.
+        lossy_black: Where compression is lossy, what black is decoded to: 0 or a little more.
+        two_valued: Whether to refuse a mask that holds more than two values, unless its compression
+            is lossy: they might be further classes, which a threshold would silently merge.
         threshold: Of any mask that does not hold two values only: above which value it is
             foreground, from 0 to 254 of 255; of 16 bits, that is scaled. Merges knowingly what is
             refused otherwise.
@@ -96,7 +97,7 @@ def binary_mask(
     ```
     """
     # Compression tints grey a little; elsewhere, a tint might tell classes.
-    tint = 0 if two_valued and threshold is None and jpeg_black is None else 8
+    tint = 0 if two_valued and threshold is None and lossy_black is None else 8
     masks = []
     for name, plane in _telling_planes(pixels, alpha, source).items():
         if plane.ndim == 3 and np.ptp(plane, axis=-1).max(initial=0) <= tint:
@@ -106,7 +107,7 @@ def binary_mask(
                 f"{name} must be a grey image of its image's height and width, {shape}. "
                 f"Received: {plane.shape}"
             )
-        masks.append(_binary_plane(plane, name, jpeg_black, two_valued, threshold))
+        masks.append(_binary_plane(plane, name, lossy_black, two_valued, threshold))
     mask, num_between = masks[0]
     by_opacity, _ = masks[-1]
     if not np.array_equal(mask, by_opacity):
@@ -142,14 +143,14 @@ def _telling_planes(
 def _binary_plane(
     grey: np.ndarray,
     source: str,
-    jpeg_black: int | None,
+    lossy_black: int | None,
     two_valued: bool,
     threshold: int | None,
 ) -> tuple[np.ndarray, int]:
     """Return what `binary_mask` does, of one channel."""
     values, counts = _count_values(grey)
-    # Of a JPEG, 1 may be a black that was compressed.
-    if _are_two(values) and (jpeg_black is None or values[-1] != 1):
+    # Lossy compression spares no difference between 0 and 1.
+    if _are_two(values) and (lossy_black is None or values[-1] != 1):
         return (grey > 0).astype(np.uint8), 0
     received = f"{', '.join(map(str, values[:5]))}{' …' if len(values) > 5 else ''}"
     if threshold is not None:
@@ -162,14 +163,14 @@ def _binary_plane(
         num_between = np.count_nonzero((grey > 0) & (grey < white))
         return (grey > white * threshold // 255).astype(np.uint8), num_between
     mend = _MEND if two_valued else ""
-    if jpeg_black is not None:
-        if values.tolist() == [jpeg_black]:
+    if lossy_black is not None:
+        if values.tolist() == [lossy_black]:
             return np.zeros(grey.shape, np.uint8), 0
-        if not _is_black_and_white(grey):
+        if grey.dtype != np.uint8 or not _is_black_and_white(grey):
             most = values[np.argsort(-counts, kind="stable")][:4]
             raise ValueError(
-                f"{source} must be black and white, with greys along outlines only, as JPEG makes "
-                f"them; save it as PNG of 0 and 255{mend}. "
+                f"{source} must be black and white, with greys along outlines only, as lossy "
+                f"compression makes them; save it as PNG of 0 and 255{mend}. "
                 f"Received: mostly {', '.join(map(str, most))}"
             )
     elif two_valued or grey.dtype != np.uint8 or values[-1] <= _THRESHOLD:
@@ -182,7 +183,7 @@ def _binary_plane(
 
 def _are_two(values: np.ndarray) -> bool:
     """Return whether a mask's values tell background and foreground by themselves."""
-    return any({*values} <= {0, end} for end in (1, 255, 65535))
+    return len(values) <= 2 and any({*values} <= {0, end} for end in (1, 255, 65535))
 
 
 def _count_values(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,23 +196,13 @@ def _count_values(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_black_and_white(grey: np.ndarray) -> bool:
-    """Return whether a JPEG has greys only where its compression makes them of black and white.
+    """Return whether greys are only where lossy compression makes them of black and white.
 
-    From quality 20 on, masks of two values of any shape have no 3 × 3 pixels from 17 to 238, and
-    no greys farther from white than a block of the compression, 8 pixels, is wide.
+    In JPEGs from quality 20 on, masks of two values of any shape have no 3 × 3 pixels from 17 to
+    238, and no greys farther from white than a block of the compression, 8 pixels, is wide.
     """
     is_grey = ((grey > 16) & (grey < 239)).astype(np.uint8)
     has_area = cv2.erode(is_grey, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     is_white = (grey > 206).astype(np.uint8)
     near_white = cv2.dilate(is_white, np.ones((17, 17)))
     return bool(is_white.any()) and not has_area.any() and not (grey[near_white == 0] > 48).any()
-
-
-def _jpeg_black(content: bytes) -> int:
-    """Return what a JPEG's black is decoded to, which depends on its quality: 0 to about 8."""
-    with PIL.Image.open(io.BytesIO(content), formats=("JPEG", "MPO")) as image:
-        tables = image.quantization
-    with io.BytesIO() as file:
-        PIL.Image.new("L", (8, 8)).save(file, "JPEG", qtables=[tables[min(tables)]])
-        with PIL.Image.open(file, formats=("JPEG",)) as image:
-            return int(image.getpixel((0, 0)))
