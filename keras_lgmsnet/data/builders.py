@@ -1,9 +1,12 @@
 """Prepared copies of datasets, made by their builders on first use."""
 
+import errno
 import functools
 import importlib
+import os
 import pkgutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +61,7 @@ def prepare_dataset(
         ValueError: If the dataset is unknown, of the other kind, incomplete or damaged, or takes no
             `mask_threshold`.
         FileNotFoundError: If there is neither a prepared copy nor an archive.
-        OSError: If a copy cannot be written to `data_dir`.
+        OSError: If a copy cannot be written to `data_dir`, or does not fit.
     """
     require_masks_of_users(source, mask_threshold)
     name, _, config = source.partition("/")
@@ -106,29 +109,44 @@ def prepare_dataset(
     builder = make_builder()
     manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
     if not builder.data_path.exists():
-        if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
-            raise FileNotFoundError(
-                f"{name} is neither prepared in {builder.data_dir_root} nor downloaded to "
-                f"{manual_dir}: name the folder with its archives (--manual-dir, manual_dir=). "
-                f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            )
-        root = Path(builder.data_dir_root)
-        require_writable(
-            root, mend=": choose another folder of prepared datasets (--data-dir, data_dir=)"
-        )
-        root.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root / f".{name}.lock"):
-            builder = make_builder()  # another process may have prepared it meanwhile
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
-                file_format=FILE_FORMAT,
-            )
-    elif builder.info.file_format.value != FILE_FORMAT:
+        return _prepare(make_builder, manual_dir)
+    if builder.info.file_format.value != FILE_FORMAT:
         raise ValueError(
             f"The prepared copy must be in the {FILE_FORMAT} format to be read on this system "
             f"without TensorFlow; delete it or choose another data_dir. "
             f"Received: {builder.data_path} in the {builder.info.file_format.value} format"
         )
-    elif allow_incomplete:
+    if allow_incomplete:
         builder.require_current(manual_dir)
+    return builder
+
+
+def _prepare(
+    make_builder: Callable[[], "SegmentationBuilder"], manual_dir: Path
+) -> "SegmentationBuilder":
+    """Return the builder of a dataset whose copy is prepared now, by one process at a time."""
+    import tensorflow_datasets as tfds
+
+    builder = make_builder()
+    name, root = builder.name, Path(builder.data_dir_root)
+    if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
+        raise FileNotFoundError(
+            f"{name} is neither prepared in {root} nor downloaded to {manual_dir}: name the folder "
+            "with its archives (--manual-dir, manual_dir=). "
+            f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        )
+    mend = "choose another folder of prepared datasets (--data-dir, data_dir=)"
+    require_writable(root, mend=f": {mend}")
+    root.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(root / f".{name}.lock"):
+        builder = make_builder()  # another process may have prepared it meanwhile
+        try:
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+                file_format=FILE_FORMAT,
+            )
+        except Exception as error:  # of as many types as there are libraries that write
+            if os.strerror(errno.ENOSPC) not in str(error):
+                raise
+            raise OSError(f"{root} has no room for {name}: free some, or {mend}.") from error
     return builder
