@@ -296,8 +296,10 @@ def test_labels_lost_in_resampling_cannot_be_validated_on(folders, tmp_path: Pat
         train(recipe, tmp_path / "run", **folders)
 
 
-def test_volumes_without_a_label_cannot_be_validated_on(tmp_path: Path) -> None:
-    folder = write_msd_folder(tmp_path / "Task", 2, labelled=False)
-    recipe = changed("data", intensity_window=(-100, 300))
-    with pytest.raises(ValueError, match=r"must have a labelled voxel.*Received: \['case_00"):
+@pytest.mark.parametrize(("part", "unlabelled"), [("train", {0, 1}), ("validation", {2})])
+def test_a_part_without_a_label_cannot_be_trained_on(part, unlabelled, tmp_path: Path) -> None:
+    folder = write_msd_folder(tmp_path / "Task", 3, unlabelled=unlabelled)
+    recipe = changed("data", intensity_window=(-100, 300), validation_ids=("case_002",))
+    message = rf"volumes of the {part} must have a labelled voxel.*Received: \['case_00"
+    with pytest.raises(ValueError, match=message):
         train(recipe, tmp_path / "run", manual_dir=folder, data_dir=tmp_path / "prepared")

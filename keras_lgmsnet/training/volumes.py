@@ -70,11 +70,11 @@ class VolumeTask(Task):
         """Decide how volumes are read, say so, and read them once."""
         data, training = self.recipe.data, self.recipe.training
         progress = sys.stderr.isatty()
-        for part in [part for part in self.splits if part != "train"]:
-            if not any(self.source.read(id_).segmentation_mask.any() for id_ in self.splits[part]):
+        for part, ids in self.splits.items():
+            if not any(self.source.read(id_).segmentation_mask.any() for id_ in ids):
                 raise ValueError(
                     f"The volumes of the {part} must have a labelled voxel: choose others by "
-                    f"data.split_seed or data.validation_ids. Received: {self.splits[part]}"
+                    f"data.split_seed or data.validation_ids. Received: {ids}"
                 )
         if (run_directory / "fingerprint.json").exists():
             self.fingerprint = VolumeFingerprint.read(run_directory)

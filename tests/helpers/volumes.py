@@ -1,7 +1,7 @@
 """Small datasets of volumes for tests."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import nibabel
@@ -41,7 +41,7 @@ def make_source(
     )
 
 
-def write_msd_folder(folder: Path, count: int, *, labelled: bool = True) -> Path:
+def write_msd_folder(folder: Path, count: int, *, unlabelled: Container[int] = ()) -> Path:
     """Write a folder as the Decathlon has them: CTs with a box of label 1 and one of 2 in it."""
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
@@ -51,7 +51,7 @@ def write_msd_folder(folder: Path, count: int, *, labelled: bool = True) -> Path
     affine = np.diag([-1.0, -1.5, 2.0, 1.0])  # to the left, the back and up
     for number in range(count):
         labels = np.zeros((14 + number, 12, 10), "uint8")
-        if labelled:
+        if number not in unlabelled:
             labels[3:9, 2:10, 2:8] = 1
             labels[4:7, 4:7, 4:7] = 2
         image = np.random.default_rng(number).normal(100.0 * labels, 20).astype("float32")
