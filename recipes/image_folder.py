@@ -7,8 +7,8 @@ Time: depends on the number of images; 150 passes over 1000 of 256 × 256 are 15
 Expected: depends on the images; a tenth of them is set aside, and scored once trained.
 
 Images of one patient belong into one folder within `images/` (and `masks/`): then none is trained
-on that has another of the same patient in the validation or the test. Masks hold 0 and 255, or 0 and
-1; those with blurred outlines are read by `--set data.mask_threshold=127`.
+on that has another of the same patient in the validation or the test. Masks hold 0 and 255, or 0
+and 1; those with blurred outlines are read by `--set data.mask_threshold=127`.
 """
 
 from keras_lgmsnet.recipe import Data, Recipe, Training

@@ -127,8 +127,8 @@ def describe_one_sided(segmentation_masks: Iterable[np.ndarray]) -> str | None:
         has_background |= not mask.all()
         has_foreground |= bool(mask.any())
         if has_background and has_foreground:
-            return None
-    return "empty" if has_background else "full"
+            break
+    return {(True, False): "empty", (False, True): "full"}.get((has_background, has_foreground))
 
 
 def describe_pixels_between(examples: Examples) -> str | None:
