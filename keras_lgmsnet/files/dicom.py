@@ -162,7 +162,7 @@ def _look_up(values: np.ndarray, item: "Dataset", dataset: "Dataset") -> tuple[n
         raise ValueError(f"its lookup table must have {entries} entries. Received: {len(table)}")
     if first >= 2**15 and values.min() < 0:
         first -= 2**16  # a negative one that was written without a sign
-    return table[np.clip(np.rint(values) - first, 0, entries - 1).astype("int32")], bits
+    return table[np.clip(np.rint(values).astype("int64") - first, 0, entries - 1)], bits
 
 
 def _apply_window(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
