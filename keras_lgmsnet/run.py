@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.keras_settings import require_channels_last
 from keras_lgmsnet.kinds import Kind
-from keras_lgmsnet.layers.base import require_channels_last
 from keras_lgmsnet.recipe.schema import AnyRecipe, ImageRecipe, VolumeRecipe
 from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
 

@@ -76,6 +76,10 @@ def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     if threads is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    if backend is not None:
+        from keras_lgmsnet.keras_settings import ignore_keras_json
+
+        ignore_keras_json()
 
 
 def _read_status(field: str) -> int | None:

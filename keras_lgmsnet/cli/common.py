@@ -53,9 +53,6 @@ def mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., None
 def choose_backend(asked: str | None, *, announce: bool = True) -> None:
     """Choose a backend, import Keras on it, and say which it is.
 
-    Of a user's `keras.json`, neither the backend counts, which is what is asked for here, nor the
-    data format and the type of numbers: networks are channels last and in the recipe's precision.
-
     Args:
         asked: What `--backend` says; by default `KERAS_BACKEND`, else the first installed.
         announce: Whether to print it.
@@ -73,6 +70,8 @@ def choose_backend(asked: str | None, *, announce: bool = True) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
+    from keras_lgmsnet.keras_settings import ignore_keras_json
+
     if keras.backend.backend() != backend:
         raise click.ClickException(
             f"Keras was imported on {keras.backend.backend()} before the backend was chosen: a "
@@ -80,8 +79,7 @@ def choose_backend(asked: str | None, *, announce: bool = True) -> None:
         )
     if announce:
         click.echo(f"Keras backend: {backend}")
-    keras.config.set_image_data_format("channels_last")
-    keras.config.set_floatx("float32")
+    ignore_keras_json()
     # Keras cuts its own frames out of tracebacks, which would make its errors look like ours.
     keras.config.disable_traceback_filtering()
 

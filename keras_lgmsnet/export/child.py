@@ -29,6 +29,7 @@ from keras_lgmsnet.export.promises import terms_for
 from keras_lgmsnet.files.paths import size_on_disk
 from keras_lgmsnet.files.writing import write_csv, write_json, write_text
 from keras_lgmsnet.inference.windows import sigmoid
+from keras_lgmsnet.keras_settings import ignore_keras_json
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.run import ImageRun, Run
 from keras_lgmsnet.run_directory import read_json
@@ -188,8 +189,7 @@ def _sentence(error: Exception) -> str:
 
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])
-    keras.config.set_image_data_format("channels_last")  # whatever a `keras.json` says
-    keras.config.set_floatx("float32")
+    ignore_keras_json()
     try:
         with contextlib.redirect_stdout(sys.stderr):
             write_exports(

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_lgmsnet.keras_settings import require_channels_last
+
 
 class ChannelsLastLayer(keras.layers.Layer):
     """A layer that computes on tensors whose channels come last.
@@ -42,18 +44,6 @@ class SpatialLayer(ChannelsLastLayer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the input's shape, unless a layer changes it."""
         return tuple(input_shape)
-
-
-def require_channels_last() -> None:
-    """Raise if Keras's global image data format is not `"channels_last"`."""
-    data_format = keras.config.image_data_format()
-    if data_format != "channels_last":
-        raise ValueError(
-            "keras_lgmsnet computes on channels-last inputs only: call "
-            "keras.config.set_image_data_format('channels_last'), or change image_data_format in "
-            "keras.json. "
-            f"Received: image_data_format={data_format!r}"
-        )
 
 
 def rank_and_channels(input_shape: tuple[int | None, ...], name: str) -> tuple[int, int]:

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from keras_lgmsnet import losses, metrics, optimizers
-from keras_lgmsnet.layers.base import require_channels_last, require_positive
+from keras_lgmsnet.keras_settings import require_channels_last
+from keras_lgmsnet.layers.base import require_positive
 from keras_lgmsnet.models import registry
 
 
