@@ -9,6 +9,7 @@ memory and ten seconds. Names of formats choose among them, `--files` how many f
 import argparse
 import collections
 import gzip
+import io
 import multiprocessing
 import os
 import shutil
@@ -21,10 +22,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
+import imagecodecs
 import nibabel
 import numpy as np
+import PIL.Image
+import pydicom
+import tifffile
+from pydicom import Dataset, uid
+from pydicom.encaps import encapsulate
 
+from keras_lgmsnet.files.images import read_image
+from keras_lgmsnet.files.masks import read_mask
 from keras_lgmsnet.files.nifti import read_label_map, read_volume
+from tests.helpers.pictures import save_dicom
 
 MEMORY = 2 * 2**30  # bytes beyond what the imports take
 SECONDS = 10.0
@@ -82,10 +92,136 @@ def _read_label_map(path: Path) -> object:
     return read_label_map(path, {0: "background", 1: "organ", 2: "tumour"})
 
 
+def _picture(kind: str) -> Callable[[], Sequence[bytes]]:
+    """Pictures of a format of Pillow's, in those of its modes that the format has."""
+
+    def make() -> list[bytes]:
+        rgba = np.random.default_rng(0).integers(0, 256, (24, 32, 4), "uint8")
+        contents = []
+        for mode in _MODES[kind]:
+            buffer = io.BytesIO()
+            image = PIL.Image.fromarray(rgba).convert(mode)
+            image.save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
+            contents.append(buffer.getvalue())
+        return contents
+
+    return make
+
+
+_MODES = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA"),
+    "JPEG": ("L", "RGB", "CMYK"),
+    "GIF": ("L", "P"),
+    "WEBP": ("RGB", "RGBA"),
+    "BMP": ("1", "L", "P", "RGB"),
+}
+
+
+def _pngs() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    wide = [
+        imagecodecs.png_encode(rng.integers(0, 4096, shape, "uint16"))
+        for shape in ((24, 32), (24, 32, 4))
+    ]
+    return [*_picture("PNG")(), *wide]
+
+
+def _tiffs() -> list[bytes]:
+    """Grey and RGB of several types, compressions and layouts, and those that Pillow reads."""
+    rng = np.random.default_rng(0)
+    contents = []
+    for dtype, shape, options in (
+        ("uint8", (24, 32, 3), {"compression": "lzw"}),
+        ("uint8", (24, 32), {"photometric": "miniswhite"}),
+        ("uint8", (32, 48, 3), {"compression": "jpeg", "photometric": "ycbcr"}),
+        ("uint16", (24, 32), {"photometric": "miniswhite", "bigtiff": True}),
+        ("uint16", (24, 32, 3), {"compression": "lzw", "predictor": True, "rowsperstrip": 5}),
+        ("int16", (24, 32), {"byteorder": ">"}),
+        ("float16", (24, 32), {"compression": "packbits"}),
+        ("float32", (3, 24, 32), {"photometric": "rgb", "planarconfig": "separate"}),
+        ("float64", (24, 32), {"compression": "deflate", "predictor": True, "tile": (16, 16)}),
+    ):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, rng.integers(0, 256, shape).astype(dtype), **options)
+        contents.append(buffer.getvalue())
+    return contents
+
+
+def _dicoms() -> list[bytes]:
+    """Grey, coloured, with tables and windows, compressed in every way that is decoded."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 4096, (24, 32), "uint16")
+    table = Dataset()
+    table.LUTDescriptor = [256, 0, 8]
+    table.add_new("LUTData", "OW", np.arange(256, dtype="uint16").tobytes())
+    palette = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for color in ("Red", "Green", "Blue"):
+        palette[f"{color}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        palette[f"{color}PaletteColorLookupTableData"] = rng.bytes(512)
+    contents = []
+    for values, elements in (
+        (grey, {"BitsStored": 12, "WindowCenter": 900, "WindowWidth": 1800}),
+        (grey.astype("int16"), {"RescaleSlope": -2, "RescaleIntercept": 9, "PixelPaddingValue": 0}),
+        (grey.astype("uint8"), {"VOILUTSequence": [table], "ModalityLUTSequence": [table]}),
+        (grey.astype("uint8"), palette),
+        (rng.integers(0, 256, (24, 32, 3), "uint8"), {"PhotometricInterpretation": "YBR_FULL"}),
+        *(
+            (grey, {"BitsStored": 12, "syntax": syntax, "PixelData": encapsulate([encode(grey)])})
+            for syntax, encode in (
+                (uid.JPEGLosslessSV1, imagecodecs.ljpeg_encode),
+                (uid.JPEGLSLossless, imagecodecs.jpegls_encode),
+                (
+                    uid.JPEG2000Lossless,
+                    lambda pixels: imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", level=0),
+                ),
+            )
+        ),
+    ):
+        buffer = io.BytesIO()
+        save_dicom(buffer, values, **elements)
+        contents.append(buffer.getvalue())
+    dataset = pydicom.dcmread(io.BytesIO(contents[0]))
+    dataset.compress(uid.RLELossless)
+    dataset.save_as(buffer := io.BytesIO())
+    return [*contents, buffer.getvalue()]
+
+
+def _masks() -> list[bytes]:
+    """Masks told by brightness and by opacity."""
+    mask = np.zeros((24, 32), "uint8")
+    mask[6:15, 9:20] = 255
+    contents = []
+    for kind, pixels, mode in (
+        ("PNG", mask, "L"),
+        ("PNG", mask, "1"),
+        ("PNG", np.stack([np.full_like(mask, 255)] * 3 + [mask], -1), "RGBA"),
+        ("JPEG", mask, "L"),
+        ("TIFF", mask.astype("uint16") * 257, "I;16"),
+        ("GIF", mask, "P"),
+    ):
+        buffer = io.BytesIO()
+        image = PIL.Image.fromarray(pixels)
+        (image if image.mode == mode else image.convert(mode)).save(buffer, kind)
+        contents.append(buffer.getvalue())
+    return contents
+
+
+def _read_mask(path: Path) -> object:
+    return read_mask(path, (24, 32))
+
+
 FORMATS = {
     "nii": Format(".nii", _volumes, read_volume),
     "nii.gz": Format(".nii.gz", _volumes, read_volume, gzip.compress),
     "label-map": Format(".nii.gz", _label_maps, _read_label_map, gzip.compress),
+    "png": Format(".png", _pngs, read_image),
+    "jpeg": Format(".jpg", _picture("JPEG"), read_image),
+    "tiff": Format(".tif", _tiffs, read_image),
+    "gif": Format(".gif", _picture("GIF"), read_image),
+    "webp": Format(".webp", _picture("WEBP"), read_image),
+    "bmp": Format(".bmp", _picture("BMP"), read_image),
+    "dicom": Format(".dcm", _dicoms, read_image),
+    "mask": Format(".png", _masks, _read_mask),
 }
 
 
