@@ -38,6 +38,48 @@ class TestArchive(testing.VolumeTests):
         describe(archive, labels={"Posterior": 2, "background": 0, "Anterior": 1})
         assert self.prepare(archive).info.metadata["labels"] == names
 
+    @pytest.mark.parametrize("values", [("0", "1", "2"), (0.0, 1.0, 2.0)])
+    def test_labels_may_be_numbers_in_any_spelling(self, archive, values) -> None:
+        describe(archive, labels=dict(zip(("background", "A", "B"), values, strict=True)))
+        labels = self.prepare(archive).info.metadata["labels"]
+        assert labels == {"0": "background", "1": "A", "2": "B"}
+
+    def test_cases_that_are_not_listed_are_left_out(self, archive) -> None:
+        listed = [case(id_) for id_ in self.ids[:2]]
+        describe(archive, training=listed, numTraining=2)
+        assert sorted(self.read(archive)) == list(self.ids[:2])
+
+    def test_a_list_counts_the_cases(self, archive) -> None:
+        describe(archive, training=[case(id_) for id_ in (*self.ids, "absent")], numTraining=None)
+        self.refuse(archive, "must have 4 files each; .* 3, 1 too few")
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"label": "./labelsTr2/a.nii.gz"}, r"files labelsTr/NAME.*: \./labelsTr2/a\.nii"),
+            ({"image": "/imagesTr/a.nii.gz"}, r"files imagesTr/NAME.*: /imagesTr/a\.nii"),
+            ({"image": "imagesTr/../a.nii.gz"}, r"files imagesTr/NAME.*: imagesTr/\.\./a\.nii"),
+            ({"label": "labelsTr/a.nrrd"}, r"files labelsTr/NAME.*: labelsTr/a\.nrrd"),
+            ({"label": "labelsTr/b.nii.gz"}, "by one name, by which they are paired"),
+            ({"label": None}, "each case's image and label"),
+            ({"image": []}, "each case's image and label"),
+        ],
+    )
+    def test_lists_of_files_that_are_not_read_are_refused(self, archive, change, message) -> None:
+        describe(archive, training=[case("a") | change])
+        self.refuse(archive, r"dataset\.json must list " + message)
+
+    def test_lists_as_nnunet_has_them(self, archive) -> None:
+        split_channels(archive)
+        described = json.loads((archive / "dataset.json").read_text()) | {"numTraining": 2}
+        cases = {id_: case(id_) for id_ in self.ids[:2]}
+        cases[self.ids[0]]["images"] = [
+            f"imagesTr/{self.ids[0]}_{number:04d}.nii.gz" for number in range(2)
+        ]
+        del cases[self.ids[0]]["image"], described["training"]
+        (archive / "dataset.json").write_text(json.dumps(described | {"dataset": cases}))
+        assert sorted(self.read(archive)) == list(self.ids[:2])
+
     @pytest.mark.parametrize("channels", [{"1": "T2", "0": "T1"}, ["T1", "T2"]])
     def test_channels_are_named_in_the_order_of_their_numbers(self, archive, channels) -> None:
         describe(archive, channel_names=channels)
@@ -103,6 +145,15 @@ class TestArchive(testing.VolumeTests):
             ('{"labels": {"0": "a"}, "modality": 1}', "channels in modality by an object.*: 1"),
             ('{"labels": {"0": "a"}, "modality": {"1": "CT"}}', "by their numbers from 0 on.*'1'"),
             ('{"labels": {"0": "a"}, "channel_names": [0]}', "by their numbers from 0 on.*0"),
+            ('{"labels": {"a": 0, "b": 1.7}}', "an integer of its own from 0 to 255.*1.7"),
+            ('{"labels": {"a": 0, "b": true}}', "an integer of its own from 0 to 255.*True"),
+            ('{"labels": {"a": 0, "b": "1_0"}}', "an integer of its own from 0 to 255.*1_0"),
+            ('{"labels": {"0": "a", "01": "b", "1": "c"}}', "an integer of its own from 0 to 255"),
+            ('{"labels": {"0": "a", "1": "b", "2": "b"}}', "a name of its own.*'2': 'b'"),
+            ('{"labels": {"a": 0, "b": 1, "b": 2}}', "as JSON: it has several values named 'b'"),
+            ('{"labels": {"1": "b", "2": "c"}}', "name the label 0, too, .* background's"),
+            ('{"labels": {"a": 0}, "file_ending": ".nrrd"}', "as its file_ending: convert .*nrrd"),
+            ('{"labels": {"a": 0}, "training": 3}', "must list the cases in training.*: 3"),
             ("[" * 100_000, "dataset.json cannot be read as JSON: maximum recursion depth"),
         ],
     )
@@ -117,6 +168,10 @@ class TestArchive(testing.VolumeTests):
         )
 
 
+def case(id_: str) -> dict[str, Any]:
+    return {"image": f"./imagesTr/{id_}.nii.gz", "label": f"./labelsTr/{id_}.nii.gz"}
+
+
 def describe(folder: Path, **changes: Any) -> None:
     """Write `dataset.json` as the Decathlon does, with changes."""
     described = {
@@ -124,7 +179,7 @@ def describe(folder: Path, **changes: Any) -> None:
         "modality": {"0": "MRI"},
         "labels": {"0": "background", "1": "Anterior", "2": "Posterior"},
         "numTraining": 3,
-        "training": [{"image": "./imagesTr/hippocampus_001.nii.gz"}],
+        "training": [case(id_) for id_ in TestArchive.ids],
     }
     (folder / "dataset.json").write_text(json.dumps(described | changes))
 
