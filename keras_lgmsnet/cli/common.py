@@ -34,9 +34,10 @@ def mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., None
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] in PROJECT:
                 raise
+            extra = error.name if error.name in BACKENDS else "train"
             raise click.ClickException(
-                f"The package {error.name} is not installed: pip install 'keras-lgmsnet[train]', "
-                "[predict] to predict only, or [export] to export."
+                f"The package {error.name} is not installed: pip install 'keras-lgmsnet[{extra}]', "
+                "or [predict] to predict only, [export] to export."
             ) from error
         except OSError as error:
             sentence = f"{error.strerror}: {error.filename}" if error.filename else str(error)

@@ -36,7 +36,8 @@ def load_examples(
 ) -> Examples:
     """Read a dataset, preparing it with TensorFlow Datasets on first use.
 
-    Masks are resized to the nearest pixel. TensorFlow is not needed.
+    Masks are resized to the nearest pixel. TensorFlow is needed only to prepare more than a
+    gigabyte.
 
     Images are decoded and resized once for each size and interpolation, to a file in the prepared
     copy's own folder, which goes when that goes; from then on it is only mapped into memory, which

@@ -106,7 +106,7 @@ def load_volumes(
 ) -> VolumeSource:
     """Open a dataset of volumes, preparing it with TensorFlow Datasets on first use.
 
-    TensorFlow is not needed. Nothing is decoded yet.
+    TensorFlow is needed only to prepare more than a gigabyte. Nothing is decoded yet.
 
     Args:
         source: Name of a dataset of volumes in the `tfds_builders` package, such as `"btcv"`, or
