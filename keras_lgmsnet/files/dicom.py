@@ -1,6 +1,7 @@
 """DICOM files of one image, by the rules of DICOM PS3.3 as pydicom applies them."""
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,12 +94,23 @@ def _require_not_deflated(content: bytes) -> None:
 
 
 def _apply_palette(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
+    """Return the colours that stand for values (PS3.3 C.7.6.3.1.5)."""
     from pydicom.pixels import apply_color_lut
 
-    entries, first, bits = dataset.RedPaletteColorLookupTableDescriptor
-    # pydicom counts the entries in their own type, where large values would start again from 0.
-    values = np.clip(values.astype("int32"), first, first + (entries or 2**16) - 1)
-    colours = apply_color_lut(values, dataset)
+    descriptor = entries, first, bits = dataset.RedPaletteColorLookupTableDescriptor
+    if "RedPaletteColorLookupTableData" in dataset:
+        names = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue", "Alpha")]
+        channels = [
+            _look_up(values, dataset.get(f"{name}Descriptor", descriptor), table, dataset)
+            for name in names
+            if (table := dataset.get(f"{name}Data")) is not None
+        ]
+        colours = np.stack(channels, axis=-1)
+    else:  # in segments, which pydicom expands, but counts in the entries' own type
+        if bits == 8 and not 0 < entries <= 256:
+            raise ValueError("its palette of 8 bits in segments has too many entries; expand it")
+        last = first + (entries or 2**16) - 1
+        colours = apply_color_lut(np.clip(values.astype("int32"), first, last), dataset)
     alpha = colours[..., 3] if colours.shape[-1] > 3 else None
     return DecodedImage(colours[..., :3], alpha, bits)
 
@@ -124,12 +136,13 @@ def _show_grey(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
         bits = dataset.BitsStored - 1 if dataset.BitsStored < dataset.BitsAllocated else None
     stored = values
     if tables := dataset.get("ModalityLUTSequence"):
-        stored, bits = _look_up(stored, tables[0], dataset)
-        values, slope = stored, None
+        values = stored = _look_up(stored, tables[0].LUTDescriptor, tables[0].LUTData, dataset)
+        slope, bits = None, tables[0].LUTDescriptor[2]
     elif slope is not None and _first(dataset, "RescaleIntercept") is not None:
         values = apply_modality_lut(stored, dataset)
     if tables := dataset.get("VOILUTSequence"):
-        pixels, bits = _look_up(values, tables[0], dataset)
+        pixels = _look_up(values, tables[0].LUTDescriptor, tables[0].LUTData, dataset)
+        bits = tables[0].LUTDescriptor[2]
     elif _first(dataset, "WindowCenter") is not None and _first(dataset, "WindowWidth"):
         pixels, bits = _apply_window(values, dataset), 8
     else:
@@ -145,24 +158,25 @@ def _first(dataset: "Dataset", name: str) -> float | None:
     return None if value is None or not np.size(value) else float(np.ravel(value)[0])
 
 
-def _look_up(values: np.ndarray, item: "Dataset", dataset: "Dataset") -> tuple[np.ndarray, int]:
-    """Apply a lookup table (PS3.3 C.11.1.1.1) and return also the bits of its entries.
+def _look_up(
+    values: np.ndarray, descriptor: Sequence[int], data: bytes | Sequence[int], dataset: "Dataset"
+) -> np.ndarray:
+    """Apply a lookup table (PS3.3 C.11.1.1.1) to values.
 
     pydicom's functions count in the type of the values or of the entries, which may be too short,
     and know no entries of 10 to 15 bits of the modality.
     """
-    entries, first, bits = item.LUTDescriptor
+    entries, first, _ = descriptor
     entries = entries or 2**16
-    table = item.LUTData
-    if isinstance(table, bytes):
+    if isinstance(data, bytes):
         order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
-        table = np.frombuffer(table, f"{order}u2" if len(table) >= 2 * entries else "u1")
-    table = np.array(table, "uint16", ndmin=1)[:entries]
+        data = np.frombuffer(data, f"{order}u2" if len(data) >= 2 * entries else "u1")
+    table = np.array(data, "uint16", ndmin=1)[:entries]
     if len(table) < entries:
         raise ValueError(f"its lookup table must have {entries} entries. Received: {len(table)}")
     if first >= 2**15 and values.min() < 0:
         first -= 2**16  # a negative one that was written without a sign
-    return table[np.clip(np.rint(values).astype("int64") - first, 0, entries - 1)], bits
+    return table[np.clip(np.rint(values).astype("int64") - first, 0, entries - 1)]
 
 
 def _apply_window(values: np.ndarray, dataset: "Dataset") -> np.ndarray:

@@ -23,7 +23,7 @@ from keras_lgmsnet.files.pixels import (
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _UNSIGNED = (tifffile.SAMPLEFORMAT.UINT, tifffile.SAMPLEFORMAT.VOID)
-_COLOURS = {
+_NUM_COLOURS = {
     tifffile.PHOTOMETRIC.MINISWHITE: 1,
     tifffile.PHOTOMETRIC.MINISBLACK: 1,
     tifffile.PHOTOMETRIC.RGB: 3,
@@ -55,21 +55,7 @@ def decode_wide_tiff(content: bytes) -> DecodedImage | None:
         page = file.pages.first
         if np.max(page.bitspersample) <= 8 and page.sampleformat in _UNSIGNED:
             return None
-        # ImageJ writes one directory for all images of a large stack.
-        stacked = (file.imagej_metadata or {}).get("images", 1) if file.is_imagej else 1
-        if len(file.pages) > 1 or page.imagedepth > 1 or stacked > 1:
-            raise ValueError(SEVERAL_FRAMES)
-        if page.dtype is None or page.dtype.kind not in "uif":
-            raise ValueError(f"its samples are {page.dtype}; save it as integers or floats")
-        photometric = tifffile.PHOTOMETRIC(page.photometric)
-        colours = _COLOURS.get(photometric)
-        extra = page.samplesperpixel - (colours or 0)
-        # A grey one's second channel of no told meaning may be an image of its own.
-        if colours is None or extra > (1 if colours == 3 or any(page.extrasamples) else 0):
-            raise ValueError(
-                f"it must be grey or RGB of one image; convert it. Received: "
-                f"{page.samplesperpixel} channels of {photometric.name}"
-            )
+        _require_one_image(file, page)
         require_moderate(
             page.imagewidth, page.imagelength, page.samplesperpixel * page.dtype.itemsize
         )
@@ -80,16 +66,34 @@ def decode_wide_tiff(content: bytes) -> DecodedImage | None:
         orientation = page.tags.valueof("Orientation", 1)
         maximum = page.tags.valueof("MaxSampleValue", 0)
     samples = upright(samples, orientation)
-    pixels = samples[..., 0] if colours == 1 else samples[..., :3]
-    alpha = samples[..., -1] if any(page.extrasamples) else None
-    is_multiplied = page.extrasamples == (tifffile.EXTRASAMPLE.ASSOCALPHA,)
-    if is_multiplied and samples[..., -1].min() < (
-        1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
-    ):
-        raise ValueError("its colours are multiplied by its opacity; save it without the latter")
-    bits = _declared_bits(page, pixels, maximum)
-    image = DecodedImage(pixels, alpha, bits)
-    return invert(image) if photometric == tifffile.PHOTOMETRIC.MINISWHITE else image
+    num_colours = _NUM_COLOURS[page.photometric]
+    pixels = samples[..., 0] if num_colours == 1 else samples[..., :3]
+    alpha = None
+    if samples.shape[-1] > num_colours and any(page.extrasamples):
+        alpha = samples[..., -1]
+        opaque = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+        if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples and alpha.min() < opaque:
+            raise ValueError("its colours are multiplied by its opacity; save it without opacity")
+    image = DecodedImage(pixels, alpha, _declared_bits(page, pixels, maximum))
+    return invert(image) if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else image
+
+
+def _require_one_image(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
+    """Raise a `ValueError` unless a file holds one grey or RGB image."""
+    # ImageJ writes one directory for all images of a large stack.
+    stacked = (file.imagej_metadata or {}).get("images", 1) if file.is_imagej else 1
+    if len(file.pages) > 1 or page.imagedepth > 1 or stacked > 1:
+        raise ValueError(SEVERAL_FRAMES)
+    if page.dtype is None or page.dtype.kind not in "uif":
+        raise ValueError(f"its samples are {page.dtype}; save it as integers or floats")
+    num_colours = _NUM_COLOURS.get(page.photometric)
+    # A grey one's second channel of no told meaning may be an image of its own.
+    num_extra = 1 if num_colours == 3 or any(page.extrasamples) else 0
+    if num_colours is None or not 0 <= page.samplesperpixel - num_colours <= num_extra:
+        raise ValueError(
+            "it must be grey or RGB of one image; convert it. Received: "
+            f"{page.samplesperpixel} channels of {tifffile.PHOTOMETRIC(page.photometric).name}"
+        )
 
 
 def _require_whole(page: tifffile.TiffPage, size: int) -> None:
