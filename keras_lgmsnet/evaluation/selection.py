@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.data.images import (
     Examples,
     describe_one_sided,
@@ -145,6 +146,15 @@ def describe_cautions(
                 f"names in another folder: where they are the same {run.kind.name}, its scores are "
                 "optimistic."
             )
+        if isinstance(examples, Examples) and dataset is not None and examples.bits:
+            path = run.directory / "fingerprint.json"
+            trained_on = Fingerprint.read(run.directory).bits if path.exists() else None
+            if examples.bits != trained_on:
+                told = f", those that {run.directory} was trained on of {trained_on}"
+                cautions.append(
+                    "Images whose files do not say how many bits they use are read as of "
+                    f"{examples.bits}{told if trained_on else ''}."
+                )
     if isinstance(examples, Examples):
         if one_sided := describe_one_sided(examples.segmentation_masks):
             told = {"empty": "false alarms", "full": "what is missed"}[one_sided]
