@@ -4,6 +4,7 @@ What is refused is tested in `test_bad_volumes.py`, by way of the builders.
 """
 
 import gzip
+import re
 import struct
 from pathlib import Path
 
@@ -74,6 +75,79 @@ def test_channels_are_the_last_axis(shape: tuple, channels: int, tmp_path: Path)
     values = RNG.random(shape, "float32")
     image = read_volume(save(tmp_path / "a.nii", values)).image
     np.testing.assert_array_equal(image, values.reshape(5, 4, 3, channels))
+
+
+@pytest.mark.parametrize("further", [(1,), (1, 1), (1, 1, 1)])
+def test_trailing_axes_of_1_are_dropped(further: tuple, tmp_path: Path) -> None:
+    values = VALUES.reshape(*VALUES.shape, *further)
+    image = read_volume(save(tmp_path / "a.nii", values)).image
+    np.testing.assert_array_equal(image, VALUES[..., None])
+    mask, _ = read_label_map(save(tmp_path / "b.nii", values // 2000 + 1), {0: "a", 1: "b"})
+    np.testing.assert_array_equal(mask, VALUES // 2000 + 1)
+    flat = RNG.random((5, 4, 1, 1), "float32")
+    np.testing.assert_array_equal(read_volume(save(tmp_path / "c.nii", flat)).image, flat)
+
+
+CLASSES = RNG.integers(0, 3, (5, 4, 3))
+THREE = {0: "background", 1: "organ", 2: "tumour"}
+
+
+@pytest.mark.parametrize("factor", [0.99999994, 1.00000006, 1.002, 0.998])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_labels_that_miss_integers_by_rounding_are_read(
+    dtype: str, factor: float, tmp_path: Path
+) -> None:
+    save(tmp_path / "a.nii", (CLASSES * factor).astype(dtype))
+    mask, _ = read_label_map(tmp_path / "a.nii", THREE)
+    assert mask.dtype == "uint8"
+    np.testing.assert_array_equal(mask, CLASSES)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16"])
+def test_labels_that_nibabel_scaled_are_read(dtype: str, tmp_path: Path) -> None:
+    nifti = nibabel.Nifti1Image(CLASSES.astype("float64"), OBLIQUE)
+    nifti.set_data_dtype(dtype)
+    nifti.to_filename(tmp_path / "a.nii")
+    assert np.asanyarray(nibabel.load(tmp_path / "a.nii").dataobj).max() != 2  # by rounding
+    mask, _ = read_label_map(tmp_path / "a.nii", THREE)
+    np.testing.assert_array_equal(mask, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "value", [0.9882, 1.006, 0.5, 1.7, 255.9, -0.0051, 257.0, np.nan, np.inf, -np.inf, 3e38]
+)
+def test_labels_that_miss_integers_by_more_are_refused(value: float, tmp_path: Path) -> None:
+    labels = CLASSES.astype("float32")
+    labels[2, 1, 1] = value
+    save(tmp_path / "a.nii", labels)
+    message = r"a\.nii must hold the labels 0, 1, 2 only, missed by rounding at most; correct it"
+    with pytest.raises(ValueError, match=message + re.escape(f". Received: {np.float32(value)}")):
+        read_label_map(tmp_path / "a.nii", THREE)
+
+
+@pytest.mark.parametrize(
+    ("far", "width"), [(-1024, 0.003), (-3.4e38, 100), (3.4e38, 100), (1e20, 100), (-1e9, 0.1)]
+)
+@pytest.mark.parametrize("voxels", [1, 300])
+def test_values_beside_which_all_others_are_lost_are_refused(
+    voxels: int, far: float, width: float, tmp_path: Path
+) -> None:
+    values = RNG.uniform(0, width, (12, 11, 10)).astype("float32")
+    values.ravel()[:voxels] = far
+    save(tmp_path / "a.nii", values)
+    message = r"a\.nii must hold no value beside which all others are lost; replace it .*"
+    with pytest.raises(ValueError, match=message + re.escape(f"Received: {far:.5g} among values")):
+        read_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("far", [-1024, 3e4, 1e6])
+def test_values_far_off_are_read_where_others_can_be_told_apart(far: float, tmp_path: Path) -> None:
+    values = RNG.uniform(0, 300, (12, 11, 10)).astype("float32")
+    values[0, 0, 0] = far
+    np.testing.assert_array_equal(read_volume(save(tmp_path / "a.nii", values)).image[0, 0, 0], far)
+    few = np.zeros((12, 11, 10), "float32")
+    few[0, 0, 0] = far
+    np.testing.assert_array_equal(read_volume(save(tmp_path / "a.nii", few)).image[..., 0], few)
 
 
 @pytest.mark.parametrize(
