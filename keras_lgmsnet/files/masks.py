@@ -160,7 +160,7 @@ def _binary_plane(
                 f"{source} must hold 0 and 255, or 0 and 1, only, or 8 or 16 bits of which some "
                 f"exceed the mask_threshold, {threshold} of 255. Received: {received}"
             )
-        num_between = np.count_nonzero((grey > 0) & (grey < white))
+        num_between = int(np.count_nonzero((grey > 0) & (grey < white)))
         return (grey > white * threshold // 255).astype(np.uint8), num_between
     mend = _MEND if two_valued else ""
     if lossy_black is not None:
