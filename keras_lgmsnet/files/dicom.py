@@ -189,7 +189,8 @@ def _apply_window(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
     window.BitsStored, window.PixelRepresentation = 8, 0
     window.WindowCenter, window.WindowWidth = dataset.WindowCenter, dataset.WindowWidth
     window.VOILUTFunction = dataset.get("VOILUTFunction") or "LINEAR"
-    return np.rint(apply_windowing(values, window)).astype("uint8")
+    with np.errstate(over="ignore"):  # far below a sigmoid, where it is 0
+        return np.rint(apply_windowing(values, window)).astype("uint8")
 
 
 def _without_padding(values: np.ndarray, dataset: "Dataset") -> np.ndarray:

@@ -7,6 +7,7 @@ colours and takes no notice of which end is white.
 import io
 import logging
 import math
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -23,7 +24,7 @@ from keras_lgmsnet.files.pixels import (
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _UNSIGNED = (tifffile.SAMPLEFORMAT.UINT, tifffile.SAMPLEFORMAT.VOID)
-_NUM_COLOURS = {
+_NUM_COLOURS: dict[int, int] = {
     tifffile.PHOTOMETRIC.MINISWHITE: 1,
     tifffile.PHOTOMETRIC.MINISBLACK: 1,
     tifffile.PHOTOMETRIC.RGB: 3,
@@ -106,7 +107,7 @@ def _require_whole(page: tifffile.TiffPage, size: int) -> None:
         raise ValueError("it ends before its pixels do")
 
 
-def _declared_bits(page: tifffile.TiffPage, pixels: np.ndarray, maximum: object) -> int | None:
+def _declared_bits(page: tifffile.TiffPage, pixels: np.ndarray, maximum: Any) -> int | None:
     if pixels.dtype.kind != "u":
         return None
     largest = int(np.max(maximum))

@@ -167,7 +167,7 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
             deviations.append(
                 f"the file does not say how many bits it uses, taken to be {self.bits}"
             )
-        elif needed and needed > trained_on:
+        elif needed and trained_on and needed > trained_on:
             deviations.append(f"{needed} bits are in use, in training {trained_on}")
         return image, tuple(deviations)
 
