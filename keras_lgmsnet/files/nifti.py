@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import io
 import itertools
+import logging
 import math
 import re
 import zlib
@@ -32,6 +33,7 @@ LARGEST = 1e30  # of voxels; beyond are marks of missing ones, and sums in float
 LEAST_CONTRAST = 1e-5  # of what 99 % of a channel's values span to what all of them do
 SAMPLES = 100_000  # voxels of a channel that this is measured on
 ROUNDING = 5e-3  # by which labels may miss integers: 0 to 2 scaled to 8 bits miss by 3.9e-3
+_QUIET = logging.Logger(__name__, logging.CRITICAL)  # nibabel tells what it mends in a header
 
 
 def read_volume(path: str | AnyPath) -> Volume:
@@ -212,9 +214,10 @@ def _read_nifti(path: str | AnyPath) -> _Nifti:
         with _decoding(path):
             start = stream.read(MAX_HEADER_BYTES)
             header = parse_header(start)
-            checked = header.copy()
-            checked.check_fix()
-            given, dtype = checked.get_data_shape(), checked.get_data_dtype()
+        affine = find_affine(path, header)
+        with _decoding(path):
+            header.check_fix(_QUIET)
+            given, dtype = header.get_data_shape(), header.get_data_dtype()
         # Checked before the voxels are decompressed, or memory taken for them.
         shape = _without_trailing_axes(given)
         if len(shape) not in (3, 4) or min(shape) < 1 or dtype.kind not in "iuf":
@@ -227,7 +230,6 @@ def _read_nifti(path: str | AnyPath) -> _Nifti:
                 f"{printable(path)} must have at most {MAX_VOXELS:,} voxels; crop or resample it. "
                 f"Received: shape {shape}"
             )
-        affine = find_affine(path, header)
         size = math.prod(shape) * dtype.itemsize
         with _decoding(path):
             content = io.BytesIO()
