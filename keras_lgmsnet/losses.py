@@ -1,15 +1,21 @@
 """The published losses: cross-entropy plus soft Dice, from logits, one value per image."""
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_lgmsnet.labels import one_hot_labels, require_same_shape
+from keras_lgmsnet.labels import (
+    have_values,
+    one_hot_labels,
+    require_same_shape,
+    require_values,
+)
 
 
-class _SmoothDiceLoss(keras.losses.Loss):
-    """What both losses share: `smooth`, and float32 whatever the policy and the inputs' type.
+class SmoothDiceLoss(keras.losses.Loss):
+    """What both losses share: `smooth`, NaN for masks of other values, and float32 for all.
 
     In float16 a sum over 256 × 256 pixels overflows.
     """
@@ -23,13 +29,42 @@ class _SmoothDiceLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype="float32")
         self.smooth = smooth
 
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Return the loss of a batch."""
+        require_values(y_true, y_pred)
+        return super().__call__(y_true, y_pred, sample_weight)
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {**super().get_config(), "smooth": self.smooth}
 
 
+class FirstLoss(keras.callbacks.Callback):
+    """Ends a training of which the first batch has no loss, with a `ValueError`.
+
+    It is what the losses here give masks of other values in a compiled step, where nothing can be
+    raised. Later batches are not looked at, so that nothing waits for them.
+    """
+
+    async_safe = True  # which tells Keras to hand it what is known already
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_first = True
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the loss of the first batch."""
+        if self.is_first and logs and math.isnan(logs.get("loss", 0)):
+            raise ValueError(
+                "Masks must hold the values from 0 to 1, or class numbers from 0 to "
+                "num_classes - 1, and images finite numbers; divide masks of 0 and 255 by 255, and "
+                "renumber others. Received: a loss of NaN in the first batch"
+            )
+        self.is_first = False
+
+
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class BCEDiceLoss(_SmoothDiceLoss):
+class BCEDiceLoss(SmoothDiceLoss):
     """Half the binary cross-entropy plus the soft Dice loss, from logits.
 
     With `p = sigmoid(logits)` and mask `y`, the loss of one image is
@@ -51,7 +86,8 @@ class BCEDiceLoss(_SmoothDiceLoss):
         sample_weight: Optional weights, one per image, shape `(batch,)`.
 
     Raises:
-        ValueError: When `smooth` is not positive, or the shapes differ.
+        ValueError: When `smooth` is not positive, the shapes differ, or a mask in a NumPy array has
+            other values; one in a tensor has a loss of NaN.
 
     Example:
     ```python
@@ -80,11 +116,11 @@ class BCEDiceLoss(_SmoothDiceLoss):
         intersection = ops.sum(probabilities * y_true, axis=image_axes)
         total = ops.sum(probabilities, axis=image_axes) + ops.sum(y_true, axis=image_axes)
         dice = (2 * intersection + self.smooth) / (total + self.smooth)
-        return 0.5 * cross_entropy + 1 - dice
+        return ops.where(have_values(y_true), 0.5 * cross_entropy + 1 - dice, math.nan)
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class DiceCELoss(_SmoothDiceLoss):
+class DiceCELoss(SmoothDiceLoss):
     """Soft Dice loss with squared denominators plus cross-entropy, from softmax logits.
 
     With `p = softmax(logits)` and one-hot labels `y`, the loss of one image is
@@ -103,12 +139,14 @@ class DiceCELoss(_SmoothDiceLoss):
 
     Call arguments:
         y_true: Class numbers `0 … num_classes - 1` of shape `(batch, *sides)` or
-            `(batch, *sides, 1)`, or one-hot labels, `(batch, *sides, num_classes)`.
+            `(batch, *sides, 1)`, rounded to integers, or one-hot labels, `(batch, *sides,
+            num_classes)`.
         y_pred: Logits of shape `(batch, *sides, num_classes)`, at least 2 classes.
         sample_weight: Optional weights, one per image, shape `(batch,)`.
 
     Raises:
-        ValueError: When `smooth` is not positive, or the shapes of labels and logits do not fit.
+        ValueError: When `smooth` is not positive, the shapes of labels and logits do not fit, or
+            labels in a NumPy array are out of range; those in a tensor have a loss of NaN.
 
     Example:
     ```python
@@ -127,7 +165,7 @@ class DiceCELoss(_SmoothDiceLoss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return one loss per image, shape `(batch,)`."""
-        labels = one_hot_labels(y_true, y_pred)
+        labels, are_right = one_hot_labels(y_true, y_pred)
         pixel_axes = tuple(range(1, len(y_pred.shape) - 1))
         log_probabilities = ops.log_softmax(y_pred, axis=-1)
         probabilities = ops.exp(log_probabilities)
@@ -135,4 +173,5 @@ class DiceCELoss(_SmoothDiceLoss):
         total = ops.sum(ops.square(probabilities) + ops.square(labels), axis=pixel_axes)
         dice = (2 * intersection + self.smooth) / (total + self.smooth)
         cross_entropy = -ops.sum(labels * log_probabilities, axis=-1)
-        return ops.mean(1 - dice, axis=-1) + ops.mean(cross_entropy, axis=pixel_axes)
+        loss = ops.mean(1 - dice, axis=-1) + ops.mean(cross_entropy, axis=pixel_axes)
+        return ops.where(are_right, loss, math.nan)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet.labels import one_hot_labels, require_same_shape
+from keras_lgmsnet.labels import one_hot_labels, require_same_shape, require_values
 
 # The probability above which a pixel is predicted as lesion, unless another is asked for.
 THRESHOLD = 0.5
@@ -29,7 +29,7 @@ class ImageScore(keras.metrics.Mean):
         dtype: Type of the running mean.
 
     Call arguments:
-        y_true: Mask of 0 and 1, shape `(batch, *sides, num_classes)`.
+        y_true: Mask, lesion where it is above 0.5, shape `(batch, *sides, num_classes)`.
         y_pred: Logits of the same shape, of any float type; compared in float32.
         sample_weight: Optional weights, one per image, shape `(batch,)`.
 
@@ -170,7 +170,7 @@ def image_scores(
     """Return the scores that the metrics above average, image by image.
 
     Args:
-        segmentation_mask: Mask of 0 and 1, shape `(batch, *sides, num_classes)`.
+        segmentation_mask: Mask, lesion where it is above 0.5, shape `(batch, *sides, num_classes)`.
         logits: Logits of the same shape.
         threshold: Probability above which a pixel is predicted as lesion, between 0 and 1.
 
@@ -217,7 +217,8 @@ class ClassDice(keras.metrics.Metric):
 
     Call arguments:
         y_true: Class numbers `0 … num_classes - 1` of shape `(batch, *sides)` or
-            `(batch, *sides, 1)`, or one-hot labels, `(batch, *sides, num_classes)`.
+            `(batch, *sides, 1)`, rounded to integers, or one-hot labels, `(batch, *sides,
+            num_classes)`.
         y_pred: Logits of shape `(batch, *sides, num_classes)`.
         sample_weight: Optional weights, one per image, shape `(batch,)`.
 
@@ -226,8 +227,9 @@ class ClassDice(keras.metrics.Metric):
         `per_class()` is the vector behind it.
 
     Raises:
-        ValueError: When `num_classes` is less than 2 or differs from that of the logits, or when
-            the shapes of labels and logits do not fit.
+        ValueError: When `num_classes` is less than 2 or differs from that of the logits, the shapes
+            of labels and logits do not fit, or labels in a NumPy array are out of range; those in a
+            tensor make the result NaN.
 
     Example:
     ```python
@@ -264,12 +266,15 @@ class ClassDice(keras.metrics.Metric):
                 f"The logits' last axis must hold {self.num_classes} classes. "
                 f"Received: logits.shape={tuple(logits.shape)}"
             )
-        labels = one_hot_labels(ops.convert_to_tensor(y_true), logits) > 0.5
+        require_values(y_true, logits)
+        labels, are_right = one_hot_labels(ops.convert_to_tensor(y_true), logits)
+        labels = labels > 0.5
         predictions = ops.one_hot(ops.argmax(logits, axis=-1), self.num_classes) > 0.5
         pixel_axes = tuple(range(1, len(logits.shape) - 1))
         intersection = _count(labels & predictions, pixel_axes)
         total = _count(labels, pixel_axes) + _count(predictions, pixel_axes)
         dice = ops.cast(2 * intersection / ops.maximum(total, 1), self.dtype)
+        dice = ops.where(ops.expand_dims(are_right, -1), dice, math.nan)
         weight = ops.cast(total > 0, self.dtype)
         if sample_weight is not None:
             weight = weight * ops.reshape(ops.cast(sample_weight, self.dtype), (-1, 1))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from keras import ops
 
+import keras_lgmsnet as kl
 from keras_lgmsnet.losses import BCEDiceLoss, DiceCELoss
 
 SMOOTH = 1e-5
@@ -132,6 +133,65 @@ def test_labels_may_be_numbers_with_or_without_an_axis_or_one_hot() -> None:
     one_hot = np.eye(3)[labels]
     losses = [float(DiceCELoss()(y, logits)) for y in (labels, labels[..., None], one_hot)]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [np.float32(0.99999994), 1.0039, 0.9961])
+def test_labels_that_miss_integers_are_rounded(factor: float) -> None:
+    labels, logits = random_labels(2, 4, 4, 4, 3)
+    loss = float(DiceCELoss()(labels, logits))
+    for dtype in ("float32", "float64"):
+        assert float(DiceCELoss()((factor * labels).astype(dtype), logits)) == loss
+    mask, logits = random_case(2, 4, 4, 1)
+    loss = float(BCEDiceLoss()(mask, logits))
+    assert float(BCEDiceLoss()(mask * factor, logits)) == pytest.approx(loss, rel=0.02)
+
+
+MASKS_OF_OTHER_VALUES = [
+    (BCEDiceLoss(), lambda mask: 255 * mask[..., :1], "values from 0 to 1; divide .* 0 to 255"),
+    (BCEDiceLoss(), lambda mask: mask[..., :1] - 1.0, "values from 0 to 1; .* -1 to 0"),
+    (
+        DiceCELoss(),
+        lambda mask: 255 * mask[..., 0],
+        "values from 0 to 2; .* and renumber .* 0 to 255",
+    ),
+    (DiceCELoss(), lambda mask: 3 * mask[..., :1], "values from 0 to 2; .* 0 to 3"),
+    (DiceCELoss(), lambda mask: 255 * mask, "values from 0 to 1; .* 0 to 255"),
+    (DiceCELoss(), lambda mask: mask[..., 0] * np.nan, "values from 0 to 2; .* nan to nan"),
+]
+
+
+@pytest.mark.parametrize(("loss", "spoil", "message"), MASKS_OF_OTHER_VALUES)
+def test_masks_of_other_values_are_refused(
+    loss: keras.losses.Loss, spoil: Callable[[np.ndarray], np.ndarray], message: str
+) -> None:
+    mask, logits = random_case(2, 4, 4, 3)
+    masks = spoil(mask.astype("float32"))
+    logits = logits[..., :1] if isinstance(loss, BCEDiceLoss) else logits
+    with pytest.raises(ValueError, match=f"Masks must hold {message}"):
+        loss(masks, logits)
+    # Of tensors, of which a compiled step knows no values, each has no loss of its own.
+    right = np.zeros_like(masks)
+    right[0] = masks[0]
+    mixed = type(loss)(reduction=None)(ops.convert_to_tensor(right), ops.convert_to_tensor(logits))
+    assert np.isnan(ops.convert_to_numpy(mixed)).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "mask"), [(1, np.full((4, 16, 16, 1), 255.0)), (3, np.full((4, 16, 16), 3))]
+)
+def test_training_on_masks_of_other_values_is_refused(num_classes: int, mask: np.ndarray) -> None:
+    network = kl.models.create(
+        "unet", input_shape=(16, 16, 1), num_classes=num_classes, filters=(2, 4)
+    )
+    if num_classes > 1:
+        network.compile(optimizer="sgd", loss=DiceCELoss(), metrics=[kl.metrics.ClassDice(3)])
+    images = np.random.default_rng(0).random((4, 16, 16, 1))
+    with pytest.raises(ValueError, match=r"divide masks of 0 and 255 by 255, .* the first batch"):
+        network.fit(images, mask, batch_size=2, verbose=0)
+    network.fit(images, np.ones_like(mask), batch_size=2, verbose=0)
+    # What was compiled with another loss is another's matter.
+    network.compile(optimizer="sgd", loss=lambda y_true, y_pred: ops.mean(y_pred) * np.nan)
+    network.fit(images, mask, batch_size=2, verbose=0)
 
 
 @pytest.mark.parametrize("smooth", [0, -1e-5, float("nan")])

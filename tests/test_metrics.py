@@ -264,3 +264,22 @@ def test_a_compiled_model_reports_class_dice() -> None:
     model.compile(loss=DiceCELoss(), metrics=[ClassDice(4)])
     reported = model.evaluate(CLASS_LOGITS, LABELS, batch_size=1, verbose=0, return_dict=True)
     assert reported["class_dice"] == pytest.approx(1 / 8)
+
+
+def test_labels_that_miss_integers_are_rounded() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (2, 4, 4, 4))
+    dice = ClassDice(3)
+    dice.update_state(labels * np.float32(0.99999994), 20 * np.eye(3)[labels])
+    assert float(dice.result()) == 1
+    for factor in (np.float32(0.99999994), 255):  # all metrics of images count above one half
+        scores = image_scores(MASKS * factor, LOGITS)
+        np.testing.assert_allclose(scores["iou"], SCORES["iou"], atol=1e-7)
+
+
+def test_labels_out_of_range_leave_no_dice() -> None:
+    labels, logits = np.array([[0, 1], [0, 255]]), np.zeros((2, 2, 3))
+    with pytest.raises(ValueError, match=r"Masks must hold values from 0 to 2; .* 0 to 255"):
+        ClassDice(3).update_state(labels, logits)
+    dice = ClassDice(3)
+    dice.update_state(ops.convert_to_tensor(labels), logits)
+    assert np.isnan(float(dice.result()))

@@ -102,6 +102,26 @@ class SegmentationNetwork(keras.Model):
         self._check_shape(tuple(inputs.shape[1:]), self.get_config())
         return super().call(inputs, training=training, mask=mask)
 
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Train as `keras.Model.fit` does, on masks that the package's losses take.
+
+        Raises:
+            ValueError: If the first batch has a loss of NaN, as of masks of 0 and 255.
+        """
+        is_ours = isinstance(self.loss, losses.SmoothDiceLoss)
+        if is_ours and not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*keras.tree.flatten(callbacks or []), losses.FirstLoss()]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {
