@@ -1,7 +1,9 @@
 """Machines that lack packages, room on a disk, or letters; and the format of prepared copies."""
 
 import csv
-import importlib.metadata
+import dataclasses
+import importlib.util
+import io
 import json
 import os
 import re
@@ -23,9 +25,13 @@ from keras_lgmsnet.data import builders
 from keras_lgmsnet.data.decoded import load_examples
 from keras_lgmsnet.inference.images import predict_images
 from keras_lgmsnet.inference.volumes import predict_volumes
+from keras_lgmsnet.recipe.loading import load_recipe
 from keras_lgmsnet.recipe.schema import Model
 from keras_lgmsnet.run import load_network
+from keras_lgmsnet.training import train
 from tests import test_figures, test_image_prediction, test_volume_prediction
+from tests.helpers.refusals import refused
+from tfds_builders.isic2018_task1.isic2018_task1_dataset_builder import Builder
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -40,20 +46,14 @@ predict(["images", "Ł 病.png", "é.png", "-o", "out"])
 
 
 def modules_of(extra: str) -> set[str]:
-    """Return the modules that come with an extra."""
+    """Return the modules that an extra names, but for those that Keras itself needs."""
     extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    distributions = importlib.metadata.packages_distributions()
-    named = {re.match(r"[\w-]+", line)[0] for line in extras["optional-dependencies"][extra]}
-    named = {name.lower().replace("-", "_") for name in named} - {"keras_lgmsnet"}
-    modules = {
-        module
-        for module, owners in distributions.items()
-        if named & {owner.lower().replace("-", "_") for owner in owners}
-    }
-    assert len(modules) >= len(named)
-    return modules
+    names = {re.match(r"[\w-]+", line)[0] for line in extras["optional-dependencies"][extra]}
+    modules = {name.replace("-", "_") for name in names - {"h5py", "keras-lgmsnet"}}
+    return {{"scikit_learn": "sklearn"}.get(module, module) for module in modules}
 
 
+@pytest.mark.no_backend
 def test_predict_needs_its_extra_only(tmp_path: Path) -> None:
     """Whatever the terminal can show, and whatever a `keras.json` asks for."""
     test_figures.write_run(
@@ -67,8 +67,9 @@ def test_predict_needs_its_extra_only(tmp_path: Path) -> None:
     settings = {"image_data_format": "channels_first", "floatx": "float16"}
     (tmp_path / "keras.json").write_text(json.dumps(settings))
 
-    blocked = modules_of("train") - modules_of("predict") - {"h5py"}  # which Keras itself needs
-    assert {"tensorflow_datasets", "array_record", "sklearn", "matplotlib", "jinja2"} <= blocked
+    blocked = modules_of("train") - modules_of("predict")
+    assert all(map(importlib.util.find_spec, blocked))  # so they are called this
+    assert {"array_record", "sklearn", "tensorflow_datasets"} <= blocked
     child = subprocess.run(
         [sys.executable, "-c", _PREDICT.format(blocked=sorted(blocked))],
         cwd=tmp_path,
@@ -107,6 +108,21 @@ def test_commands_print_on_any_terminal(environment: dict[str, str]) -> None:
     )
     assert child.returncode == 0, child.stderr
     assert b"2,321,393" in child.stdout
+
+
+@pytest.mark.no_backend
+def test_training_prints_on_any_terminal(tmp_path: Path, monkeypatch) -> None:
+    """In a program, too, where a volume's organs are printed before the first epoch."""
+    (tmp_path / "used").touch()
+    terminal = io.TextIOWrapper(io.BytesIO(), "cp1251")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with pytest.raises(FileExistsError):
+        train(load_recipe("kits23"), tmp_path)
+    fingerprint = dataclasses.replace(
+        test_volume_prediction.FINGERPRINT, labels=("background", "Leber × 2", "Łąkotka")
+    )
+    print(fingerprint.describe(), *fingerprint.labels, flush=True)
+    assert rb"\u0141" in terminal.buffer.getvalue()
 
 
 def test_channels_first_is_no_damaged_model(tmp_path: Path) -> None:
@@ -164,6 +180,18 @@ def test_what_cannot_be_written_stops_no_other_image(tmp_path: Path) -> None:
     assert long.error == f"File too large: {output / 'overlays/a.png'}"
     assert short.error is None
     assert statuses(output) == [("failed", ""), ("predicted", "not checked")]
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("error", [RuntimeError, OSError])  # array_record's, and Parquet's
+def test_a_copy_without_room(error: type[Exception], tmp_path: Path, monkeypatch) -> None:
+    def fail(*arguments, **options) -> None:
+        raise error("Failed to write: [Errno 28] No space left on device; at byte 98304")
+
+    monkeypatch.setattr(Builder, "download_and_prepare", fail)
+    (tmp_path / "manual" / "archive").mkdir(parents=True)
+    with refused(f"{tmp_path / 'data'} has no room for isic2018_task1: .*--data-dir"):
+        load_examples("isic2018_task1", (4, 4), tmp_path / "manual", tmp_path / "data")
 
 
 @pytest.mark.no_backend
