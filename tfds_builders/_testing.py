@@ -262,9 +262,9 @@ class ImageTests(PairTests):
         assert np.all(read == (value == 255))
 
     def test_an_image_of_16_bits_is_scaled(self, archive: Path) -> None:
-        image = np.full((9, 12, 3), (20 << 8, 40 << 8, 60 << 8), dtype=np.uint16)
+        image = np.full((9, 12, 3), (257 * 20, 257 * 40, 257 * 160), dtype=np.uint16)
         write_png(self.file(archive, self.image, 1), image)
-        assert np.all(self.read(archive)[self.ids[1]]["image"] == (60, 40, 20))
+        assert np.all(self.read(archive)[self.ids[1]]["image"] == (160, 40, 20))
 
     @pytest.mark.parametrize(
         ("mask", "message"),

@@ -2,8 +2,10 @@
 
 import io
 
+import numpy as np
 import PIL.Image
 import tifffile
+from PIL.JpegImagePlugin import JpegImageFile
 
 from keras_lgmsnet.files.tiff import is_tiff
 
@@ -47,9 +49,9 @@ def _is_lossy_webp(content: bytes) -> bool:
 
 def _jpeg_black(content: bytes) -> int:
     """Return what a JPEG's black is decoded to, which depends on its quality: 0 to about 8."""
-    with PIL.Image.open(io.BytesIO(content), formats=("JPEG", "MPO")) as image:
+    with JpegImageFile(io.BytesIO(content)) as image:
         tables = image.quantization
     with io.BytesIO() as file:
         PIL.Image.new("L", (8, 8)).save(file, "JPEG", qtables=[tables[min(tables)]])
-        with PIL.Image.open(file, formats=("JPEG",)) as image:
-            return int(image.getpixel((0, 0)))
+        file.seek(0)
+        return int(np.asarray(JpegImageFile(file)).max())
