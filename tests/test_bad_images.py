@@ -16,6 +16,7 @@ import numpy as np
 import PIL.Image
 import pydicom
 import pytest
+import tifffile
 
 from keras_lgmsnet.data.decoded import load_examples
 from keras_lgmsnet.data.images import Examples
@@ -39,6 +40,12 @@ def encode(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None, **opt
     image = PIL.Image.fromarray(pixels)
     buffer = io.BytesIO()
     (image.convert(mode) if mode else image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def encode_tiff(pixels: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
     return buffer.getvalue()
 
 
@@ -162,6 +169,23 @@ READ_IMAGES = {
     "16 bits": (encode(WIDE * 257), GREY),
     "12 bits": (encode(np.where(MASK, 4095, 0).astype("uint16")), MASK),
     "TIFF of floats": (encode(MASK / np.float32(510), "TIFF"), MASK),
+    "16 bits, white is 0": (encode_tiff(~(WIDE * 257), photometric="miniswhite"), GREY),
+    "12 bits, white is 0": (
+        encode_tiff(np.where(MASK, 0, 4095).astype("uint16"), photometric="miniswhite"),
+        MASK,
+    ),
+    "colours of 12 bits": (
+        encode_tiff(np.where(RGB > 99, 4095, 0).astype("uint16"), photometric="rgb"),
+        np.where(RGB > 99, 255, 0),
+    ),
+    "signed bytes": (encode_tiff(np.where(MASK, 127, -128).astype("int8")), MASK),
+    "TIFF of doubles": (encode_tiff(MASK / 7.0), MASK),
+    "TIFF of halves": (encode_tiff((MASK / 7.0).astype("float16")), MASK),
+    "colours of floats": (
+        encode_tiff(np.where(RGB > 99, 0.5, 0).astype("float32"), photometric="rgb"),
+        np.where(RGB > 99, 255, 0),
+    ),
+    "32 bits": (encode_tiff(np.where(MASK, 2**32 - 1, 0).astype("uint32")), MASK),
     "CMYK": (encode(np.full_like(RGB, 90), "JPEG", "CMYK", quality=100), np.full_like(RGB, 90)),
     "GIF": (encode(GREY, "GIF"), GREY),
     "WebP": (encode(RGB, "WEBP", lossless=True), RGB),
@@ -174,6 +198,14 @@ READ_IMAGES = {
     "pictures of a phone": (frames("MPO"), np.full_like(RGB, (254, 0, 0))),
     "DICOM": (dicom(RGB), RGB),
     "DICOM inverted": (dicom(GREY, PhotometricInterpretation="MONOCHROME1"), 255 - GREY),
+    "DICOM of a falling slope": (
+        dicom(GREY, RescaleSlope=-10, RescaleIntercept=3000),
+        255 - GREY,
+    ),
+    "DICOM of dark colours": (
+        dicom(np.where(RGB > 99, 2047, 0).astype("uint16"), BitsStored=12),
+        np.where(RGB > 99, 127, 0),
+    ),
     "compressed DICOM": (dicom(GREY, compress=True), GREY),
 }
 
@@ -189,6 +221,16 @@ def test_images_that_training_and_prediction_read_alike(kind: str, folder: Path)
     np.testing.assert_allclose(read_image(path).astype(int), expected, atol=tolerance)
     prepared = load(folder).subset(["b"]).images[0]
     np.testing.assert_array_equal(prepared, read_image(path))
+
+
+def test_images_of_a_dataset_are_scaled_alike(folder: Path) -> None:
+    for name, largest in (("a", 1000), ("b", 2048)):
+        path = folder / "images" / f"{name}.png"
+        path.write_bytes(encode(np.full(MASK.shape, largest, "uint16")))
+    examples = load(folder)
+    assert examples.bits == 12
+    assert {name: examples.subset([name]).images[0].max() for name in "ab"} == {"a": 62, "b": 128}
+    assert load(folder).bits == 12  # as the prepared copy keeps it
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "tiff", "JPG", "dcm"])

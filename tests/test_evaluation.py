@@ -14,6 +14,7 @@ import pytest
 
 from keras_lgmsnet.data import sources, synthetic
 from keras_lgmsnet.data.decoded import load_examples
+from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.data.images import Examples, ImageBatches, preprocess
 from keras_lgmsnet.evaluation import images as image_evaluation
 from keras_lgmsnet.evaluation.images import describe_convention, score_images
@@ -227,6 +228,26 @@ def test_an_unfinished_run_is_called_so(run: Path, unseen: Examples) -> None:
     (run / "metrics.json").unlink()
     caution = evaluate(run, dataset="unseen")["caution"]
     assert caution == f"{run} is not finished: this is its best network so far."
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "caution"),
+    [
+        (12, None),
+        (16, "of 12, those that {run} was trained on of 16."),
+        (None, "of 12."),
+    ],
+)
+def test_other_data_of_another_scale_is_told(trained_on, caution, run: Path, monkeypatch) -> None:
+    examples = dataclasses.replace(make_examples((filled(8), filled(8))), bits=12)
+    monkeypatch.setattr(sources, "load_examples", lambda *args, **kwargs: examples)
+    Fingerprint.of_images(examples.images, [SIZE], bits=trained_on).write(run)
+    told = evaluate(run, dataset="unseen")["caution"]
+    assert told == (
+        caution
+        and "Images whose files do not say how many bits they use are read as "
+        + caution.format(run=run)
+    )
 
 
 def test_against_another_run(run: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_deviations(name, inside, outside, sentence) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype="uint8")
-    fingerprint = Fingerprint.of_images(images, [(8, 8)] * 5)
+    fingerprint = Fingerprint.of_images(images, [(8, 8)] * 5, bits=12)
     fingerprint.write(tmp_path)
     assert Fingerprint.read(tmp_path) == fingerprint
     ranges = read_json(tmp_path, "fingerprint.json")["ranges"]
@@ -97,6 +97,21 @@ def test_damaged(ranges, tmp_path: Path) -> None:
     write_json(tmp_path / "fingerprint.json", {"num_images": 1, "ranges": ranges})
     with pytest.raises(ValueError, match=r"fingerprint.json is damaged: its ranges must give"):
         Fingerprint.read(tmp_path)
+
+
+@pytest.mark.parametrize("bits", [7, 65, 12.0, "12", True])
+def test_damaged_bits(bits, tmp_path: Path) -> None:
+    Fingerprint.of_images([GREY], [(4, 4)], bits=bits).write(tmp_path)
+    with pytest.raises(ValueError, match=r"fingerprint.json is damaged: bits must be 8 to 64"):
+        Fingerprint.read(tmp_path)
+
+
+def test_a_fingerprint_of_an_earlier_version_has_no_bits(tmp_path: Path) -> None:
+    Fingerprint.of_images([GREY], [(4, 4)]).write(tmp_path)
+    values = read_json(tmp_path, "fingerprint.json")
+    del values["bits"]
+    write_json(tmp_path / "fingerprint.json", values)
+    assert Fingerprint.read(tmp_path).bits is None
 
 
 def test_absent(tmp_path: Path) -> None:

@@ -291,6 +291,34 @@ class TestFlags:
             f"{small.flags[0]}; {small.flags[1]}",
         ]
 
+    @pytest.mark.parametrize(
+        ("trained_on", "grey", "flag"),
+        [
+            (None, 125, "the file does not say how many bits it uses, taken to be 12"),
+            (10, 125, "12 bits are in use, in training 10"),
+            (14, 31, None),
+        ],
+    )
+    def test_undeclared_bits_are_those_trained_on(
+        self, trained_on, grey, flag, fingerprinted: Path, tmp_path: Path
+    ) -> None:
+        fingerprint = Fingerprint.read(fingerprinted)
+        dataclasses.replace(fingerprint, bits=trained_on).write(fingerprinted)
+        # Of one series; the first alone would be read as of 10 bits where none are trained on.
+        images = [
+            save(tmp_path / f"{largest}.png", np.full((64, 64), largest, "uint16"))
+            for largest in (1000, 2000)
+        ]
+        if trained_on == 10:
+            images = images[1:]
+        *_, row = predict_images(fingerprinted, images, tmp_path / "out")
+        assert [told for told in row.flags if "bits" in told] == ([flag] if flag else [])
+        assert read(tmp_path / "out/overlays/2000.png")[32, 32].tolist() == [grey] * 3
+        description = json.loads((tmp_path / "out/lgms-predict.json").read_text())
+        assert description["bits"] == (trained_on or 12)
+        if trained_on is None:
+            assert read(tmp_path / "out/overlays/1000.png")[32, 32].tolist() == [62] * 3
+
     def test_damaged_fingerprint(self, fingerprinted: Path, tmp_path: Path) -> None:
         (fingerprinted / "fingerprint.json").write_text("{}")
         with pytest.raises(ValueError, match=r"fingerprint.json is damaged"):

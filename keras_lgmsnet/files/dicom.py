@@ -59,14 +59,7 @@ def decode_dicom(content: bytes) -> DecodedImage:
     require_moderate(
         dataset.Columns, dataset.Rows, dataset.SamplesPerPixel * (dataset.BitsAllocated + 7) // 8
     )
-    syntax = dataset.file_meta.TransferSyntaxUID
-    try:
-        values, properties = pydicom.pixels.get_decoder(syntax).as_array(dataset)
-    except (NotImplementedError, RuntimeError) as error:
-        raise ValueError(
-            f"its pixels, {syntax.name}, cannot be decoded; save it uncompressed: {error}"
-        ) from error
-    interpretation = properties["photometric_interpretation"]
+    values, interpretation = _decode_pixels(dataset)
     if interpretation == "PALETTE COLOR" and values.ndim == 2:
         return _apply_palette(values, dataset)
     if interpretation == "RGB" and values.ndim == 3:
@@ -91,6 +84,31 @@ def _require_not_deflated(content: bytes) -> None:
     syntax = meta.get("TransferSyntaxUID")
     if syntax is not None and syntax.is_deflated:
         raise ValueError("its DICOM is deflated; save it uncompressed")
+
+
+def _decode_pixels(dataset: "Dataset") -> tuple[np.ndarray, str]:
+    """Return the stored values, and the photometric interpretation that they have by now."""
+    from pydicom import uid
+    from pydicom.pixels import get_decoder
+
+    from keras_lgmsnet.files import dicom_frames
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    plugin = ""  # any of pydicom's own
+    try:
+        decoder = get_decoder(syntax)
+        if syntax == uid.JPEGBaseline8Bit or syntax in uid.JPEG2000TransferSyntaxes:
+            plugin = "pillow"  # as another, where it is installed, may end the process
+        elif dicom_frames.is_available(syntax):
+            plugin = "imagecodecs"
+            if plugin not in decoder.available_plugins:
+                decoder.add_plugin(plugin, (dicom_frames.__name__, "decode_frame"))
+        values, properties = decoder.as_array(dataset, decoding_plugin=plugin)
+    except (NotImplementedError, RuntimeError) as error:
+        raise ValueError(
+            f"its pixels, {syntax.name}, cannot be decoded; save it uncompressed: {error}"
+        ) from error
+    return values, str(properties["photometric_interpretation"])
 
 
 def _apply_palette(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
@@ -130,6 +148,9 @@ def _show_grey(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
         dataset.PhotometricInterpretation == "MONOCHROME1"
         or dataset.get("PresentationLUTShape") == "INVERSE"
     )
+    # pydicom trusts JPEG-LS, which may be of more bits than are stored.
+    unused = max(0, 8 * values.itemsize - dataset.BitsStored)
+    values = values << unused >> unused
     slope = _first(dataset, "RescaleSlope")
     bits: int | None = dataset.BitsStored
     if dataset.PixelRepresentation:  # 16 bits of 16 are then those of a type, not of a device

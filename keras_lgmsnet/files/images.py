@@ -30,7 +30,7 @@ from keras_lgmsnet.files.pixels import (
     to_rgb,
 )
 from keras_lgmsnet.files.png import decode_16_bit_png, is_16_bit_png
-from keras_lgmsnet.files.tiff import decode_wide_tiff, is_tiff
+from keras_lgmsnet.files.tiff import decode_tiff, is_tiff, is_wide_tiff
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm")
@@ -132,13 +132,13 @@ def decode_image(content: bytes) -> DecodedImage:
         return decode_dicom(content)
     if not content:
         raise ValueError("the file is empty")
-    if is_tiff(content) and (wide := decode_wide_tiff(content)) is not None:
-        return wide
+    if is_wide_tiff(content):
+        return decode_tiff(content)
     try:
         image: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=FORMATS)
     except PIL.UnidentifiedImageError:
         if is_tiff(content):
-            raise ValueError("it is a TIFF of a kind that is not read; save it as RGB") from None
+            return decode_tiff(content)
         raise ValueError(f"its content is none of {', '.join(FORMATS)} or DICOM") from None
     except PIL.Image.DecompressionBombError:
         raise ValueError(TOO_LARGE) from None
@@ -155,6 +155,8 @@ def decode_image(content: bytes) -> DecodedImage:
         and not transparent
         and image.getexif().get(ORIENTATION, 1) == 1
     )
+    if image.mode.startswith(("I", "F")):  # a wide TIFF of a header that only Pillow forgives
+        raise ValueError("the header of its TIFF is damaged; save it again")
     image.load()
     PIL.ImageOps.exif_transpose(image, in_place=True)
     alpha = None

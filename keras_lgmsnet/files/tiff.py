@@ -1,7 +1,7 @@
-"""TIFF of more than 8 bits a sample, of signed integers and of floats.
+"""TIFF of more than 8 bits a sample, of signed integers and of floats, and what Pillow cannot open.
 
 Read by tifffile, because Pillow wraps what its few types cannot hold, drops half of the bits of
-colours and takes no notice of which end is white.
+colours and takes no notice of which end is white. It has palettes, CMYK and YCbCr, though.
 """
 
 import io
@@ -36,17 +36,26 @@ def is_tiff(content: bytes) -> bool:
     return content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def decode_wide_tiff(content: bytes) -> DecodedImage | None:
+def is_wide_tiff(content: bytes) -> bool:
+    """Return whether a file is TIFF of other samples than unsigned ones of at most 8 bits."""
+    if not is_tiff(content):
+        return False
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages.first
+        return bool(np.max(page.bitspersample) > 8) or page.sampleformat not in _UNSIGNED
+
+
+def decode_tiff(content: bytes) -> DecodedImage:
     """Decode a TIFF of one grey or RGB image, with or without alpha.
 
-    Declared bits are `BitsPerSample` where they fill no type of NumPy's (10, 12 and 14 bits are
-    stored so), and a `MaxSampleValue` of all ones, such as 4095, that no value exceeds.
+    Declared bits are `BitsPerSample` where they fill no bytes (10, 12 and 14 bits are stored so),
+    and a `MaxSampleValue` of all ones, such as 4095, that no value exceeds.
 
     Args:
         content: The file's bytes.
 
     Returns:
-        Its pixels in the file's own type; `None` if it has unsigned samples of at most 8 bits.
+        Its pixels in the file's own type.
 
     Raises:
         ValueError: If it has several images, too many pixels or other channels, or ends too early.
@@ -54,8 +63,6 @@ def decode_wide_tiff(content: bytes) -> DecodedImage | None:
     """
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages.first
-        if np.max(page.bitspersample) <= 8 and page.sampleformat in _UNSIGNED:
-            return None
         _require_one_image(file, page)
         require_moderate(
             page.imagewidth, page.imagelength, page.samplesperpixel * page.dtype.itemsize

@@ -1,0 +1,661 @@
+"""Images of more than 8 bits, held to what wrote them and to pydicom: equal, or refused by name."""
+
+import io
+import struct
+import zlib
+from functools import partial
+from pathlib import Path
+
+import hypothesis
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+import tifffile
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+
+from keras_lgmsnet.files.images import decode_image, decoding, read_image, undeclared_bits
+from keras_lgmsnet.files.pixels import DecodedImage, to_8_bits
+from tests.helpers.pictures import save_dicom
+from tests.helpers.refusals import cut, refused
+
+pytestmark = pytest.mark.no_backend
+
+few = hypothesis.settings(
+    max_examples=25,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+RNG = np.random.default_rng(0)
+SHAPE = (20, 35)
+
+
+def decode(content: bytes) -> DecodedImage:
+    with decoding("a file"):
+        return decode_image(content)
+
+
+def draw_pixels(dtype: str, shape: tuple[int, ...], seed: int, bits: int | None = None):
+    rng = np.random.default_rng(seed)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return (rng.random(shape) * 100 - 50).astype(kind)
+    low, high = (0, 2**bits) if bits else (np.iinfo(kind).min, np.iinfo(kind).max + 1)
+    return rng.integers(low, high, shape, dtype=kind)
+
+
+def scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return 255 * (values.astype("float64") - low) / (high - low)
+
+
+def assert_close(image: np.ndarray, expected: np.ndarray, tolerance: float = 0.51) -> None:
+    """Check what was rounded; half a grey value, or one where the other reader rounds, too."""
+    assert image.dtype == "uint8"
+    np.testing.assert_allclose(image, expected, atol=tolerance)
+
+
+def tiff(pixels: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, metadata=None, **options)
+    return buffer.getvalue()
+
+
+# TIFF
+
+
+@few
+@hypothesis.given(
+    dtype=st.sampled_from(["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]),
+    photometric=st.sampled_from(["minisblack", "miniswhite", "rgb"]),
+    planar=st.sampled_from(["contig", "separate"]),
+    alpha=st.booleans(),
+    compression=st.sampled_from([None, "lzw", "deflate", "packbits", "zstd"]),
+    predictor=st.booleans(),
+    layout=st.sampled_from([{}, {"rowsperstrip": 7}, {"tile": (16, 16)}]),
+    byteorder=st.sampled_from("<>"),
+    bigtiff=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_tiffs_hold_what_was_written(
+    dtype, photometric, planar, alpha, compression, predictor, layout, byteorder, bigtiff, seed
+) -> None:
+    num_colours = 3 if photometric == "rgb" else 1
+    samples = draw_pixels(dtype, (num_colours + alpha, *SHAPE), seed)
+    written = samples if planar == "separate" else np.moveaxis(samples, 0, -1)
+    if len(samples) == 1:
+        written, planar = samples[0], None
+    if compression in (None, "packbits") or dtype in ("u8", "i8"):
+        predictor = False  # which there is none for
+    content = tiff(
+        written,
+        photometric=photometric,
+        planarconfig=planar,
+        extrasamples=["unassalpha"] if alpha else None,
+        compression=compression,
+        predictor=predictor,
+        byteorder=byteorder,
+        bigtiff=bigtiff,
+        **layout,
+    )
+    image = decode(content)
+    colours = samples[0] if num_colours == 1 else np.moveaxis(samples[:3], 0, -1)
+    if photometric == "miniswhite":
+        low, high = (float(colours.min()), float(colours.max()))
+        if dtype.startswith("u"):
+            low, high = 0, np.iinfo(dtype).max
+        assert_close(to_8_bits(image), 255 - scale(colours, low, high))
+    else:
+        np.testing.assert_array_equal(image.pixels, colours)
+        assert image.pixels.dtype == dtype
+    assert (image.alpha is None) == (not alpha)
+    if alpha:
+        np.testing.assert_array_equal(image.alpha, samples[-1])
+
+
+def packed_tiff(pixels: np.ndarray, bits: int, photometric: int = 1) -> bytes:
+    """Return a TIFF of samples that fill no bytes, which tifffile reads but does not write."""
+    places = np.arange(bits - 1, -1, -1, dtype="uint16")
+    data = np.packbits((pixels[..., None] >> places & 1).reshape(len(pixels), -1), axis=1).tobytes()
+    height, width = pixels.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 277: 1, 278: height}
+    tags |= {273: 8, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_packed_samples_declare_their_bits(bits: int, photometric: int) -> None:
+    pixels = draw_pixels("u2", SHAPE, 0, bits) // 2  # a dark picture, which stays dark
+    image = decode(packed_tiff(pixels, bits, photometric))
+    assert image.bits == bits
+    expected = scale(pixels, 0, 2**bits - 1)
+    assert_close(to_8_bits(image), expected if photometric else 255 - expected)
+
+
+def test_a_largest_sample_value_of_ones_declares_bits() -> None:
+    pixels = draw_pixels("u2", SHAPE, 0, 9)
+
+    def declared(maximum: int) -> int | None:
+        return decode(tiff(pixels, extratags=[(281, "H", 1, maximum, False)])).bits
+
+    assert declared(4095) == 12
+    assert declared(65535) is None  # which is its default
+    assert declared(4000) is None  # a statistic
+    assert declared(255) is None  # which values exceed
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_white_is_zero_within_the_bits_in_use(bits: int) -> None:
+    pixels = draw_pixels("u2", SHAPE, 0, bits)
+    image = decode(tiff(pixels, photometric="miniswhite"))
+    assert image.undeclared_bits == bits
+    assert_close(to_8_bits(image), 255 - scale(pixels, 0, 2**bits - 1))
+    # As part of a dataset of which other images use more.
+    assert_close(to_8_bits(image, 16), 255 - scale(pixels, 0, 65535))
+
+
+def test_colours_multiplied_by_opacity_are_refused() -> None:
+    samples = draw_pixels("u2", (*SHAPE, 4), 0)
+    with pytest.raises(ValueError, match=r"multiplied by its opacity; save it without opacity"):
+        decode(tiff(samples, photometric="rgb", extrasamples=["assocalpha"]))
+    samples[..., 3] = 65535
+    image = decode(tiff(samples, photometric="rgb", extrasamples=["assocalpha"]))
+    np.testing.assert_array_equal(image.pixels, samples[..., :3])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_wide_tiffs_are_turned_upright(orientation: int) -> None:
+    """As Pillow turns those of 8 bits."""
+    wide, narrow = (
+        decode(
+            tiff(
+                draw_pixels("u1", SHAPE, 0).astype(dtype),
+                extratags=[(274, "H", 1, orientation, False)],
+            )
+        ).pixels
+        for dtype in ("u2", "u1")
+    )
+    np.testing.assert_array_equal(wide, narrow)
+
+
+NO_PIXELS = "it ends before its pixels do"
+REFUSED_TIFFS = {
+    "pages": (tiff(np.zeros((2, 9, 9), "u2"), photometric="minisblack"), "it has several frames"),
+    "complex": (tiff(np.zeros(SHAPE, "c8")), "its samples are complex64; save it as integers or"),
+    "two grey channels": (
+        tiff(np.zeros((*SHAPE, 2), "u2"), photometric="minisblack", planarconfig="contig"),
+        "it must be grey or RGB of one image; convert it. Received: 2 channels of MINISBLACK",
+    ),
+    "five channels": (
+        tiff(np.zeros((5, *SHAPE), "f4"), photometric="minisblack", planarconfig="separate"),
+        "Received: 5 channels of MINISBLACK",
+    ),
+    "CMYK": (
+        tiff(np.zeros((*SHAPE, 4), "u2"), photometric="separated"),
+        "Received: 4 channels of SEPARATED",
+    ),
+    "cut short": (tiff(RNG.random((64, 64)))[:9000], "cannot be read as an image: "),
+    "strips cut short": (
+        (lambda whole: whole[: len(whole) // 2])(
+            tiff(RNG.integers(0, 9999, (64, 64), "u2"), compression="lzw", rowsperstrip=8)
+        ),
+        NO_PIXELS,
+    ),
+    "NaN": (tiff(np.full(SHAPE, np.nan)), "it has values that are not finite"),
+    "beyond floats": (tiff(np.array([[-1e308, 1e308]])), "it has values that are not finite"),
+}
+
+
+@pytest.mark.parametrize("header", [b"II\0\x2a", b"MM\x2a\0"])
+def test_wide_tiffs_of_a_header_that_only_pillow_forgives(header: bytes) -> None:
+    byteorder = "<" if header.startswith(b"II") else ">"
+    content = tiff(draw_pixels("u2", SHAPE, 0), byteorder=byteorder)
+    with pytest.raises(ValueError, match=r"header of its TIFF is damaged; save it again"):
+        decode(header + content[4:])
+
+
+@pytest.mark.parametrize("kind", REFUSED_TIFFS)
+def test_refused_tiffs(kind: str, tmp_path: Path) -> None:
+    content, message = REFUSED_TIFFS[kind]
+    (tmp_path / "a.tif").write_bytes(content)
+    with refused(rf"a\.tif cannot be read as an image: .*{message}|a\.tif {message}"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_stack_of_imagej_in_one_directory_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 9, 9), "u2"), imagej=True)
+    with refused("it has several frames"):
+        read_image(tmp_path / "a.tif")
+
+
+# PNG
+
+
+def png(samples: np.ndarray, chunks: bytes = b"") -> bytes:
+    """Return a PNG of 16 bits, with further chunks before its pixels."""
+    content = imagecodecs.png_encode(samples)
+    return content[:33] + chunks + content[33:]
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bit_pngs_hold_what_was_written(channels: int) -> None:
+    samples = draw_pixels("u2", (*SHAPE, channels), channels)
+    image = decode(png(samples if channels > 1 else samples[..., 0]))
+    colours = samples[..., :3] if channels > 2 else samples[..., 0]
+    np.testing.assert_array_equal(image.pixels, colours)
+    if channels in (2, 4):
+        np.testing.assert_array_equal(image.alpha, samples[..., -1])
+    else:
+        assert image.alpha is None
+    assert_close(to_8_bits(image), scale(colours, 0, 65535))
+
+
+def test_a_transparent_colour_of_16_bits_is_one_value() -> None:
+    samples = np.uint16([[256, 257, 258]])
+    image = decode(png(samples, chunk(b"tRNS", struct.pack(">H", 257))))
+    np.testing.assert_array_equal(image.pixels, samples)
+    np.testing.assert_array_equal(image.alpha, [[65535, 0, 65535]])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "declared"),
+    [
+        ([0, 2047], [0, 127], 12),  # unscaled
+        ([0, 2047 << 4], [0, 127], 16),  # scaled with zeros below
+        ([0, 2047 << 4 | 2047 >> 8], [0, 127], 16),  # scaled as the standard recommends
+        ([0, 256 << 4], [0, 16], 16),
+        ([0, 4097], [0, 16], 16),  # neither, so more than 12 bits are in use
+    ],
+)
+def test_significant_bits_of_a_png(values, expected, declared) -> None:
+    image = decode(png(np.uint16([values]), chunk(b"sBIT", b"\x0c")))
+    assert image.bits == declared
+    assert_close(to_8_bits(image), [expected], 1)
+
+
+# Bits that files do not declare
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits"), [(1, 8), (255, 8), (256, 10), (2047, 12), (2048, 12), (4096, 14)]
+)
+def test_undeclared_bits_are_even(largest: int, bits: int) -> None:
+    assert DecodedImage(np.uint16([[0, largest]])).undeclared_bits == bits
+
+
+def test_one_pixel_more_does_not_halve_a_picture(tmp_path: Path) -> None:
+    for largest in (2047, 2048):
+        (tmp_path / f"{largest}.png").write_bytes(png(np.uint16([[0, 1024, largest]])))
+        assert read_image(tmp_path / f"{largest}.png")[0, :, 0].tolist() == [0, 64, largest // 16]
+
+
+def test_a_dataset_has_one_scale(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(np.uint16([[0, 1000]])))
+    assert undeclared_bits(tmp_path / "a.png") == 10
+    assert read_image(tmp_path / "a.png")[0, 1, 0] == 249
+    assert read_image(tmp_path / "a.png", 12)[0, 1, 0] == 62
+    assert read_image(tmp_path / "a.png", 8)[0, 1, 0] == 249  # never beyond white
+
+
+def test_colours_of_12_bits_are_as_bright_as_grey(tmp_path: Path) -> None:
+    values = np.uint16([[0, 1000, 4095]])
+    for name, content in (
+        ("a.png", png(np.repeat(values[..., None], 3, -1))),
+        ("a.tif", tiff(np.repeat(values[..., None], 3, -1), photometric="rgb")),
+        ("b.tif", tiff(values)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert read_image(tmp_path / name)[0, :, 1].tolist() == [0, 62, 255]
+
+
+@pytest.mark.parametrize("content", [tiff(np.zeros(SHAPE, "u1")), tiff(np.zeros(SHAPE, "f4"))])
+def test_bytes_and_floats_leave_no_bits_open(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(content)
+    assert undeclared_bits(tmp_path / "a.tif") is None
+
+
+# DICOM
+
+
+def dicom(values: np.ndarray, **elements) -> bytes:
+    with io.BytesIO() as buffer:
+        save_dicom(buffer, values, **elements)
+        return buffer.getvalue()
+
+
+def lookup_table(table: np.ndarray, first: int, bits: int, vr: str = "US") -> Dataset:
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(table) % 2**16, first, bits])
+    item.add_new("LUTData", vr, table.tolist() if vr == "US" else table.tobytes())
+    return item
+
+
+stored_values = st.fixed_dictionaries(
+    {
+        "bits": st.sampled_from([8, 10, 12, 16]),
+        "signed": st.booleans(),
+        "seed": st.integers(0, 99),
+    }
+)
+
+
+def draw_stored(bits: int, signed: bool, seed: int) -> tuple[np.ndarray, dict]:
+    values = draw_pixels("u2", SHAPE, seed, bits).astype("i4") - signed * 2 ** (bits - 1)
+    size = 1 if bits == 8 else 2
+    return values.astype(f"{'i' if signed else 'u'}{size}"), {"BitsStored": bits}
+
+
+@few
+@hypothesis.given(
+    stored=stored_values,
+    slope=st.sampled_from([None, 1, 2, 0.25, -1, -10]),
+    intercept=st.sampled_from([0, -1024, 3000.5]),
+    function=st.sampled_from([None, "LINEAR", "LINEAR_EXACT", "SIGMOID"]),
+    width=st.sampled_from([1, 2, 400, 5000.5]),
+    center=st.sampled_from([0, 40.5, -600, 2048]),
+    further=st.booleans(),
+    enhanced=st.sampled_from([None, "SharedFunctionalGroups", "PerFrameFunctionalGroups"]),
+    interpretation=st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
+)
+def test_windows_are_those_of_pydicom(
+    stored, slope, intercept, function, width, center, further, enhanced, interpretation
+) -> None:
+    values, elements = draw_stored(**stored)
+    rescale = {} if slope is None else {"RescaleSlope": slope, "RescaleIntercept": intercept}
+    window = {
+        "WindowCenter": [center, 7] if further else center,
+        "WindowWidth": [width, 3] if further else width,
+        **({} if function is None else {"VOILUTFunction": function}),
+    }
+    content = dicom(
+        values, **elements, **rescale, **window, PhotometricInterpretation=interpretation
+    )
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    with np.errstate(over="ignore"):
+        shown = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset)
+    # pydicom's scale: what the stored bits reach, by the rescale, first what 0 % becomes.
+    low = -(2 ** (stored["bits"] - 1)) if stored["signed"] else 0
+    low, high = (
+        end * (slope or 1) + (intercept if slope else 0)
+        for end in (low, low + 2 ** stored["bits"] - 1)
+    )
+    expected = scale(shown, low, high)
+    if enhanced:
+        group = Dataset()
+        for macro, items in (
+            ("PixelValueTransformationSequence", rescale),
+            ("FrameVOILUTSequence", window),
+        ):
+            item = Dataset()
+            for name, value in items.items():
+                setattr(item, name, value)
+            setattr(group, macro, [item])
+        content = dicom(
+            values,
+            **elements,
+            **{f"{enhanced}Sequence": [group]},
+            NumberOfFrames=1,
+            PhotometricInterpretation=interpretation,
+        )
+    image = to_8_bits(decode(content))
+    assert_close(image, 255 - expected if interpretation == "MONOCHROME1" else expected)
+
+
+@few
+@hypothesis.given(
+    stored=stored_values,
+    slope=st.sampled_from([None, 1, 0.25, -1, -10]),
+    interpretation=st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
+    shape=st.sampled_from([None, "IDENTITY", "INVERSE"]),
+)
+def test_without_a_window_the_bits_stored_are_shown(stored, slope, interpretation, shape) -> None:
+    values, elements = draw_stored(**stored)
+    if slope is not None:
+        elements |= {"RescaleSlope": slope, "RescaleIntercept": 100}
+    if shape is not None:
+        elements["PresentationLUTShape"] = shape
+    content = dicom(values, **elements, PhotometricInterpretation=interpretation)
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    shown = apply_modality_lut(dataset.pixel_array, dataset)
+    low, high = float(values.min()), float(values.max())
+    if not stored["signed"]:
+        low, high = 0, 2 ** stored["bits"] - 1
+    low, high = sorted(end * (slope or 1) + (100 if slope else 0) for end in (low, high))
+    expected = scale(shown, low, high)
+    inverse = interpretation == "MONOCHROME1" or shape == "INVERSE"
+    assert_close(to_8_bits(decode(content)), 255 - expected if inverse else expected)
+
+
+@few
+@hypothesis.given(
+    seed=st.integers(0, 99),
+    bits=st.sampled_from([8, 12, 16]),
+    first=st.sampled_from([0, 100]),
+    entries=st.sampled_from([256, 2**12, 2**16]),
+    depth=st.sampled_from([8, 10, 12, 16]),
+    vr=st.sampled_from(["US", "OW"]),
+    of=st.sampled_from(["ModalityLUTSequence", "VOILUTSequence"]),
+)
+def test_lookup_tables_are_those_of_pydicom(seed, bits, first, entries, depth, vr, of) -> None:
+    """But for those that pydicom does not apply, whose rule is the same: see PS3.3 C.11.1.1.1."""
+    values, elements = draw_stored(bits, False, seed)
+    table = np.random.default_rng(seed).integers(0, 2**depth, entries, "uint16")
+    if vr == "US" and entries == 2**16:
+        vr = "OW"  # as a list would be too long
+    content = dicom(values, **elements, **{of: [lookup_table(table, first, depth, vr)]})
+    expected = table[np.clip(values.astype(int) - first, 0, entries - 1)]
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    apply = apply_modality_lut if of == "ModalityLUTSequence" else apply_voi_lut
+    if depth in (8, 16) and not (depth == 8 and entries > 256):
+        independent = apply(dataset.pixel_array.astype("int32"), dataset)
+        if depth > 8 or of == "ModalityLUTSequence":
+            np.testing.assert_array_equal(independent, expected)
+    image = decode(content)
+    assert image.bits == depth
+    np.testing.assert_array_equal(image.pixels, expected)
+
+
+def test_a_voi_table_follows_the_modality_and_goes_before_a_window() -> None:
+    values = np.uint16([[0, 1000, 2000]])
+    table = np.arange(0, 4096, 2, dtype="uint16")[::-1].copy()
+    rescaled = {"RescaleSlope": 0.5, "RescaleIntercept": -24, "WindowCenter": 1, "WindowWidth": 2}
+    content = dicom(values, VOILUTSequence=[lookup_table(table, -24, 12)], **rescaled)
+    # -24, 476 and 976 are the table's entries 0, 500 and 1000.
+    np.testing.assert_array_equal(decode(content).pixels, [[4094, 3094, 2094]])
+
+
+def test_a_negative_first_entry_written_without_a_sign() -> None:
+    item = lookup_table(np.uint16([10, 20, 30]), 2**16 - 2, 8)
+    content = dicom(np.int16([[-2, -1, 0, 9]]), VOILUTSequence=[item])
+    np.testing.assert_array_equal(decode(content).pixels, [[10, 20, 30, 30]])
+
+
+def test_a_table_that_is_too_short_is_refused() -> None:
+    item = lookup_table(np.uint16([1, 2]), 0, 16)
+    item.LUTDescriptor = [3, 0, 16]
+    with pytest.raises(ValueError, match=r"lookup table must have 3 entries. Received: 2"):
+        decode(dicom(np.uint8([[0, 1]]), ModalityLUTSequence=[item]))
+
+
+def test_signed_values_without_a_window() -> None:
+    # Of 12 stored bits, those above 0 reach 2047.
+    image = decode(dicom(np.int16([[0, 1023, 2047]]), BitsStored=12))
+    assert to_8_bits(image).tolist() == [[0, 127, 255]]
+    # 16 of 16 declare nothing.
+    image = decode(dicom(np.int16([[0, 1024, 4095]])))
+    assert (image.bits, image.undeclared_bits) == (None, 12)
+    assert to_8_bits(image).tolist() == [[0, 64, 255]]
+    # What lies beyond the picture does not count.
+    padded = dicom(np.int16([[-2000, 0, 1024, 4095]]), PixelPaddingValue=-2000)
+    assert to_8_bits(decode(padded)).tolist() == [[0, 0, 64, 255]]
+
+
+@few
+@hypothesis.given(
+    bits=st.sampled_from([8, 10, 12, 16]), planar=st.integers(0, 1), seed=st.integers(0, 99)
+)
+def test_colours_are_scaled_by_the_bits_stored(bits: int, planar: int, seed: int) -> None:
+    samples = draw_pixels("u2", (*SHAPE, 3), seed, bits) // 2  # a dark picture, which stays dark
+    stored = samples.astype("u1" if bits == 8 else "u2")
+    elements = {"BitsStored": bits, "PlanarConfiguration": planar}
+    if planar:
+        elements["PixelData"] = np.moveaxis(stored, -1, 0).tobytes()
+    image = decode(dicom(stored, **elements))
+    np.testing.assert_array_equal(image.pixels, samples)
+    assert_close(to_8_bits(image), scale(samples, 0, 2**bits - 1))
+
+
+@few
+@hypothesis.given(
+    bits=st.sampled_from([8, 16]),
+    stored_bits=st.sampled_from([8, 12]),
+    first=st.sampled_from([0, 50]),
+    entries=st.sampled_from([200, 256, 2**12]),
+    alpha=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_palettes_are_those_of_pydicom(bits, stored_bits, first, entries, alpha, seed) -> None:
+    values, elements = draw_stored(stored_bits, False, seed)
+    rng = np.random.default_rng(seed)
+    elements["PhotometricInterpretation"] = "PALETTE COLOR"
+    tables = []
+    for color in ("Red", "Green", "Blue", *(["Alpha"] if alpha else [])):
+        tables.append(rng.integers(0, 2 ** (bits - 1), entries, f"uint{bits}"))  # dark
+        if color != "Alpha":
+            elements[f"{color}PaletteColorLookupTableDescriptor"] = [entries, first, bits]
+        elements[f"{color}PaletteColorLookupTableData"] = tables[-1].tobytes()
+    content = dicom(values, **elements)
+    expected = np.stack(tables, -1)[np.clip(values.astype(int) - first, 0, entries - 1)]
+    if bits == 16 or stored_bits == 8:  # otherwise pydicom's count starts again from 0
+        dataset = pydicom.dcmread(io.BytesIO(content))
+        np.testing.assert_array_equal(apply_color_lut(dataset.pixel_array, dataset), expected)
+    image = decode(content)
+    np.testing.assert_array_equal(image.pixels, expected[..., :3])
+    if alpha:
+        np.testing.assert_array_equal(image.alpha, expected[..., 3])
+    assert_close(to_8_bits(image), scale(expected[..., :3], 0, 2**bits - 1))
+
+
+def test_a_palette_in_segments() -> None:
+    elements = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for color, end in (("Red", 90), ("Green", 30), ("Blue", 0)):
+        elements[f"{color}PaletteColorLookupTableDescriptor"] = [4, 7, 8]
+        # A value of 0, then 3 on a line from there.
+        elements[f"Segmented{color}PaletteColorLookupTableData"] = bytes([0, 1, 0, 1, 3, end])
+    image = decode(dicom(np.uint16([[0, 7, 8, 9, 10, 300]]), **elements))
+    assert image.pixels[0, :, 0].tolist() == [0, 0, 30, 60, 90, 90]
+    assert image.pixels[0, :, 1].tolist() == [0, 0, 10, 20, 30, 30]
+
+
+def encode_lossless_jpeg(pixels: np.ndarray, bits: int, predictor: int = 1) -> bytes:
+    return imagecodecs.jpeg_encode(
+        pixels,
+        lossless=True,
+        predictor=predictor,
+        bitspersample=bits,
+        **({"colorspace": "rgb", "outcolorspace": "rgb"} if pixels.ndim == 3 else {}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        *((pydicom.uid.JPEGLossless, partial(encode_lossless_jpeg, predictor=p)) for p in (2, 7)),
+        (pydicom.uid.JPEGLosslessSV1, encode_lossless_jpeg),
+        (pydicom.uid.JPEGLSLossless, lambda pixels, bits: imagecodecs.jpegls_encode(pixels)),
+        (
+            pydicom.uid.JPEG2000Lossless,
+            lambda pixels, bits: imagecodecs.jpeg2k_encode(
+                pixels, codecformat="j2k", level=0, bitspersample=bits
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("bits", "signed", "channels"),
+    [(8, False, 1), (12, False, 1), (12, True, 1), (16, False, 1), (16, True, 1), (8, False, 3)],
+)
+def test_compressed_dicom(syntax, encode, bits: int, signed: bool, channels: int) -> None:
+    pixels = draw_pixels("u2", (*SHAPE, channels) if channels > 1 else SHAPE, bits, bits)
+    pixels = pixels.astype("u1" if bits == 8 else "u2")
+    if signed and syntax == pydicom.uid.JPEG2000Lossless:
+        return  # which has a sign of its own
+    frame = pydicom.encaps.encapsulate([encode(pixels, bits)])
+    elements = {"syntax": syntax, "PixelData": frame, "BitsStored": bits}
+    image = decode(dicom(pixels, **elements, PixelRepresentation=int(signed)))
+    if signed:
+        pixels = (pixels << (16 - bits)).view("int16") >> (16 - bits)
+    np.testing.assert_array_equal(image.pixels, pixels)
+
+
+def test_jpeg_of_12_bits_in_dicom() -> None:
+    pixels = np.linspace(0, 4095, 35 * 20).astype("uint16").reshape(SHAPE)
+    frame = imagecodecs.jpeg_encode(pixels, level=98, bitspersample=12)
+    content = dicom(
+        pixels,
+        syntax=pydicom.uid.JPEGExtended12Bit,
+        PixelData=pydicom.encaps.encapsulate([frame]),
+        BitsStored=12,
+    )
+    np.testing.assert_allclose(decode(content).pixels, pixels, atol=24)
+
+
+def test_a_frame_of_another_size_is_refused() -> None:
+    """Over which GDCM would end the process."""
+    frame = imagecodecs.jpegls_encode(np.zeros((20, 30), "uint8"))
+    content = dicom(
+        np.zeros((20, 35), "uint8"),
+        syntax=pydicom.uid.JPEGLSLossless,
+        PixelData=pydicom.encaps.encapsulate([frame]),
+    )
+    with pytest.raises(ValueError, match=r"must have shape \(20, 35\)\. Received: \(20, 30\)"):
+        decode(content)
+
+
+REFUSED_DICOMS = {
+    "other colours": (
+        dicom(RNG.integers(0, 256, (4, 4, 3), "uint8"), PhotometricInterpretation="HSV"),
+        "it must be grey or RGB; convert it. Received: HSV",
+    ),
+    "presentation table": (
+        dicom(
+            np.zeros((4, 4), "u1"),
+            PresentationLUTSequence=[lookup_table(np.arange(256, dtype="u2"), 0, 8)],
+        ),
+        "it has a presentation lookup table; save it without",
+    ),
+    "damaged compression": (
+        dicom(
+            np.zeros((4, 4), "u1"),
+            syntax=pydicom.uid.JPEGLSLossless,
+            PixelData=pydicom.encaps.encapsulate([bytes(20)]),
+        ),
+        "its pixels, JPEG-LS Lossless Image Compression, cannot be decoded; save it uncompressed",
+    ),
+    "narrow window": (
+        dicom(np.zeros((4, 4), "u1"), WindowCenter=0, WindowWidth=0.5),
+        "Window Width must be greater than or equal to 1",
+    ),
+    "unknown function": (
+        dicom(np.zeros((4, 4), "u1"), WindowCenter=0, WindowWidth=5, VOILUTFunction="CUBIC"),
+        "Unsupported .* VOI LUT Function value 'CUBIC'",
+    ),
+    "cut short": (cut(dicom(np.zeros((40, 40), "u2"))), ""),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED_DICOMS)
+def test_refused_dicom(kind: str, tmp_path: Path) -> None:
+    content, message = REFUSED_DICOMS[kind]
+    (tmp_path / "a.dcm").write_bytes(content)
+    with refused(rf"a\.dcm cannot be read as an image: .*{message}"):
+        read_image(tmp_path / "a.dcm")
