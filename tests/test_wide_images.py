@@ -587,14 +587,12 @@ def encode_lossless_jpeg(pixels: np.ndarray, bits: int, predictor: int = 1) -> b
 def test_compressed_dicom(syntax, encode, bits: int, signed: bool, channels: int) -> None:
     pixels = draw_pixels("u2", (*SHAPE, channels) if channels > 1 else SHAPE, bits, bits)
     pixels = pixels.astype("u1" if bits == 8 else "u2")
-    if signed and syntax == pydicom.uid.JPEG2000Lossless:
-        return  # which has a sign of its own
-    frame = pydicom.encaps.encapsulate([encode(pixels, bits)])
-    elements = {"syntax": syntax, "PixelData": frame, "BitsStored": bits}
-    image = decode(dicom(pixels, **elements, PixelRepresentation=int(signed)))
-    if signed:
-        pixels = (pixels << (16 - bits)).view("int16") >> (16 - bits)
-    np.testing.assert_array_equal(image.pixels, pixels)
+    values = (pixels << (16 - bits)).view("int16") >> (16 - bits) if signed else pixels
+    # Only JPEG 2000 has a sign of its own.
+    frame = encode(values if syntax == pydicom.uid.JPEG2000Lossless else pixels, bits)
+    elements = {"PixelData": pydicom.encaps.encapsulate([frame]), "BitsStored": bits}
+    image = decode(dicom(values, syntax=syntax, **elements))
+    np.testing.assert_array_equal(image.pixels, values)
 
 
 def test_jpeg_of_12_bits_in_dicom() -> None:
