@@ -496,6 +496,7 @@ def write_volume(
 ) -> None:
     """Write a NIfTI file, field by field, as nibabel would mend some; codes of 0: no affine."""
     content = bytearray(nibabel.Nifti1Image(volume, np.eye(4)).to_bytes())
+    struct.pack_into("<3f", content, 80, *nibabel.affines.voxel_sizes(affine))  # pixdim
     struct.pack_into("<2f", content, 112, slope, intercept)
     struct.pack_into("<2h", content, 252, 0, codes)  # the quaternion's and the matrix's code
     struct.pack_into("<12f", content, 280, *affine[:3].ravel())
