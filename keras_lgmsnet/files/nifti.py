@@ -124,8 +124,8 @@ def read_label_map(
         known = np.isin(mask, list(labels)) & (np.abs(mask - voxels) <= ROUNDING)
     if not known.all():
         raise ValueError(
-            f"{printable(path)} must hold the labels {', '.join(map(str, labels))} only, missed by "
-            f"rounding at most; correct it. Received: {voxels[~known][0]}"
+            f"{printable(path)} must hold the labels {', '.join(map(str, labels))} only. "
+            f"Received: {voxels[~known][0]}"
         )
     return mask, affine
 

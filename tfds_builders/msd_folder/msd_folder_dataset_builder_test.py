@@ -60,7 +60,7 @@ class TestArchive(testing.VolumeTests):
             ({"image": "/imagesTr/a.nii.gz"}, r"files imagesTr/NAME.*: /imagesTr/a\.nii"),
             ({"image": "imagesTr/../a.nii.gz"}, r"files imagesTr/NAME.*: imagesTr/\.\./a\.nii"),
             ({"label": "labelsTr/a.nrrd"}, r"files labelsTr/NAME.*: labelsTr/a\.nrrd"),
-            ({"label": "labelsTr/b.nii.gz"}, "by one name, by which they are paired"),
+            ({"label": "labelsTr/b.nii.gz"}, "image and label by one name, by which"),
             ({"label": None}, "each case's image and label"),
             ({"image": []}, "each case's image and label"),
         ],
