@@ -27,7 +27,7 @@ from keras_lgmsnet.export.examples import ExportExamples, read_export_examples
 from keras_lgmsnet.export.litert import inspect_tflite
 from keras_lgmsnet.export.promises import terms_for
 from keras_lgmsnet.files.paths import size_on_disk
-from keras_lgmsnet.files.writing import write_csv, write_json, write_text
+from keras_lgmsnet.files.writing import named_in_errors, write_csv, write_json, write_text
 from keras_lgmsnet.inference.windows import sigmoid
 from keras_lgmsnet.keras_settings import ignore_keras_json
 from keras_lgmsnet.models import registry
@@ -67,14 +67,15 @@ def write_exports(
     described = _describe(run, examples, network, activation)
     written: dict[str, dict[str, Any]] = {}
     for format_, precision in files:
-        name = writers.write(
-            network,
-            output_directory,
-            format_,
-            precision,
-            described,
-            representative if precision == "int8" else None,
-        )
+        with named_in_errors(output_directory):
+            name = writers.write(
+                network,
+                output_directory,
+                format_,
+                precision,
+                described,
+                representative if precision == "int8" else None,
+            )
         written[name] = {"format": format_, "precision": precision}
 
     output = described["output"]["name"]

@@ -37,6 +37,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Name a file or folder in errors of writing to it: the system names none, say of a full disk.
+
+    Raises:
+        OSError: As the block raised it, with `path` where it named no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, which becomes `path` when all went well.
 
@@ -53,7 +68,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_names(path.parent)  # nor may what follows outlive the new name
     except OSError as error:
-        # The system names no file of a write that fails, and HDF5 gives no number.
+        # Whatever it says, it is about this file; HDF5's errors may have no number.
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -68,7 +83,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     # On the same file system, so that one rename publishes everything.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as temporary:
+    with (
+        named_in_errors(path),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as temporary,
+    ):
         unfinished = Path(temporary) / path.name
         unfinished.mkdir()
         yield unfinished

@@ -13,7 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
-from keras_lgmsnet.files.writing import atomic_write, write_csv, write_json
+from keras_lgmsnet.files.writing import atomic_write, named_in_errors, write_csv, write_json
 from keras_lgmsnet.run_directory import read_json
 from keras_lgmsnet.training.task import EpochScores, Task
 
@@ -39,12 +39,14 @@ class _TensorBoard(AbstractContextManager):
             writer = self.validation if name.startswith("val_") else self.training
             curve = scalar(name.removeprefix("val_"), value)
             writer.write_event(Event(wall_time=time.time(), step=epoch, summary=curve))
-        self.training.flush()
-        self.validation.flush()
+        with named_in_errors(self.directory):
+            self.training.flush()
+            self.validation.flush()
 
     def __exit__(self, *error: object) -> None:
-        self.training.close()
-        self.validation.close()
+        with named_in_errors(self.directory):
+            self.training.close()
+            self.validation.close()
 
     def _open(self, part: str) -> EventsWriter:
         # `SummaryWriter` would write from a thread, and wait for it forever once a disk is full.
