@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import importlib.util
 import io
 import json
@@ -11,7 +12,7 @@ import resource
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,12 +24,14 @@ import pytest
 
 from keras_lgmsnet.data import builders
 from keras_lgmsnet.data.decoded import load_examples
+from keras_lgmsnet.files.writing import atomic_directory, atomic_write, write_text
 from keras_lgmsnet.inference.images import predict_images
 from keras_lgmsnet.inference.volumes import predict_volumes
 from keras_lgmsnet.recipe.loading import load_recipe
 from keras_lgmsnet.recipe.schema import Model
 from keras_lgmsnet.run import load_network
 from keras_lgmsnet.training import train
+from keras_lgmsnet.training.finished_epochs import _TensorBoard
 from tests import test_figures, test_image_prediction, test_volume_prediction
 from tests.helpers.refusals import refused
 from tfds_builders.isic2018_task1.isic2018_task1_dataset_builder import Builder
@@ -144,6 +147,44 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _write_text(path: Path) -> None:
+    write_text(path, 2000 * "x")
+
+
+def _write_network(path: Path) -> None:
+    network = keras.Sequential([keras.Input((8,)), keras.layers.Dense(400)])
+    with atomic_write(path) as temporary:
+        network.save(temporary)
+
+
+def _write_folder(path: Path) -> None:
+    with atomic_directory(path) as unfinished:
+        (unfinished / "figure.png").write_bytes(bytes(2000))
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("write", [_write_text, _write_network, _write_folder])
+def test_what_does_not_fit_is_named(write: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "out.keras"
+    with files_of_at_most(1000), pytest.raises(OSError, match="File too large") as raised:
+        write(path)
+    assert raised.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []  # nothing half written
+
+
+@pytest.mark.no_backend
+def test_curves_that_do_not_fit_are_named(tmp_path: Path, monkeypatch) -> None:
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with _TensorBoard(tmp_path / "tensorboard") as curves:
+        monkeypatch.setattr(curves.training, "flush", fail)
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            curves.write(1, {"loss": 1.0})
+        monkeypatch.undo()
+    assert raised.value.filename == str(tmp_path / "tensorboard")
 
 
 def statuses(output: Path) -> list[tuple[str, str]]:
