@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -425,8 +426,8 @@ def test_interruption_keeps_what_was_done(run: Path, tmp_path: Path, monkeypatch
     assert written(tmp_path / "out/masks") == ["1.png"]
 
 
-def test_full_disk_stops(run: Path, tmp_path: Path, monkeypatch) -> None:
-    for name in ("1.png", "2.png"):
+def test_a_full_disk_stops_no_other_image(run: Path, tmp_path: Path, monkeypatch) -> None:
+    for name in ("1.png", "2.png", "3.png"):
         save(tmp_path / "in" / name, square(8, 8, 0, 0, 8))
     original = Path.write_bytes
 
@@ -437,7 +438,8 @@ def test_full_disk_stops(run: Path, tmp_path: Path, monkeypatch) -> None:
         return original(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match=r"No space left"):
-        predict_images(run, tmp_path / "in", tmp_path / "out")
-    assert written(tmp_path / "out/masks") == ["1.png"]
-    assert [row["name"] for row in table(tmp_path / "out")] == ["1"]
+    predict_images(run, tmp_path / "in", tmp_path / "out")
+    assert written(tmp_path / "out/masks") == ["1.png", "3.png"]
+    rows = table(tmp_path / "out")
+    assert [row["status"] for row in rows] == ["predicted", "failed", "predicted"]
+    assert re.fullmatch(r"No space left on device: .*out/masks/.*2\.png", rows[1]["error"])

@@ -191,8 +191,10 @@ def _look_up(
     entries = entries or 2**16
     if isinstance(data, bytes):
         order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
-        data = np.frombuffer(data, f"{order}u2" if len(data) >= 2 * entries else "u1")
-    table = np.array(data, "uint16", ndmin=1)[:entries]
+        table = np.frombuffer(data, f"{order}u2" if len(data) >= 2 * entries else "u1")
+    else:
+        table = np.array(data, "uint16", ndmin=1)
+    table = table[:entries].astype("uint16")
     if len(table) < entries:
         raise ValueError(f"its lookup table must have {entries} entries. Received: {len(table)}")
     if first >= 2**15 and values.min() < 0:

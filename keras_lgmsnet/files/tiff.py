@@ -63,10 +63,8 @@ def decode_tiff(content: bytes) -> DecodedImage:
     """
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages.first
-        _require_one_image(file, page)
-        require_moderate(
-            page.imagewidth, page.imagelength, page.samplesperpixel * page.dtype.itemsize
-        )
+        item_bytes = _require_one_image(file, page).itemsize
+        require_moderate(page.imagewidth, page.imagelength, page.samplesperpixel * item_bytes)
         _require_whole(page, len(content))
         # (samples or 1, depth, height, width, samples or 1) to (height, width, samples)
         samples = page.asarray(squeeze=False, maxworkers=1)[:, 0]
@@ -86,8 +84,8 @@ def decode_tiff(content: bytes) -> DecodedImage:
     return invert(image) if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else image
 
 
-def _require_one_image(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
-    """Raise a `ValueError` unless a file holds one grey or RGB image."""
+def _require_one_image(file: tifffile.TiffFile, page: tifffile.TiffPage) -> np.dtype:
+    """Return the samples' type, or raise a `ValueError` unless there is one grey or RGB image."""
     # ImageJ writes one directory for all images of a large stack.
     stacked = (file.imagej_metadata or {}).get("images", 1) if file.is_imagej else 1
     if len(file.pages) > 1 or page.imagedepth > 1 or stacked > 1:
@@ -102,6 +100,7 @@ def _require_one_image(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None
             "it must be grey or RGB of one image; convert it. Received: "
             f"{page.samplesperpixel} channels of {tifffile.PHOTOMETRIC(page.photometric).name}"
         )
+    return page.dtype
 
 
 def _require_whole(page: tifffile.TiffPage, size: int) -> None:
