@@ -240,7 +240,7 @@ def jpeg(mask: np.ndarray, quality: int, subsampling: int = 0, colour: bool = Fa
     return encode(pixels, "JPEG", quality=quality, subsampling=subsampling)
 
 
-qualities = st.integers(25, 100)
+qualities = st.integers(40, 100)
 
 
 @hypothesis.given(
@@ -255,7 +255,7 @@ def test_black_and_white_in_a_jpeg_is_read(mask, quality, subsampling, colour, t
 
 
 @hypothesis.given(
-    mask=masks().filter(np.any), value=st.integers(1, 205), quality=qualities, colour=st.booleans()
+    mask=masks().filter(np.any), value=st.integers(1, 180), quality=qualities, colour=st.booleans()
 )
 @hypothesis.settings(deadline=None, max_examples=40)
 def test_grey_in_a_jpeg_is_refused(mask, value, quality, colour, tmp_path_factory) -> None:
