@@ -305,20 +305,23 @@ class TestFlags:
     ) -> None:
         fingerprint = Fingerprint.read(fingerprinted)
         dataclasses.replace(fingerprint, bits=trained_on).write(fingerprinted)
-        # Of one series; the first alone would be read as of 10 bits where none are trained on.
+        image = save(tmp_path / "a.png", np.full((64, 64), 2000, "uint16"))
+        (row,) = predict_images(fingerprinted, image, tmp_path / "out")
+        assert [told for told in row.flags if "bits" in told] == ([flag] if flag else [])
+        assert read(tmp_path / "out/overlays/a.png")[32, 32].tolist() == [grey] * 3
+        description = json.loads((tmp_path / "out/lgms-predict.json").read_text())
+        assert description["bits"] == trained_on
+
+    def test_undeclared_bits_are_told_without_a_fingerprint(self, run: Path, tmp_path) -> None:
         images = [
             save(tmp_path / f"{largest}.png", np.full((64, 64), largest, "uint16"))
-            for largest in (1000, 2000)
+            for largest in (200, 2000)
         ]
-        if trained_on == 10:
-            images = images[1:]
-        *_, row = predict_images(fingerprinted, images, tmp_path / "out")
-        assert [told for told in row.flags if "bits" in told] == ([flag] if flag else [])
-        assert read(tmp_path / "out/overlays/2000.png")[32, 32].tolist() == [grey] * 3
-        description = json.loads((tmp_path / "out/lgms-predict.json").read_text())
-        assert description["bits"] == (trained_on or 12)
-        if trained_on is None:
-            assert read(tmp_path / "out/overlays/1000.png")[32, 32].tolist() == [62] * 3
+        images.append(save(tmp_path / "a.png", np.zeros((64, 64), "uint8")))
+        *wide, narrow = predict_images(run, images, tmp_path / "out")
+        told = "the file does not say how many bits it uses, taken to be "
+        assert [row.flags for row in wide] == [(f"{told}8",), (f"{told}12",)]
+        assert narrow.flags is None
 
     def test_damaged_fingerprint(self, fingerprinted: Path, tmp_path: Path) -> None:
         (fingerprinted / "fingerprint.json").write_text("{}")

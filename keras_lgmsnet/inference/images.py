@@ -1,6 +1,5 @@
 """Prediction of images: from a run directory and image files to masks, overlays and a table."""
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from keras_lgmsnet.data.image_fingerprint import Fingerprint, measure
 from keras_lgmsnet.data.images import preprocess, resize_image
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, draw_outlines
-from keras_lgmsnet.files.images import SUFFIXES, decoding, load_image, undeclared_bits
+from keras_lgmsnet.files.images import SUFFIXES, decoding, load_image
 from keras_lgmsnet.files.pixels import to_rgb
 from keras_lgmsnet.files.writing import atomic_write, write_json
 from keras_lgmsnet.inference.inputs import MARKER, list_files, require_output_folder
@@ -34,7 +33,8 @@ class Prediction(FilePrediction):
         path: The image file.
         name: Its pictures are `masks/NAME.png`, `overlays/NAME.png` and `probabilities/NAME.png`.
         lesion_share: Predicted pixels in all pixels, 0 to 1; `None` if the file was not read.
-        flags: In what the image differs from those trained on; `None` if that is not known.
+        flags: In what the image differs from those trained on, and what was decided in reading it;
+            `None` if the former is not known and nothing was decided.
         error: Why the file was not predicted, in one sentence; `None` if it was.
     """
 
@@ -68,7 +68,7 @@ def predict_images(
     - `results.csv`: one row a file: path, name, status (`predicted` or `failed`), lesion share,
       flags (what is unlike the images trained on, in words, or `not checked`) and error; written
       after an interruption, too;
-    - `lgms-predict.json`: the run, the method, the bits in use, the versions.
+    - `lgms-predict.json`: the run, the method, the bits of the images trained on, the versions.
 
     NAME is the file's own without its suffix, below its path in the folder that was given; where
     that is taken already, `-2`, `-3` and so on are added.
@@ -78,8 +78,8 @@ def predict_images(
             `fingerprint.json` are read.
         images: Image files, see `keras_lgmsnet.files.read_image`, and folders, which are looked
             through as by `find_files`, earlier outputs left out. Files of more than 8 bits that do
-            not say how many they use are scaled as those trained on; where there were none, all
-            alike by the file that uses most, which is flagged.
+            not say how many they use are scaled as those trained on; where there were none, each by
+            what it uses, which is flagged.
         output_directory: Where to write; absent or empty.
         tiles: By default an image is resized as for training and its probabilities are resized
             back linearly. With `tiles`, tiles of the size trained on go over the image as it is,
@@ -114,7 +114,6 @@ def predict_images(
         run_directory,
         recipe.data,
         fingerprint,
-        (fingerprint and fingerprint.bits) or _find_bits(files),
         output_directory,
         overlap=overlap if tiles else None,
         probabilities=probabilities,
@@ -136,7 +135,6 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         run_directory: Path,
         data: Data,
         fingerprint: Fingerprint | None,
-        bits: int | None,
         output_directory: Path,
         *,
         overlap: float | None,
@@ -148,28 +146,21 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         super().__init__(run_directory, (*data.image_size, 3), 1, method)
         self.data = data
         self.fingerprint = fingerprint
-        self.bits = bits
-        self.description["bits"] = bits
+        self.description["bits"] = fingerprint and fingerprint.bits
         self.output_directory = output_directory
         self.overlap = overlap
         self.probabilities = probabilities
 
     def read(self, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
         decoded = load_image(path)
+        trained_on = self.fingerprint and self.fingerprint.bits
         with decoding(path):
-            image = to_rgb(decoded, self.bits)
+            image = to_rgb(decoded, trained_on)
+        told = _describe_bits(decoded.undeclared_bits, trained_on)
         if self.fingerprint is None:
-            return image, None
-        statistics = measure(self._resize(image), image.shape[:2])
-        deviations = self.fingerprint.deviations(statistics)
-        needed, trained_on = decoded.undeclared_bits, self.fingerprint.bits
-        if needed and not trained_on:
-            deviations.append(
-                f"the file does not say how many bits it uses, taken to be {self.bits}"
-            )
-        elif needed and trained_on and needed > trained_on:
-            deviations.append(f"{needed} bits are in use, in training {trained_on}")
-        return image, tuple(deviations)
+            return image, (told,) if told else None
+        deviations = self.fingerprint.deviations(measure(self._resize(image), image.shape[:2]))
+        return image, (*deviations, told) if told else tuple(deviations)
 
     def predict(self, path: Path, image: np.ndarray, row: Prediction) -> Prediction:
         probability = self._probability(image)
@@ -219,13 +210,13 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
             temporary.write_bytes(png.tobytes())
 
 
-def _find_bits(files: Iterable[Path]) -> int | None:
-    """Return how many bits files use that do not say so, of the one that uses most."""
-    found = []
-    for path in files:
-        with contextlib.suppress(OSError, ValueError):  # which are told when it is predicted
-            found.append(undeclared_bits(path))
-    return max(filter(None, found), default=None)
+def _describe_bits(used: int | None, trained_on: int | None) -> str | None:
+    """Return in words what was decided on bits that a file does not declare, if anything."""
+    if used and not trained_on:
+        return f"the file does not say how many bits it uses, taken to be {used}"
+    if used and trained_on and used > trained_on:
+        return f"{used} bits are in use, in training {trained_on}"
+    return None
 
 
 def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
