@@ -44,8 +44,8 @@ def require_values(segmentation_mask: Any, logits: Any) -> None:
 def have_values(segmentation_mask: Any, largest: int = 1) -> Any:
     """Return which masks of a batch hold values from 0 to `largest`: booleans, shape `(batch,)`."""
     axes = tuple(range(1, len(segmentation_mask.shape)))
-    is_value = (segmentation_mask >= -ROUNDING) & (segmentation_mask <= largest + ROUNDING)
-    return ops.all(is_value, axis=axes)
+    low, high = ops.min(segmentation_mask, axis=axes), ops.max(segmentation_mask, axis=axes)
+    return (low >= -ROUNDING) & (high <= largest + ROUNDING)
 
 
 def one_hot_labels(labels: Any, logits: Any) -> tuple[Any, Any]:
