@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click.testing
@@ -43,12 +44,15 @@ UNET = ["--set", "model.network=unet"]
 
 
 @pytest.fixture(autouse=True)
-def _unchanged_process(monkeypatch) -> None:
+def _unchanged_process(monkeypatch) -> Iterator[None]:
     """Undo what the commands do to the process they run in."""
     for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     monkeypatch.setattr(keras.config, "disable_traceback_filtering", lambda: None)
+    yield
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
 
 
 def run(command: click.Command, *arguments: object) -> click.testing.Result:
@@ -104,9 +108,14 @@ def test_train_lgmsnet(tmp_path: Path) -> None:
 
 
 def test_a_guest_goes_the_same_way(tmp_path: Path) -> None:
-    """U-Net, narrow, is trained, predicts, and is held against LGMSNet."""
+    """U-Net, narrow, is trained, predicts, and is held against LGMSNet.
+
+    So it is whatever a user's `keras.json` asks for.
+    """
     from tests import test_figures
 
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_floatx("float16")
     output = tmp_path / "guest"
     tiny = [option for option in TINY if "model" not in option]
     result = run(lgms_train, "quickstart", "-o", output, *tiny, *UNET, "--set=model.filters=4,8")
@@ -209,6 +218,10 @@ def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
         (["isic", "-o", "file/run"], ["file/run cannot be written to: Not a directory."]),
         (["isic", "-o", "."], [". is in use"]),
         (["isic", "-o", "run", "--data-dir", "data"], ["neither prepared in", "manual"]),
+        (
+            ["isic", "-o", "run", "--manual-dir", ".", "--data-dir", "file/data"],
+            ["file/data cannot be written to: Not a directory: choose another", "(--data-dir"],
+        ),
         (["isic", "-o", "run", "--resume"], ["run is not a run directory"]),
         (["broken.py"], ["Recipe broken.py, line 1: ZeroDivisionError"]),
     ],
@@ -256,6 +269,7 @@ def test_evaluate_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
         lgms_evaluate,
         *("a", "-o", "out", "--dataset", "ph2", "--against", "b", "--table", "latex"),
         *("--manual-dir", "m", "--data-dir", "d", "--tolerance", "1.5", "--allow-incomplete"),
+        *("--mask-threshold", "127"),
     )
     assert result.stdout.endswith("in latex\n")
     assert run(lgms_evaluate, "a").stdout.endswith("in markdown\n")
@@ -269,6 +283,7 @@ def test_evaluate_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
             "data_dir": Path("d"),
             "tolerance": 1.5,
             "allow_incomplete": True,
+            "mask_threshold": 127,
         },
     )
     options = dict.fromkeys(everything[1]) | {"tolerance": 2.0, "allow_incomplete": False}
@@ -318,6 +333,7 @@ def test_figures_passes_everything_on(monkeypatch) -> None:
         *("a", "-o", "out", "--against", "b", "--dataset", "ph2", "--foreground-of", "busi"),
         *("--foreground-of", "bus", "--image", "x", "--image", "y", "--stage", "stem"),
         *("--manual-dir", "m", "--data-dir", "d", "--allow-incomplete"),
+        *("--mask-threshold", "127"),
     )
     panels = Path("out/panels")
     assert result.stdout.endswith(f"{panels}.png, .pdf: What they show.\nBeware.\n")
@@ -334,6 +350,7 @@ def test_figures_passes_everything_on(monkeypatch) -> None:
             "manual_dir": Path("m"),
             "data_dir": Path("d"),
             "allow_incomplete": True,
+            "mask_threshold": 127,
         },
     )
     options = dict.fromkeys(everything[1])
@@ -646,15 +663,18 @@ def test_keras_errors_keep_their_traceback(monkeypatch) -> None:
 
 
 @pytest.mark.no_backend
-def test_missing_package_is_named(monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("package", "extra"), [("no_such_package", "train"), ("tensorflow", "tensorflow")]
+)
+def test_missing_package_is_named(package: str, extra: str, monkeypatch) -> None:
     from keras_lgmsnet import training
 
     def fail(*arguments, **options) -> None:
-        import no_such_package  # noqa: F401
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
     monkeypatch.setattr(training, "train", fail)
     assert_one_sentence(
-        run(lgms_train, "isic"), "no_such_package is not installed", "keras-lgmsnet[train]"
+        run(lgms_train, "isic"), f"{package} is not installed", f"keras-lgmsnet[{extra}]"
     )
 
 
