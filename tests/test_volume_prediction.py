@@ -281,6 +281,78 @@ class TestFolders:
         assert not (tmp_path / "out/confidence").exists()
 
 
+@pytest.fixture(scope="module")
+def two_channels(tmp_path_factory) -> Path:
+    run = write_run(tmp_path_factory.mktemp("runs") / "run", channels=2)
+    ranges = {
+        name.replace("CT", channel): ends
+        for channel in ("T1", "T2")
+        for name, ends in FINGERPRINT.ranges.items()
+    }
+    windows = ((-100, 300),) * 2
+    fingerprint = dataclasses.replace(
+        FINGERPRINT, channels=("T1", "T2"), intensity_windows=windows, ranges=ranges
+    )
+    fingerprint.write(run)
+    return run
+
+
+class TestFilesOfOneChannel:
+    """nnU-Net's `NAME_0000`, `NAME_0001` …, which training reads as one scan."""
+
+    AFFINE = np.diag([2, 2, 2, 1])
+    T1, T2 = SMALL, SMALL + 7
+
+    def save_channels(self, folder: Path, name: str, suffix: str = ".nii.gz") -> list[Path]:
+        return [
+            save(folder / f"{name}_{number:04d}{suffix}", image, self.AFFINE)
+            for number, image in enumerate([self.T1, self.T2])
+        ]
+
+    def test_they_are_one_scan(self, two_channels: Path, tmp_path: Path) -> None:
+        self.save_channels(tmp_path / "in/deep", "case")
+        self.save_channels(tmp_path / "in", "case", ".NII")
+        stacked = np.stack([self.T1, self.T2], axis=-1)
+        save(tmp_path / "in/stacked.nii", stacked, self.AFFINE)
+        rows = predict_volumes(two_channels, tmp_path / "in", tmp_path / "out")
+        names = ["case", "stacked", "deep/case"]
+        assert [(row.name, row.error) for row in rows] == [(name, None) for name in names]
+        assert rows[0].volumes["organ"] > 0
+        assert rows[0].volumes == rows[1].volumes == rows[2].volumes
+        labels = [read(tmp_path / f"out/segmentations/{name}.nii.gz") for name in names]
+        for other in labels[1:]:
+            np.testing.assert_array_equal(labels[0], other)
+
+    def test_of_one_scan_they_may_be_named_alone(self, two_channels: Path, tmp_path: Path) -> None:
+        files = self.save_channels(tmp_path, "case")
+        (row,) = predict_volumes(two_channels, reversed(files), tmp_path / "seg.nii.gz")
+        assert (row.path, row.error) == (str(files[0]), None)
+        assert read(tmp_path / "seg.nii.gz").shape == SMALL.shape
+
+    def test_their_name_is_taken(self, two_channels: Path, tmp_path: Path) -> None:
+        self.save_channels(tmp_path / "in", "case")
+        save(tmp_path / "in/Case.nii", np.stack([self.T1, self.T2], axis=-1), self.AFFINE)
+        rows = predict_volumes(two_channels, tmp_path / "in", tmp_path / "out")
+        assert [row.name for row in rows] == ["Case", "case_0000"]
+
+    def test_one_alone_is_told_what_it_lacks(self, two_channels: Path, tmp_path: Path) -> None:
+        files = self.save_channels(tmp_path, "case")
+        (row,) = predict_volumes(two_channels, files[1], tmp_path / "out")
+        assert "case_0001.nii.gz does not fit the network: " in row.error
+        assert "channels T1, T2; of several files, one a channel, give all, named" in row.error
+
+    def test_they_must_lie_in_one_place(self, two_channels: Path, tmp_path: Path) -> None:
+        files = self.save_channels(tmp_path, "case")
+        save(files[1], self.T2, np.diag([2, 2, 3, 1]))
+        (row,) = predict_volumes(two_channels, files, tmp_path / "out")
+        assert "case_0001.nii.gz must lie where its image lies, to half a voxel" in row.error
+
+    def test_numbered_scans_of_one_channel_stay_apart(self, run: Path, tmp_path: Path) -> None:
+        self.save_channels(tmp_path / "in", "case")
+        rows = predict_volumes(run, tmp_path / "in", tmp_path / "out")
+        assert [row.name for row in rows] == ["case_0000", "case_0001"]
+
+
 def test_scan_outside_the_training_range_is_flagged(run: Path, tmp_path: Path) -> None:
     like, thick = predict_volumes(
         run,

@@ -113,6 +113,18 @@ def test_volumes_are_oriented_resampled_normalised_and_cropped(tmp_path: Path) -
     assert coarse_volumes["volume0"].segmentation_mask.shape == expected == (2, 3, 2)
 
 
+@pytest.mark.parametrize("far", [-1e6, 1e6])
+def test_prepared_voxels_are_finite(far: float, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).uniform(0, 3, (30, 20, 10))
+    image[0, 0, 0] = far
+    source = make_source(tmp_path, [image], [image > 2])
+    fingerprint = dataclasses.replace(CT, normalization="z_score", intensity_windows=None)
+    volume = prepare_volumes(
+        source, source.ids, fingerprint, crop_foreground=False, progress=False
+    )["volume0"]
+    assert np.abs(volume.image).max() <= 100
+
+
 class Counter(list):
     """Examples that count how often one is read."""
 

@@ -98,7 +98,7 @@ class ArchiveTests:
                 "_reading",
                 "images.py",
                 "masks.py",
-                "nifti.py",
+                "nifti",
                 "paths.py",
                 self.builder.name,
             )
