@@ -228,7 +228,8 @@ def _join_channels(
         channel = ONE_CHANNEL.fullmatch(path.name[: len(path.name) - len(suffix)])
         if channel:
             numbered.setdefault(path.with_name(channel[1]), {})[channel[2]] = path
-    names, scans = dict(files), {path: (path,) for path in files}
+    names = dict(files)
+    scans: dict[Path, tuple[Path, ...]] = {path: (path,) for path in files}
     taken = {name.casefold() for name in files.values()}
     for parts in numbered.values():
         if count == 1 or sorted(parts) != [f"{number:04d}" for number in range(count)]:

@@ -194,7 +194,8 @@ def _texts(case: Any, *keys: str) -> list[str]:
     """Return the texts under the first of the keys, one or a list; none where there are others."""
     value = next((case[key] for key in keys if key in case), None) if isinstance(case, dict) else 0
     values = value if isinstance(value, list) else [value]
-    return values if all(isinstance(text, str) for text in values) else []
+    texts = [text for text in values if isinstance(text, str)]
+    return texts if len(texts) == len(values) else []
 
 
 def _listed_name(path: Path, part: str, text: str) -> str:
