@@ -260,7 +260,7 @@ def _image_class(header: nibabel.Nifti1Header) -> type[nibabel.Nifti1Image]:
     return nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
 
 
-def _require_usable(path: AnyPath, channel: np.ndarray) -> None:
+def _require_usable(path: str | AnyPath, channel: np.ndarray) -> None:
     """Raise a `ValueError` unless a channel can be resampled and normalised.
 
     By a fill or a broken voxel far off, which blends with its neighbours where the volume is
