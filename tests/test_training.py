@@ -15,6 +15,7 @@ import pytest
 
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.image_fingerprint import Fingerprint
+from keras_lgmsnet.data.images import Examples
 from keras_lgmsnet.data.splits import split_ids
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.models import registry
@@ -77,6 +78,16 @@ def uninterrupted(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
         use_small_network(monkeypatch)
         return train(RECIPE, tmp_path_factory.mktemp("runs") / "a" / "uninterrupted")
+
+
+def test_bits_that_files_do_not_declare_are_told_and_kept(tmp_path: Path, capsys) -> None:
+    images = np.arange(48, dtype="uint8").reshape(1, 4, 4, 3)
+    task = image_task.ImageTask.__new__(image_task.ImageTask)
+    task.examples = {"train": Examples(["a"], images, images[..., :1] % 2, bits=12)}
+    task.prepare(tmp_path)
+    assert Fingerprint.read(tmp_path).bits == 12
+    told = "do not say how many they use are read as of 12, as the one that uses most.\n"
+    assert capsys.readouterr().out.endswith(told)
 
 
 def test_run_directory(uninterrupted: Path) -> None:
