@@ -1,15 +1,22 @@
 """The builder on generated archives in the publisher's layout."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from hypothesis import given, settings, strategies as st
 
 from tfds_builders import _testing as testing
-from tfds_builders.msd_folder.msd_folder_dataset_builder import Builder, Config
+from tfds_builders.msd_folder.msd_folder_dataset_builder import (
+    Builder,
+    Config,
+    read_channels,
+    read_labels,
+)
 
 pytestmark = pytest.mark.no_backend
 
@@ -166,6 +173,57 @@ class TestArchive(testing.VolumeTests):
         self.refuse(
             archive, "must hold dataset.json, imagesTr, labelsTr. Received: no dataset.json"
         )
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 300) | st.floats() | NAMES,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(NAMES, values, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.dictionaries(st.integers(1, 255), NAMES, max_size=4),
+    st.sampled_from(["Decathlon", "nnU-Net", "texts", "floats"]),
+)
+def test_labels_are_those_of_any_spelling(labels: dict[int, str], spelling: str) -> None:
+    labels = {0: "background"} | labels
+    spelt: dict[str, Any] = {str(value): name for value, name in labels.items()}
+    if spelling != "Decathlon":
+        write = {"nnU-Net": int, "texts": str, "floats": float}[spelling]
+        spelt = {name: write(value) for value, name in labels.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "dataset.json").write_text(json.dumps({"labels": spelt}))
+        if len(set(labels.values())) == len(labels) and "ignore" not in labels.values():
+            assert read_labels(Path(folder)) == labels
+        elif spelling == "Decathlon":
+            with pytest.raises(ValueError, match=r"dataset\.json must"):
+                read_labels(Path(folder))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.sampled_from(["labels", "training", "dataset", "file_ending", "modality", "numTraining"]),
+    JSON | st.lists(st.fixed_dictionaries({"image": JSON, "label": JSON}), max_size=2),
+)
+def test_any_description_is_read_or_refused(name: str, value: Any) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        for part in ("imagesTr", "labelsTr"):
+            (folder / part).mkdir()
+            (folder / part / "a.nii.gz").touch()
+        described = {"labels": {"0": "background", "1": "organ"}, name: value}
+        (folder / "dataset.json").write_text(json.dumps(described))
+        try:
+            read_labels(folder), read_channels(folder)
+            cases = [case.id for case in Builder._cases(Builder.__new__(Builder), folder)]
+        except ValueError as error:
+            if "dataset.json" not in str(error) and "imagesTr" not in str(error):
+                raise
+            cases = ["a"]
+        assert cases == ["a"]
 
 
 def case(id_: str) -> dict[str, Any]:
