@@ -237,7 +237,7 @@ def test_a_stack_of_imagej_in_one_directory_is_refused(tmp_path: Path) -> None:
 
 
 def png(samples: np.ndarray, chunks: bytes = b"") -> bytes:
-    """Return a PNG of 16 bits, with further chunks before its pixels."""
+    """Return a PNG with further chunks before its pixels."""
     content = imagecodecs.png_encode(samples)
     return content[:33] + chunks + content[33:]
 
@@ -257,6 +257,18 @@ def test_16_bit_pngs_hold_what_was_written(channels: int) -> None:
     else:
         assert image.alpha is None
     assert_close(to_8_bits(image), scale(colours, 0, 65535))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_16_bit_pngs_are_turned_upright(orientation: int) -> None:
+    """As Pillow turns those of 8 bits."""
+    pixels = draw_pixels("u1", SHAPE, 0)
+    exif = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation, 0, 0])
+    turned = chunk(b"eXIf", exif + bytes(4))
+    wide = decode(png(pixels.astype("u2") * 257, turned))
+    narrow = decode(png(pixels, turned))
+    np.testing.assert_array_equal(to_8_bits(wide), narrow.pixels)
+    assert (wide.pixels.shape == SHAPE) == (orientation < 5)
 
 
 def test_a_transparent_colour_of_16_bits_is_one_value() -> None:
@@ -638,6 +650,10 @@ REFUSED_DICOMS = {
             PixelData=pydicom.encaps.encapsulate([bytes(20)]),
         ),
         "its pixels, JPEG-LS Lossless Image Compression, cannot be decoded; save it uncompressed",
+    ),
+    "floats": (
+        dicom(np.zeros((4, 4), "u1"), FloatPixelData=bytes(64), PixelData=None),
+        "its pixels are floats; save it as a TIFF",
     ),
     "narrow window": (
         dicom(np.zeros((4, 4), "u1"), WindowCenter=0, WindowWidth=0.5),

@@ -40,8 +40,14 @@ def decode_dicom(content: bytes) -> DecodedImage:
 
     Raises:
         ValueError: If pydicom is not installed, or if the file is deflated, holds no image, several
-            or one too large, is of other colours, or has a presentation lookup table. Of damaged
-            bytes, decoders raise errors of every kind.
+            or one too large, is of floats or other colours, has a presentation lookup table, or is
+            compressed in a way that is not decoded. Of damaged bytes, decoders raise errors of
+            every kind.
+
+    Example:
+    ```python
+    image = decode_dicom(Path("scan.dcm").read_bytes())
+    ```
     """
     try:
         import pydicom
@@ -52,6 +58,8 @@ def decode_dicom(content: bytes) -> DecodedImage:
 
     _require_not_deflated(content)
     dataset = pydicom.dcmread(io.BytesIO(content))
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise ValueError("its pixels are floats; save it as a TIFF")
     if "PixelData" not in dataset:
         raise ValueError("the DICOM file holds no image")
     if int(dataset.get("NumberOfFrames") or 1) > 1:

@@ -12,6 +12,8 @@ MAX_BYTES = 2**30  # of a file or its pixels; 100 million pixels of 64 bits take
 
 TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side; crop or shrink it"
 TOO_LONG = f"it has more than {MAX_BYTES:,} bytes; crop or shrink it"
+_ROWS = 256  # scaled at a time
+
 SEVERAL_FRAMES = "it has several frames; extract the one that is meant"
 
 
@@ -87,12 +89,12 @@ def to_8_bits(image: DecodedImage, bits: int | None = None) -> np.ndarray:
         used = max(image.bits or bits or 8, image.undeclared_bits or needed)
         span = 2**used - 1
         low = np.iinfo(values.dtype).max - span if image.white_is_zero else 0
-    # In place, as large images take gigabytes otherwise.
-    scaled = values.astype("float32" if values.itemsize <= 2 else "float64")
-    scaled -= low
-    scaled /= span or 1
-    scaled *= 255
-    return np.rint(scaled, out=scaled).astype("uint8")
+    kind = "float32" if values.itemsize <= 2 else "float64"
+    scaled = np.empty(values.shape, "uint8")
+    for row in range(0, len(values), _ROWS):  # as large images take gigabytes otherwise
+        block = values[row : row + _ROWS].astype(kind)
+        scaled[row : row + _ROWS] = np.rint((block - low) / (span or 1) * 255)
+    return scaled
 
 
 def to_rgb(image: DecodedImage, bits: int | None = None) -> np.ndarray:
