@@ -1,11 +1,13 @@
 """Files found in folders, and their names in messages and on terminals."""
 
+import contextlib
 import io
 import os
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings, strategies as st
 
 from keras_lgmsnet.files.images import SUFFIXES
 from keras_lgmsnet.files.paths import find_files, let_any_text_print, printable
@@ -45,16 +47,18 @@ def test_printable() -> None:
     assert printable(os.fsdecode(b"a\xff.png")) == "a\ufffd.png"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp932", "cp1251", "cp1252", "utf-8"])
-def test_any_text_prints(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding)
-    monkeypatch.setattr(sys, "stdout", stream)
-    let_any_text_print()
-    text = "Ł 病 é – × \udcff"  # the last as a name's byte that is none in UTF-8
-    print(text, flush=True)
-    shown = stream.buffer.getvalue().decode(encoding)
-    assert shown == f"{text}\n".encode(encoding, "backslashreplace").decode(encoding)
-    assert "\\udcff" in shown
+@settings(deadline=None, max_examples=50)
+@given(
+    st.text(st.characters(exclude_categories=())),  # with halves of pairs, as names on a disk have
+    st.sampled_from(["ascii", "cp437", "cp932", "cp1251", "cp1252", "shift_jis", "utf-8"]),
+)
+@example("Ł 病 é – × \udcff", "cp1252")
+def test_any_text_prints(text: str, encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, newline="")
+    with contextlib.redirect_stdout(stream):
+        let_any_text_print()
+        print(text, flush=True)
+    assert stream.buffer.getvalue() == f"{text}\n".encode(encoding, "backslashreplace")
 
 
 def test_what_is_no_stream_of_bytes_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
