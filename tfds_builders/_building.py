@@ -386,14 +386,15 @@ class FolderConfig(tfds.core.BuilderConfig):
                 except OSError as error:
                     raise ValueError(f"{path} cannot be read: {error}") from error
                 digest.update(os.fsencode(path.relative_to(folder)) + b"\0" + content)
-        digest.update(self._reading().encode())
         self.content = digest.hexdigest()
         self.folder = str(folder)
         place = hashlib.blake2b(os.fsencode(folder) + b"\0" + digest.digest(), digest_size=8)
+        place.update(self.reading.encode())
         self.name = f"{re.sub(r'[^A-Za-z0-9-]+', '_', folder.name)}_{place.hexdigest()}"
 
-    def _reading(self) -> str:
-        """Return what else decides the prepared copy: how the files are to be read."""
+    @property
+    def reading(self) -> str:
+        """What else decides the prepared copy: how the files are to be read."""
         return ""
 
 
@@ -404,8 +405,14 @@ class FolderBuilder(SegmentationBuilder):
 
     @property
     def identity(self) -> str:
-        """What the folder held, wherever it lay, as `name@content/version`."""
-        return f"{self.name}@{self.builder_config.content}/{self.version}"
+        """What the folder held, wherever it lay, as `name@content/version`.
+
+        Where the config says how it was read, that follows:
+        `image_folder@89abcdef01234567/1.2.0/mask_threshold=127`.
+        """
+        identity = f"{self.name}@{self.builder_config.content}/{self.version}"
+        reading = self.builder_config.reading
+        return f"{identity}/{reading}" if reading else identity
 
     def _folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
         if not self.builder_config.folder:

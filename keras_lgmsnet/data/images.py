@@ -68,8 +68,8 @@ class Examples:
             `(examples, 2)`; by default the images' own.
         groups: The patient, video or case of every example; by default its id.
         dataset: Which copy of which dataset they are of, `builder/config/version`; of a user's own
-            folder, `builder@content/version`. Equal ids mean equal images where what comes before
-            the first `/` is equal.
+            folder, `builder@content/version`, and how it was read if that was asked for. Equal ids
+            mean equal images where what comes before the first `/` is equal.
         bits: By how many bits in use those images were scaled to 8 bits whose files have more and
             do not say how many; `None` if there were none.
         pixels_between: How many pixels of an example's mask lay between black and white in its

@@ -21,7 +21,7 @@ class Config(FolderConfig):
         folder: The folder's path.
         mask_threshold: Above which value, from 0 to 254 of 255, a mask of more than two values is
             foreground. By default such a mask is refused, because they might be further classes.
-            Prepared with another threshold, the folder counts as another content.
+            For each threshold, the folder has a prepared copy.
 
     Raises:
         FileNotFoundError: If the folder or one of its parts does not exist.
@@ -41,7 +41,9 @@ class Config(FolderConfig):
             )
         super().__post_init__()
 
-    def _reading(self) -> str:
+    @property
+    def reading(self) -> str:
+        """The threshold, if there is one."""
         return "" if self.mask_threshold is None else f"mask_threshold={self.mask_threshold}"
 
 
