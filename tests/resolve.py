@@ -6,6 +6,7 @@ wheels only, but for `promise`, which is pure Python and has none. Nothing is in
 
 import functools
 import itertools
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,11 @@ def resolve(platform: str, extra: str, backend: str, python_version: str) -> int
     asked = (f"--extra={extra}", f"--extra={backend}")
     where = ("--python-platform", platform, "--python-version", python_version)
     child = subprocess.run(
-        [*COMPILE, *asked, *where], cwd=CHECKOUT, capture_output=True, encoding="utf-8"
+        [*COMPILE, *asked, *where],
+        cwd=CHECKOUT,
+        env=os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0"},  # the oldest that PyTorch is for
+        capture_output=True,
+        encoding="utf-8",
     )
     if "unsatisfiable" in child.stderr:
         return None
