@@ -115,7 +115,7 @@ def test_volumes_are_oriented_resampled_normalised_and_cropped(tmp_path: Path) -
 
 @pytest.mark.parametrize("far", [-1e6, 1e6])
 def test_prepared_voxels_are_finite(far: float, tmp_path: Path) -> None:
-    image = np.random.default_rng(0).uniform(0, 3, (30, 20, 10))
+    image = np.random.default_rng(0).uniform(0, 3, (40, 30, 20))
     image[0, 0, 0] = far
     source = make_source(tmp_path, [image], [image > 2])
     fingerprint = dataclasses.replace(CT, normalization="z_score", intensity_windows=None)
