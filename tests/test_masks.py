@@ -78,6 +78,7 @@ READ = {
     "red, of opacity 1": rgba(RED, RED, TRUTH),
     "red on nothing": rgba(RED, BLACK, OPAQUE),
     "red before rubbish": rgba(RED, RUBBISH, OPAQUE),
+    "light red before white": rgba((200, 90, 90), WHITE, OPAQUE),
     "white before rubbish": rgba(WHITE, RUBBISH, OPAQUE),
     "white on black, both": rgba(WHITE, BLACK, OPAQUE),
     "white on black, opaque": rgba(WHITE, BLACK, np.full_like(OPAQUE, 255)),
@@ -123,6 +124,8 @@ def test_colours_and_opacity_that_disagree_are_refused(layout, two_valued, tmp_p
         (rgba(RED, BLACK, np.full_like(OPAQUE, 255)), r"b\.png must be a grey image"),
         (rgba(RUBBISH, RUBBISH, 0 * OPAQUE), r"b\.png must be a grey image"),
         (rgba(WHITE, [9] * 3, OPAQUE + 0), None),
+        (rgba(BLACK, RUBBISH, OPAQUE), r"b\.png must be a grey image"),
+        (rgba(BLACK, [200] * 3, OPAQUE), r"b\.png must hold .* Received: 0, 200"),
         (rgba([1] * 3, [2] * 3, np.full_like(OPAQUE, 255)), r"b\.png must hold .* Received: 1, 2"),
         (rgba(RED, RED, 128 * TRUTH), r"b\.png, by its opacity, must hold .* Received: 0, 128"),
         (rgba(RED, RED, 128 * TRUTH + 127), r"opacity, must hold .* Received: 127, 255"),
@@ -183,10 +186,14 @@ def test_colours_of_16_bits_are_read(full: int, tmp_path: Path) -> None:
 
 
 def test_labels_in_one_channel_are_no_tinted_grey(tmp_path: Path) -> None:
-    pixels = np.dstack([0 * TRUTH, 0 * TRUTH, 1 + TRUTH])
+    blues = np.dstack([0 * TRUTH, 0 * TRUTH, 1 + TRUTH])
     for options in ({}, {"two_valued": False}, {"threshold": 127}):
         with refused(r"b\.png must "):
-            read(encode(pixels), tmp_path, **options)
+            read(encode(blues), tmp_path, **options)
+    red_and_green = np.dstack([HALF, TRUTH - HALF, 0 * TRUTH])
+    for options in ({}, {"threshold": 127}):
+        with refused(r"b\.png must be a grey image"):
+            read(encode(red_and_green), tmp_path, **options)
 
 
 @st.composite
@@ -278,6 +285,14 @@ def test_a_second_grey_in_a_jpeg_is_refused(value: int, quality: int, tmp_path: 
         read(jpeg(classes, quality), tmp_path)
     with refused(r"save it as PNG of 0 and 255\. Received: mostly 0, 255"):
         read(jpeg(classes, quality), tmp_path, two_valued=False)
+
+
+@pytest.mark.parametrize("value", [128, 200])
+def test_a_thin_grey_line_in_a_jpeg_is_refused(value: int, tmp_path: Path) -> None:
+    classes = OPAQUE.copy()
+    classes[3:30, 42] = value
+    with refused(r"b\.png must be black and white, with greys along outlines only"):
+        read(jpeg(classes, 90), tmp_path)
 
 
 def test_1_in_a_jpeg_is_refused(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def binary_mask(
     mask, _ = binary_mask(np.uint8([[0, 255]]), (1, 2), "mask.png")  # [[0, 1]]
     ```
     """
-    # Compression tints grey a little; elsewhere, a tint might tell classes.
-    tint = 0 if two_valued and threshold is None and lossy_black is None else 8
+    # Lossy compression tints grey a little; elsewhere, a tint might tell classes.
+    tint = 0 if two_valued and lossy_black is None else 8
     masks = []
     for name, plane in _telling_planes(pixels, alpha, source).items():
         if plane.ndim == 3 and np.ptp(plane, axis=-1).max(initial=0) <= tint:
