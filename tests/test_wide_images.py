@@ -115,6 +115,15 @@ def test_tiffs_hold_what_was_written(
         np.testing.assert_array_equal(image.alpha, samples[-1])
 
 
+def test_opacity_in_a_plane_of_its_own() -> None:
+    """Which Pillow reads as zeros where it is compressed."""
+    grey, alpha = planes = draw_pixels("u1", (2, *SHAPE), 0)
+    options = {"photometric": "minisblack", "extrasamples": ["unassalpha"]}
+    image = decode(tiff(planes, planarconfig="separate", compression="lzw", **options))
+    np.testing.assert_array_equal(image.pixels, grey)
+    np.testing.assert_array_equal(image.alpha, alpha)
+
+
 def packed_tiff(pixels: np.ndarray, bits: int, photometric: int = 1) -> bytes:
     """Return a TIFF of samples that fill no bytes, which tifffile reads but does not write."""
     places = np.arange(bits - 1, -1, -1, dtype="uint16")

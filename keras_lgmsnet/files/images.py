@@ -30,7 +30,7 @@ from keras_lgmsnet.files.pixels import (
     to_rgb,
 )
 from keras_lgmsnet.files.png import decode_16_bit_png, is_16_bit_png
-from keras_lgmsnet.files.tiff import decode_tiff, is_tiff, is_wide_tiff
+from keras_lgmsnet.files.tiff import decode_tiff, is_beyond_pillow, is_tiff
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm")
@@ -132,7 +132,7 @@ def decode_image(content: bytes) -> DecodedImage:
         return decode_dicom(content)
     if not content:
         raise ValueError("the file is empty")
-    if is_wide_tiff(content):
+    if is_beyond_pillow(content):
         return decode_tiff(content)
     try:
         image: PIL.Image.Image = PIL.Image.open(io.BytesIO(content), formats=FORMATS)

@@ -1,7 +1,8 @@
-"""TIFF of more than 8 bits a sample, of signed integers and of floats, and what Pillow cannot open.
+"""TIFF of more than 8 bits, signed integers or floats, in planes, or that Pillow cannot open.
 
 Read by tifffile, because Pillow wraps what its few types cannot hold, drops half of the bits of
-colours and takes no notice of which end is white. It has palettes, CMYK and YCbCr, though.
+colours, takes no notice of which end is white and loses the opacity that is a plane of its own. But
+it has palettes, CMYK and YCbCr.
 """
 
 import io
@@ -36,13 +37,19 @@ def is_tiff(content: bytes) -> bool:
     return content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def is_wide_tiff(content: bytes) -> bool:
-    """Return whether a file is TIFF of other samples than unsigned ones of at most 8 bits."""
+def is_beyond_pillow(content: bytes) -> bool:
+    """Return whether a file is TIFF that Pillow may read wrongly.
+
+    That is of other samples than unsigned ones of at most 8 bits, or in planes, of which Pillow
+    loses the opacity.
+    """
     if not is_tiff(content):
         return False
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages.first
-        return bool(np.max(page.bitspersample) > 8) or page.sampleformat not in _UNSIGNED
+        is_wide = bool(np.max(page.bitspersample) > 8) or page.sampleformat not in _UNSIGNED
+        is_planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+        return is_wide or (is_planar and page.samplesperpixel > 1)
 
 
 def decode_tiff(content: bytes) -> DecodedImage:
