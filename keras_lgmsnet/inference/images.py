@@ -153,7 +153,7 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
 
     def read(self, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
         decoded = load_image(path)
-        trained_on = self.fingerprint and self.fingerprint.bits
+        trained_on = None if self.fingerprint is None else self.fingerprint.bits
         with decoding(path):
             image = to_rgb(decoded, trained_on)
         told = _describe_bits(decoded.undeclared_bits, trained_on)
