@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
+from keras_lgmsnet.data.volume_fingerprint import FURTHEST, VolumeFingerprint
 from keras_lgmsnet.export.promises import terms_for
 from keras_lgmsnet.kinds import Kind, kind_of_rank
 from keras_lgmsnet.recipe.schema import Data, VolumeData
@@ -44,7 +44,7 @@ def describe_patch_input(data: VolumeData, fingerprint: VolumeFingerprint) -> di
     if windows is None:
         rule = (
             "Subtract from each channel its mean and divide by its deviation, both of its voxels "
-            "brighter than the darkest."
+            f"brighter than the darkest, and clip what lies beyond {FURTHEST} deviations."
         )
     else:
         scaled = (
