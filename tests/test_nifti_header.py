@@ -11,6 +11,7 @@ By design, three kinds of headers are read otherwise than by one of the two:
 
 import gzip
 import itertools
+import re
 from pathlib import Path
 
 import nibabel
@@ -87,6 +88,10 @@ def test_a_sform_of_other_sizes_gives_way_to_the_qform(
     header = header_of(TRUE, affine_of(sizes), codes=(1, code), image_class=image_class)
     volume = read_volume(save(tmp_path / "a.nii", header))
     np.testing.assert_allclose(volume.affine, TRUE, atol=1e-5)
+    assert re.fullmatch(
+        r"the qform counts, since the sform has voxels of .*, pixdim of 0\.5078 × 0\.5078 × 1\.2",
+        volume.remark,
+    )
     assert volume.grid.voxel_volume == pytest.approx(0.5078125**2 * 1.2 / 1000, rel=1e-5)
     # The scan's header is passed on as it is, and read alike.
     write_label_map(tmp_path / "b.nii", np.ones(VALUES.shape, "uint8"), volume)
@@ -101,6 +106,7 @@ def test_sizes_that_differ_by_rounding_do_not_count(tmp_path: Path) -> None:
     sform = affine_of((0.508, 0.508, 1.2005), rotation=(0, 0, 1))
     volume = read_volume(save(tmp_path / "a.nii", header_of(TRUE, sform)))
     np.testing.assert_allclose(volume.affine, sform, atol=1e-5)
+    assert volume.remark is None
 
 
 @pytest.mark.parametrize(
@@ -130,6 +136,7 @@ def test_a_sform_that_cannot_be_inverted_gives_way_to_the_qform(tmp_path: Path) 
     header = header_of(TRUE, np.diag([0, 0, 0, 1]))
     volume = read_volume(save(tmp_path / "a.nii", header))
     np.testing.assert_allclose(volume.affine, TRUE, atol=1e-5)
+    assert volume.remark == "the qform counts, since the sform cannot be inverted"
 
 
 # b, c, d of a turn by 180° about an axis between y and z: its first component is 0.

@@ -366,6 +366,20 @@ def test_scan_outside_the_training_range_is_flagged(run: Path, tmp_path: Path) -
     assert thick.flags[0] == "voxels are 8 mm apart along z, in training 0.5 to 5"
 
 
+def test_a_scan_that_lies_elsewhere_than_its_sform_has_it_is_flagged(
+    run: Path, tmp_path: Path
+) -> None:
+    nifti = nibabel.Nifti1Image(SMALL, np.diag([2, 2, 2, 1]))
+    nifti.set_qform(nifti.affine, 1)
+    nifti.header["srow_x"] *= 2
+    nifti.header["vox_offset"] = 352
+    (tmp_path / "scan.nii").write_bytes(nifti.header.binaryblock + bytes(4) + SMALL.tobytes("F"))
+    (row,) = predict_volumes(run, tmp_path / "scan.nii", tmp_path / "out")
+    assert row.flags == (
+        "the qform counts, since the sform has voxels of 4 × 2 × 2, pixdim of 2 × 2 × 2",
+    )
+
+
 class TestRefusals:
     """What is refused before anything is written."""
 

@@ -1,8 +1,11 @@
 """Volumes: read, prepared once, and served in patches that are the same in every run."""
 
 import dataclasses
+import gzip
+import struct
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -79,6 +82,24 @@ def test_a_folder_of_volumes_is_opened_and_read(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"3 volumes of msd_folder@.* Received: 'hippocampus_9'"):
         source.read("hippocampus_9")
     assert source.folder.is_relative_to(folder.parent / "data")
+    assert source.describe_remarks() is None
+
+
+def test_a_volume_that_lies_elsewhere_than_its_sform_has_it_is_remarked_on(folder: Path) -> None:
+    id_ = msd.TestArchive.ids[1]
+    path = folder / "imagesTr" / f"{id_}.nii.gz"
+    nifti = nibabel.load(path)
+    nifti.set_qform(AFFINE, 1)
+    content = bytearray(nifti.to_bytes())
+    struct.pack_into("<12f", content, 280, *(AFFINE @ np.diag([2, 2, 2, 1]))[:3].ravel())
+    path.write_bytes(gzip.compress(content))
+    source = load(folder)
+    np.testing.assert_allclose(source.read(id_).grid.affine, AFFINE, atol=1e-5)
+    assert source.remarks.keys() == {id_}
+    assert source.describe_remarks().startswith(
+        f"Of 1 of 3 volumes, such as {id_}: the qform counts, since the sform has voxels of "
+    )
+    assert load(folder).remarks == source.remarks  # kept with the prepared copy
 
 
 def test_labels_that_leave_a_number_out_are_refused(folder: Path) -> None:

@@ -300,8 +300,9 @@ class VolumeBuilder(SegmentationBuilder):
     """Base of the builders of 3D volumes in NIfTI files, with voxels in the file's own order.
 
     Axis `i` of a volume is the file's; `affine` maps a voxel's indices to millimetres to the
-    patient's right, front and top, as nibabel reads it. What each channel holds is named in the
-    metadata's `channels`: `"CT"` for Hounsfield units.
+    patient's right, front and top. What each channel holds is named in the metadata's `channels`:
+    `"CT"` for Hounsfield units. Its `remarks` tell, by the id, which volumes lie elsewhere than the
+    header's sform has them, and why.
     """
 
     CHANNELS: ClassVar[tuple[str, ...]] = ("CT",)
@@ -334,6 +335,8 @@ class VolumeBuilder(SegmentationBuilder):
 
     def _example(self, case: Case) -> dict[str, Any]:
         scan = read_channels(case.images)
+        if scan.remark:
+            self.info.metadata.setdefault("remarks", {})[case.id] = scan.remark
         (mask_path,) = case.segmentation_masks
         mask, mask_affine = read_label_map(mask_path, self._labels())
         require_same_grid(mask_path, mask.shape, mask_affine, scan.grid)

@@ -1,7 +1,7 @@
 """Datasets of volumes, opened and read as they are."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class VolumeSource:
         examples: The volumes, read when they are indexed, in the order of the ids: `image`,
             `segmentation_mask` and `affine` as `tfds_builders` describes them.
         folder: Where to keep what is computed of them; it goes when the volumes go.
+        remarks: Of volumes that lie elsewhere than their header's sform has them, the reason.
     """
 
     ids: list[str]
@@ -52,6 +53,14 @@ class VolumeSource:
     channels: list[str]
     examples: Sequence[Mapping[str, Any]]
     folder: Path
+    remarks: Mapping[str, str] = field(default_factory=dict)
+
+    def describe_remarks(self) -> str | None:
+        """Return what is remarkable about how volumes were read, in a sentence."""
+        if not self.remarks:
+            return None
+        id_, remark = next(iter(self.remarks.items()))
+        return f"Of {len(self.remarks)} of {len(self.ids)} volumes, such as {id_}: {remark}."
 
     def read(self, id_: str) -> VolumeExample:
         """Return a volume.
@@ -172,4 +181,5 @@ def load_volumes(
         channels=list(metadata["channels"]),
         examples=builder.as_data_source("train"),
         folder=folder,
+        remarks=metadata.get("remarks", {}),
     )

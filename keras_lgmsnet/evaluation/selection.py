@@ -161,6 +161,8 @@ def describe_cautions(
             cautions.append(f"All masks are {one_sided}: the scores tell {told} only.")
         if between := describe_pixels_between(examples):
             cautions.append(between)
+    elif remarks := examples.describe_remarks():
+        cautions.append(remarks)
     return " ".join(cautions) or None
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import nibabel
 import numpy as np
 
-from keras_lgmsnet.files.nifti_header import MAX_HEADER_BYTES, find_affine, parse_header
+from keras_lgmsnet.files.nifti_header import MAX_HEADER_BYTES, Placement, find_affine, parse_header
 from keras_lgmsnet.files.paths import AnyPath, opened, printable
 from keras_lgmsnet.files.volume import Volume
 from keras_lgmsnet.files.writing import atomic_write
@@ -54,7 +54,7 @@ def read_volume(path: str | AnyPath) -> Volume:
     volume.grid.spacing, volume.grid.orientation  # (0.7, 0.7, 5.0), "LPS"
     ```
     """
-    voxels, affine, header = _read_nifti(path)
+    voxels, (affine, remark), header = _read_nifti(path)
     with np.errstate(over="ignore"):  # what does not fit becomes infinite
         voxels = voxels.astype(np.float32, copy=False)
     image = voxels if voxels.ndim == 4 else voxels[..., None]
@@ -65,7 +65,7 @@ def read_volume(path: str | AnyPath) -> Volume:
             f"{printable(path)} must tell its orientation and position; convert it again from its "
             "source. Received: no affine (qform_code and sform_code are 0)"
         )
-    return Volume(image, affine, header)
+    return Volume(image, affine, header, remark)
 
 
 def read_channels(paths: Sequence[AnyPath]) -> Volume:
@@ -92,7 +92,8 @@ def read_channels(paths: Sequence[AnyPath]) -> Volume:
     if len(channels) == 1:
         return first
     image = np.concatenate([channel.image for channel in channels], axis=-1)
-    return Volume(image, first.affine, first.header)
+    remarks = (channel.remark for channel in channels)
+    return Volume(image, first.affine, first.header, next(filter(None, remarks), None))
 
 
 def read_label_map(
@@ -116,7 +117,7 @@ def read_label_map(
     segmentation_mask, affine = read_label_map("label.nii.gz", {0: "background", 1: "liver"})
     ```
     """
-    voxels, affine, _ = _read_nifti(path)
+    voxels, (affine, _), _ = _read_nifti(path)
     if voxels.ndim != 3:
         raise ValueError(f"{printable(path)} must have 3 axes. Received: shape {voxels.shape}")
     with np.errstate(invalid="ignore"):  # what does not fit is found below
@@ -196,10 +197,10 @@ def write_map(path: str | Path, values: np.ndarray, like: Volume) -> None:
 
 
 class _Nifti(NamedTuple):
-    """What a file holds: voxels of 3 axes or 4, and the affine in millimetres if it tells any."""
+    """What a file holds: voxels of 3 axes or 4, where they lie, and its header."""
 
     voxels: np.ndarray
-    affine: np.ndarray | None
+    placement: Placement
     header: nibabel.Nifti1Header
 
 
@@ -214,7 +215,7 @@ def _read_nifti(path: str | AnyPath) -> _Nifti:
         with _decoding(path):
             start = stream.read(MAX_HEADER_BYTES)
             header = parse_header(start)
-        affine = find_affine(path, header)
+        placement = find_affine(path, header)
         with _decoding(path):
             header.check_fix(_QUIET)
             given, dtype = header.get_data_shape(), header.get_data_dtype()
@@ -245,7 +246,7 @@ def _read_nifti(path: str | AnyPath) -> _Nifti:
             nifti = _image_class(header).from_stream(content)
             with np.errstate(all="ignore"):  # scaling may overflow, which is found afterwards
                 voxels = np.asanyarray(nifti.dataobj)
-    return _Nifti(voxels.reshape(shape), affine, nifti.header)
+    return _Nifti(voxels.reshape(shape), placement, nifti.header)
 
 
 def _without_trailing_axes(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -4,6 +4,8 @@ nibabel and the NIfTI reference (`nifti1_io`), on which ITK builds, read most he
 they do not, the rules are here.
 """
 
+from typing import NamedTuple
+
 import nibabel
 import numpy as np
 
@@ -14,6 +16,19 @@ MAX_HEADER_BYTES = nibabel.Nifti2Header.sizeof_hdr
 MILLIMETRES = {1: 1000.0, 3: 0.001}  # a metre and a micrometre; any other code means millimetres
 SIZES_ALIKE = 1e-3  # relative; header fields are float32, some programs round them to 4 digits
 QUATERNION_EXCESS = 0.01  # by which b² + c² + d² may exceed 1; what is beyond was never a rotation
+
+
+class Placement(NamedTuple):
+    """Where a file's voxels lie.
+
+    Args:
+        affine: From a voxel's indices to RAS+ millimetres, `float64` of shape `(4, 4)`; `None` if
+            neither form of the header tells it.
+        remark: Why not as the sform has it, if there is one that does not count.
+    """
+
+    affine: np.ndarray | None
+    remark: str | None = None
 
 
 def parse_header(start: bytes) -> nibabel.Nifti1Header:
@@ -48,7 +63,7 @@ def parse_header(start: bytes) -> nibabel.Nifti1Header:
     return header
 
 
-def find_affine(path: AnyPath, header: nibabel.Nifti1Header) -> np.ndarray | None:
+def find_affine(path: AnyPath, header: nibabel.Nifti1Header) -> Placement:
     """Return where a file's voxels lie, and mend the header for those who read it next.
 
     The sform counts where its voxels have the sizes in `pixdim`, as nibabel has it. Otherwise the
@@ -63,28 +78,30 @@ def find_affine(path: AnyPath, header: nibabel.Nifti1Header) -> np.ndarray | Non
         path: The file, for messages.
         header: As `parse_header` returns it.
 
-    Returns:
-        From a voxel's indices to RAS+ millimetres, `float64` of shape `(4, 4)`; `None` if neither
-        form has a code from 1 to 5.
-
     Raises:
         ValueError: If the sform's voxels have other sizes and there is no valid qform, or the only
             form cannot be inverted.
     """
     has_qform, has_sform = (1 <= header[f"{form}form_code"] <= 5 for form in "qs")
     if not has_qform and not has_sform:
-        return None
+        return Placement(None)
     with np.errstate(all="ignore"):  # damaged headers hold any number
         sizes = np.abs(header["pixdim"][1:4].astype("float64"))
         sform, qform = header.get_sform(), _qform(header, sizes)
         sform_sizes = nibabel.affines.voxel_sizes(sform)
         told = sizes != 0
         agree = (np.abs(sform_sizes - sizes) <= SIZES_ALIKE * sizes)[told].all()
+    remark = None
     if has_sform and agree and is_invertible(sform):
         affine = sform
         header["pixdim"][1:4] = np.where(told, sizes, sform_sizes)
     elif has_qform and is_invertible(qform):
         affine = qform
+        if has_sform:
+            reason = "cannot be inverted"
+            if is_invertible(sform):
+                reason = f"has voxels of {_describe(sform_sizes)}, pixdim of {_describe(sizes)}"
+            remark = f"the qform counts, since the sform {reason}"
     elif has_sform and is_invertible(sform):
         raise ValueError(
             f"{printable(path)} must have voxels of the same sizes in its sform and in pixdim; "
@@ -101,7 +118,8 @@ def find_affine(path: AnyPath, header: nibabel.Nifti1Header) -> np.ndarray | Non
             f"{printable(path)} must have an affine that can be inverted; convert it again from "
             f"its source. Received: {(sform if has_sform else qform).tolist()}"
         )
-    return np.diag([*[MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)] * 3, 1.0]) @ affine
+    scale = MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)
+    return Placement(np.diag([scale, scale, scale, 1.0]) @ affine, remark)
 
 
 def _qform(header: nibabel.Nifti1Header, sizes: np.ndarray) -> np.ndarray:

@@ -17,11 +17,13 @@ class Volume:
             units, such as Hounsfield units.
         affine: `float64` of shape `(4, 4)`, from a voxel's indices to RAS+ millimetres.
         header: The file's header, which `write_label_map` and `write_map` pass on.
+        remark: Why the voxels lie elsewhere than the header's sform has them, if they do.
     """
 
     image: np.ndarray
     affine: np.ndarray
     header: nibabel.Nifti1Header
+    remark: str | None = None
 
     @property
     def grid(self) -> Grid:

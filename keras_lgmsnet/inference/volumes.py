@@ -172,9 +172,10 @@ class _VolumePredictor(Predictor[Volume, VolumePrediction]):
         scan = read_channels(self.channels[path])
         try:
             canonical_grid(scan.grid, self.fingerprint.spacing)
-            return scan, tuple(self.fingerprint.deviations(scan.image, scan.grid))
+            deviations = self.fingerprint.deviations(scan.image, scan.grid)
         except ValueError as error:
             raise ValueError(f"{printable(path)} does not fit the network: {error}") from error
+        return scan, (*deviations, *filter(None, [scan.remark]))
 
     def predict(self, path: Path, scan: Volume, row: VolumePrediction) -> VolumePrediction:
         outputs = self.outputs[path]

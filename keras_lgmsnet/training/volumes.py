@@ -84,6 +84,8 @@ class VolumeTask(Task):
             )
             self.fingerprint.write(run_directory)
         print(self.fingerprint.describe(), flush=True)
+        if remarks := self.source.describe_remarks():
+            print(remarks, flush=True)
         self.volumes = prepare_volumes(
             self.source,
             self.splits["train"] + self.splits["validation"],
