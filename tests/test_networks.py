@@ -58,6 +58,8 @@ class Row:
         rounding: How far float32 may lead two ways to compute the logits apart, as a share of
             their standard deviation.
         gradient_rounding: The same for the norm of a gradient, as a share of it.
+        export_errors: By how much the logits of exports that are not float32 may miss the
+            network's: the root of the mean square, as a share of the standard deviation.
     """
 
     name: str
@@ -73,6 +75,9 @@ class Row:
     frozen_layers: Mapping[str, str] = field(default_factory=dict)
     rounding: float = 1e-4
     gradient_rounding: float = 2e-3
+    export_errors: Mapping[str, float] = field(
+        default_factory=lambda: {"float16": 0.01, "dynamic": 0.1, "int8": 0.2}
+    )
 
     def __str__(self) -> str:
         return "-".join(filter(None, (self.name, self.variant, f"{self.kind.rank}d")))
@@ -131,6 +136,7 @@ ROWS = (
         # A norm over the 8 voxels of the deepest stages magnifies it.
         rounding=5e-3,
         gradient_rounding=5e-2,
+        export_errors={"float16": 0.05, "dynamic": 0.4},
     ),
     Row(
         name="unet",
