@@ -672,6 +672,14 @@ REFUSED_DICOMS = {
         dicom(np.zeros((4, 4), "u1"), WindowCenter=0, WindowWidth=5, VOILUTFunction="CUBIC"),
         "Unsupported .* VOI LUT Function value 'CUBIC'",
     ),
+    **{
+        f"{channels} channels of bits that are not the lowest": (
+            dicom(np.full((4, 4, channels), 80, "u2").squeeze(), BitsStored=12, HighBit=15),
+            "its HighBit must be 11, as of 12 stored bits the lowest are read; save it so. "
+            "Received: 15",
+        )
+        for channels in (1, 3)
+    },
     "cut short": (cut(dicom(np.zeros((40, 40), "u2"))), ""),
 }
 

@@ -40,9 +40,9 @@ def decode_dicom(content: bytes) -> DecodedImage:
 
     Raises:
         ValueError: If pydicom is not installed, or if the file is deflated, holds no image, several
-            or one too large, is of floats or other colours, has a presentation lookup table, or is
-            compressed in a way that is not decoded. Of damaged bytes, decoders raise errors of
-            every kind.
+            or one too large, is of floats or other colours, stores its bits elsewhere than lowest,
+            has a presentation lookup table, or is compressed in a way that is not decoded. Of
+            damaged bytes, decoders raise errors of every kind.
 
     Example:
     ```python
@@ -67,6 +67,11 @@ def decode_dicom(content: bytes) -> DecodedImage:
     require_moderate(
         dataset.Columns, dataset.Rows, dataset.SamplesPerPixel * (dataset.BitsAllocated + 7) // 8
     )
+    if dataset.get("HighBit") not in (None, dataset.BitsStored - 1):
+        raise ValueError(
+            f"its HighBit must be {dataset.BitsStored - 1}, as of {dataset.BitsStored} stored bits "
+            f"the lowest are read; save it so. Received: {dataset.HighBit}"
+        )
     values, interpretation = _decode_pixels(dataset)
     if interpretation == "PALETTE COLOR" and values.ndim == 2:
         return _apply_palette(values, dataset)

@@ -30,7 +30,7 @@ def save_dicom(
     for name, value in elements.items():
         setattr(dataset, name, value)
     dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.HighBit = dataset.BitsStored - 1
+    dataset.HighBit = elements.get("HighBit", dataset.BitsStored - 1)
     dataset.save_as(path, enforce_file_format=True)
     return path
 
