@@ -520,6 +520,19 @@ def test_signed_values_without_a_window() -> None:
     assert to_8_bits(decode(padded)).tolist() == [[0, 0, 64, 255]]
 
 
+@pytest.mark.parametrize("limit", [None, -1990])
+def test_padding_written_without_a_sign(limit: int | None) -> None:
+    """As some devices write it, of the value representation US beside signed pixels."""
+    dataset = pydicom.dcmread(io.BytesIO(dicom(np.int16([[-2000, 0, 1024, 4095]]))))
+    names = ["PixelPaddingValue", "PixelPaddingRangeLimit"]
+    values = [-2000] if limit is None else [-2000, limit]
+    for name, value in zip(names, values, strict=False):
+        dataset.add_new(name, "US", value + 2**16)
+    with io.BytesIO() as buffer:
+        dataset.save_as(buffer)
+        assert to_8_bits(decode(buffer.getvalue())).tolist() == [[0, 0, 64, 255]]
+
+
 @few
 @hypothesis.given(
     bits=st.sampled_from([8, 10, 12, 16]), planar=st.integers(0, 1), seed=st.integers(0, 99)

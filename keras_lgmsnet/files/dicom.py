@@ -234,6 +234,8 @@ def _without_padding(values: np.ndarray, dataset: "Dataset") -> np.ndarray:
     padding = dataset.get("PixelPaddingValue")
     if padding is None or values.min() >= 0:
         return values
-    low, high = sorted((padding, dataset.get("PixelPaddingRangeLimit", padding)))
+    ends = (padding, dataset.get("PixelPaddingRangeLimit", padding))
+    # One of 2^15 or more was written without a sign.
+    low, high = sorted(end - 2**16 if end >= 2**15 else end for end in ends)
     is_padding = (values >= low) & (values <= high)
     return np.where(is_padding, values[~is_padding].min(initial=values.max()), values)
