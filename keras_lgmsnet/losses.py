@@ -39,11 +39,11 @@ class SmoothDiceLoss(keras.losses.Loss):
         return {**super().get_config(), "smooth": self.smooth}
 
 
-class FirstLoss(keras.callbacks.Callback):
-    """Ends a training of which the first batch has no loss, with a `ValueError`.
+class LossIsANumber(keras.callbacks.Callback):
+    """Ends a training whose first batch, or any epoch, has a loss of NaN, with a `ValueError`.
 
     It is what the losses here give masks of other values in a compiled step, where nothing can be
-    raised. Later batches are not looked at, so that nothing waits for them.
+    raised. Other batches are not looked at, so that nothing waits for them.
     """
 
     async_safe = True  # which tells Keras to hand it what is known already
@@ -54,13 +54,23 @@ class FirstLoss(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the loss of the first batch."""
-        if self.is_first and logs and math.isnan(logs.get("loss", 0)):
-            raise ValueError(
-                "Masks must hold the values from 0 to 1, or class numbers from 0 to "
-                "num_classes - 1, and images finite numbers; divide masks of 0 and 255 by 255, and "
-                "renumber others. Received: a loss of NaN in the first batch"
-            )
+        if self.is_first:
+            _require_number(logs, "loss", "the first batch")
         self.is_first = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the losses of an epoch, of the validation, too."""
+        _require_number(logs, "loss", f"epoch {epoch + 1}")
+        _require_number(logs, "val_loss", f"the validation after epoch {epoch + 1}")
+
+
+def _require_number(logs: dict[str, Any] | None, name: str, part: str) -> None:
+    if math.isnan((logs or {}).get(name, 0)):
+        raise ValueError(
+            "Masks must hold the values from 0 to 1, or class numbers from 0 to num_classes - 1, "
+            "and images finite numbers; divide masks of 0 and 255 by 255, and renumber others. If "
+            f"they do, lower the learning rate. Received: a loss of NaN in {part}"
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")

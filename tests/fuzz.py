@@ -288,6 +288,7 @@ def _read_in_child(name: str, folder: Path, numbers: range, results: Connection)
         except (ValueError, OSError) as error:
             told = " ".join(map(str, (error, getattr(error, "filename", ""))))
             is_sentence = path.name in told and "\n" not in told
+            is_sentence &= not isinstance(error.__cause__ or error.__context__, MemoryError)
             result = "refused" if is_sentence else _describe(error)
         except BaseException as error:
             result = _describe(error)

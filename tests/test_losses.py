@@ -202,6 +202,15 @@ def test_training_on_masks_of_other_values_is_refused() -> None:
     network.fit(images, images, verbose=0)
 
 
+def test_masks_of_other_values_are_refused_wherever_they_are() -> None:
+    images = np.ones((2, 4, 4, 1))
+    masks = images * np.reshape([0, 255], (2, 1, 1, 1))  # the first batch is all background
+    with pytest.raises(ValueError, match=r"a loss of NaN in epoch 1"):
+        OneLayer(num_classes=1).fit(images, masks, batch_size=1, shuffle=False, verbose=0)
+    with pytest.raises(ValueError, match=r"a loss of NaN in the validation after epoch 1"):
+        OneLayer(num_classes=1).fit(images, images, validation_data=(images, masks), verbose=0)
+
+
 @pytest.mark.parametrize("smooth", [0, -1e-5, float("nan")])
 @pytest.mark.parametrize("loss", [BCEDiceLoss, DiceCELoss])
 def test_smooth_must_be_positive(loss: type[keras.losses.Loss], smooth: float) -> None:

@@ -139,6 +139,17 @@ def test_a_sform_that_cannot_be_inverted_gives_way_to_the_qform(tmp_path: Path) 
     assert volume.remark == "the qform counts, since the sform cannot be inverted"
 
 
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_what_is_written_beside_a_scan_of_a_damaged_sform_goes_by_the_qform(
+    value: float, tmp_path: Path
+) -> None:
+    header = header_of(TRUE, TRUE)
+    header["srow_y"] = value
+    volume = read_volume(save(tmp_path / "a.nii", header))
+    write_label_map(tmp_path / "b.nii", np.ones(VALUES.shape, "uint8"), volume)
+    np.testing.assert_allclose(nibabel.load(tmp_path / "b.nii").affine, TRUE, atol=1e-5)
+
+
 # b, c, d of a turn by 180° about an axis between y and z: its first component is 0.
 TURN = np.array([0, np.sqrt(0.5), np.sqrt(0.5)])
 

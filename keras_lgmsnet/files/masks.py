@@ -153,6 +153,8 @@ def _binary_plane(
     if _are_two(values) and (lossy_black is None or values[-1] != 1):
         return (grey > 0).astype(np.uint8), 0
     received = f"{', '.join(map(str, values[:5]))}{' …' if len(values) > 5 else ''}"
+    if lossy_black is not None and values.tolist() == [lossy_black]:
+        return np.zeros(grey.shape, np.uint8), 0
     if threshold is not None:
         white = _WHITES.get(grey.dtype)
         if white is None or values[-1] <= white * threshold // 255:
@@ -164,8 +166,6 @@ def _binary_plane(
         return (grey > white * threshold // 255).astype(np.uint8), num_between
     mend = _MEND if two_valued else ""
     if lossy_black is not None:
-        if values.tolist() == [lossy_black]:
-            return np.zeros(grey.shape, np.uint8), 0
         if grey.dtype != np.uint8 or not _is_black_and_white(grey):
             most = values[np.argsort(-counts, kind="stable")][:4]
             raise ValueError(

@@ -25,6 +25,7 @@ from keras_lgmsnet.files.paths import AnyPath, opened, printable
 from keras_lgmsnet.files.volume import Volume
 from keras_lgmsnet.files.writing import atomic_write
 from keras_lgmsnet.geometry import MAX_VOXELS, Grid
+from keras_lgmsnet.labels import ROUNDING
 
 SUFFIXES = (".nii.gz", ".nii")
 ONE_CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's name of such a file: its case and its number
@@ -32,7 +33,6 @@ MAX_EXTRA_BYTES = 2**24  # before and after the voxels
 LARGEST = 1e30  # of voxels; beyond are marks of missing ones, and sums in float32 overflow
 LEAST_CONTRAST = 1e-5  # of what 99 % of a channel's values span to what all of them do
 SAMPLES = 100_000  # voxels of a channel that this is measured on
-ROUNDING = 5e-3  # by which labels may miss integers: 0 to 2 scaled to 8 bits miss by 3.9e-3
 _QUIET = logging.Logger(__name__, logging.CRITICAL)  # nibabel tells what it mends in a header
 
 

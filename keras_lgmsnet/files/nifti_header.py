@@ -98,9 +98,11 @@ def find_affine(path: AnyPath, header: nibabel.Nifti1Header) -> Placement:
     elif has_qform and is_invertible(qform):
         affine = qform
         if has_sform:
-            reason = "cannot be inverted"
             if is_invertible(sform):
                 reason = f"has voxels of {_describe(sform_sizes)}, pixdim of {_describe(sizes)}"
+            else:
+                reason = "cannot be inverted"
+                header["sform_code"] = 0  # what is written with this header goes by the qform
             remark = f"the qform counts, since the sform {reason}"
     elif has_sform and is_invertible(sform):
         raise ValueError(

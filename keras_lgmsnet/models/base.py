@@ -115,11 +115,11 @@ class SegmentationNetwork(keras.Model):
         """Train as `keras.Model.fit` does, on masks that the package's losses take.
 
         Raises:
-            ValueError: If the first batch has a loss of NaN, as of masks of 0 and 255.
+            ValueError: If the first batch or an epoch has a loss of NaN, as of masks of 0 and 255.
         """
         is_ours = isinstance(self.loss, losses.SmoothDiceLoss)
         if is_ours and not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*keras.tree.flatten(callbacks or []), losses.FirstLoss()]
+            callbacks = [*keras.tree.flatten(callbacks or []), losses.LossIsANumber()]
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
