@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-# By which values may miss those accepted, in files of volumes, too: labels 0 to 2 that were scaled to
-# 8 bits miss theirs by 3.9e-3.
+# By which values may miss those accepted, in files of volumes, too. Labels from 0 to 2, scaled to 8
+# bits, miss theirs by 3.9e-3.
 ROUNDING = 5e-3
 
 
