@@ -431,6 +431,17 @@ def test_windows_are_those_of_pydicom(
     assert_close(image, 255 - expected if interpretation == "MONOCHROME1" else expected)
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [(2, 0), (-0.5, 0), (1, -1024)])
+def test_of_a_slope_or_an_intercept_alone_the_other_is_neutral(slope, intercept) -> None:
+    values = draw_pixels("u2", SHAPE, 0, 12)
+    window = {"WindowCenter": 40, "WindowWidth": 4000}
+    alone = {"RescaleIntercept": intercept} if intercept else {"RescaleSlope": slope}
+    both = {"RescaleSlope": slope, "RescaleIntercept": intercept}
+    expected = decode(dicom(values, **window, **both)).pixels
+    np.testing.assert_array_equal(decode(dicom(values, **window, **alone)).pixels, expected)
+    assert (decode(dicom(values, **window)).pixels != expected).any()
+
+
 @few
 @hypothesis.given(
     stored=stored_values,

@@ -164,7 +164,7 @@ def _show_grey(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
     # pydicom trusts JPEG-LS, which may be of more bits than are stored.
     unused = max(0, 8 * values.itemsize - dataset.BitsStored)
     values = values << unused >> unused
-    slope = _first(dataset, "RescaleSlope")
+    slope, intercept = _first(dataset, "RescaleSlope"), _first(dataset, "RescaleIntercept")
     bits: int | None = dataset.BitsStored
     if dataset.PixelRepresentation:  # 16 bits of 16 are then those of a type, not of a device
         bits = dataset.BitsStored - 1 if dataset.BitsStored < dataset.BitsAllocated else None
@@ -172,7 +172,11 @@ def _show_grey(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
     if tables := dataset.get("ModalityLUTSequence"):
         values = stored = _look_up(stored, tables[0].LUTDescriptor, tables[0].LUTData, dataset)
         slope, bits = None, tables[0].LUTDescriptor[2]
-    elif slope is not None and _first(dataset, "RescaleIntercept") is not None:
+    elif slope is not None or intercept is not None:  # of which pydicom asks for both
+        if slope is None:
+            dataset.RescaleSlope = 1
+        if intercept is None:
+            dataset.RescaleIntercept = 0
         values = apply_modality_lut(stored, dataset)
     if tables := dataset.get("VOILUTSequence"):
         pixels = _look_up(values, tables[0].LUTDescriptor, tables[0].LUTData, dataset)
