@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from functools import partial
 from pathlib import Path
@@ -662,6 +663,41 @@ def test_a_frame_of_another_size_is_refused() -> None:
     )
     with pytest.raises(ValueError, match=r"must have shape \(20, 35\)\. Received: \(20, 30\)"):
         decode(content)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("syntax", [pydicom.uid.JPEGLosslessSV1, pydicom.uid.JPEGLSLossless])
+def test_a_frame_that_claims_to_be_huge_is_refused_undecoded(syntax: str, bits: int) -> None:
+    values = draw_pixels("u1" if bits == 8 else "u2", SHAPE, 0, bits)
+    is_ls = syntax == pydicom.uid.JPEGLSLossless
+    frame = imagecodecs.jpegls_encode(values) if is_ls else encode_lossless_jpeg(values, bits)
+    size = struct.pack(">BHH", bits, *SHAPE)
+    assert frame.count(size) == 1
+    huge = frame.replace(size, struct.pack(">BHH", bits, 20000, 20000))
+
+    def compressed(frame: bytes) -> bytes:
+        return dicom(values, syntax=syntax, PixelData=pydicom.encaps.encapsulate([frame]))
+
+    np.testing.assert_array_equal(decode(compressed(frame)).pixels, values)
+    content = compressed(huge)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"shape \(20, 35\)\. Received: \(20000, 20000\)"):
+            decode(content)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_fill_bytes_before_the_header_of_a_frame() -> None:
+    values = draw_pixels("u2", SHAPE, 0)
+    frame = encode_lossless_jpeg(values, 16).replace(b"\xff\xc3", b"\xff\xff\xff\xc3", 1)
+    content = dicom(
+        values,
+        syntax=pydicom.uid.JPEGLosslessSV1,
+        PixelData=pydicom.encaps.encapsulate([frame]),
+    )
+    np.testing.assert_array_equal(decode(content).pixels, values)
 
 
 REFUSED_DICOMS = {
