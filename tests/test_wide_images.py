@@ -345,6 +345,82 @@ def test_bytes_and_floats_leave_no_bits_open(content: bytes, tmp_path: Path) -> 
     assert undeclared_bits(tmp_path / "a.tif") is None
 
 
+# Values that others are lost beside
+
+
+def draw_photo(
+    dtype: str = "float32", low: float = 0, high: float = 1, size: tuple[int, int] = (60, 80)
+) -> np.ndarray:
+    """Return a smooth picture of many values."""
+    rows, columns = np.indices(size)
+    return (low + (high - low) * (np.sin(rows / 9) * np.cos(columns / 13) + 1) / 2).astype(dtype)
+
+
+def with_fill(pixels: np.ndarray, fill: float, count: int = 1) -> np.ndarray:
+    return np.where(np.arange(pixels.size).reshape(pixels.shape) < count, fill, pixels).astype(
+        pixels.dtype
+    )
+
+
+@pytest.mark.parametrize("count", [1, 4000])  # of 4800
+@pytest.mark.parametrize(
+    ("pixels", "fill", "told"),
+    [
+        (draw_photo(), -9999, "-9999 among values such as 0\\."),
+        (draw_photo(), 65535, "65535 among"),
+        (draw_photo("float16"), -65504, "-65504 among"),
+        (draw_photo("float64"), -1e31, "-1e\\+31 among"),
+        (draw_photo("int16", 0, 100), -32768, "-32768 among values such as"),
+        (draw_photo("int32", -500, 500), 2**31 - 1, r"2\.1475e\+09 among"),
+        (np.repeat(draw_photo()[..., None], 3, -1), -9999, "-9999 among"),
+        (draw_photo(size=(600, 800)), -9999, "-9999 among"),
+    ],
+)
+def test_a_fill_that_leaves_no_picture_is_refused(pixels, fill, told, count, tmp_path) -> None:
+    photometric = "rgb" if pixels.ndim == 3 else "minisblack"
+    (tmp_path / "a.tif").write_bytes(tiff(with_fill(pixels, fill, count), photometric=photometric))
+    with refused(rf"a\.tif cannot be read as an image: .*are lost; replace it by .*: {told}"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_broken_pixels_that_leave_no_picture_are_refused() -> None:
+    pixels = draw_photo(size=(300, 400))
+    pixels[7, 5:15] = np.arange(1000, 2000, 100)
+    with pytest.raises(ValueError, match=r"Received: 1900 among values such as 0\."):
+        to_8_bits(DecodedImage(pixels))
+
+
+@pytest.mark.parametrize("missing", [-3.4e38, 1e35])
+def test_a_mark_of_missing_values_is_refused_among_few(missing: float) -> None:
+    with pytest.raises(ValueError, match=r"beside which all others are lost"):
+        to_8_bits(DecodedImage(np.float32([[0, 1, missing]])))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        draw_photo(),
+        with_fill(draw_photo(), 100, 9),  # a highlight
+        with_fill(draw_photo("int16", -1024, 3000), -32768, 900),  # a scan in a circle
+        with_fill(draw_photo("int16", 0, 4000), -1),
+        with_fill(np.zeros((60, 80), "float32"), 1),  # masks
+        with_fill(np.zeros((60, 80), "int16"), -9999),
+        np.zeros((60, 80), "float32"),  # blank
+        np.full((60, 80), -0.25),
+        draw_photo(low=1e6, high=1e6 + 1),
+        np.float32([[-1]]),
+        draw_photo("float16", -65504, 0),
+        np.exp(8 * draw_photo()),  # a wide range
+        np.where(draw_photo() > 0.99, 3000 * draw_photo(), draw_photo()),  # small bright cells
+        np.random.default_rng(0).lognormal(size=(60, 80)),
+    ],
+)
+def test_pictures_of_a_wide_range_are_read(pixels: np.ndarray) -> None:
+    low, high = float(pixels.min()), float(pixels.max())
+    expected = scale(pixels, low, high if high > low else low + 1)
+    assert_close(to_8_bits(DecodedImage(pixels)), expected)
+
+
 # DICOM
 
 

@@ -14,6 +14,12 @@ TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels or {MAX_SIDE:,} a side; cro
 TOO_LONG = f"it has more than {MAX_BYTES:,} bytes; crop or shrink it"
 _ROWS = 256  # scaled at a time
 
+# By which a fill is known that would leave no picture between an image's least and largest value.
+LARGEST = 1e30  # of values; beyond are marks of missing ones
+FEW_VALUES, FEW_PIXELS = 3, 1e-4  # of a fill's; of broken pixels in all
+MANY_VALUES = 20  # more than masks and blank pictures have
+SAMPLES = 100_000  # pixels in which values are counted
+
 SEVERAL_FRAMES = "it has several frames; extract the one that is meant"
 
 
@@ -69,7 +75,8 @@ def to_8_bits(image: DecodedImage, bits: int | None = None) -> np.ndarray:
         `uint8` of the same shape.
 
     Raises:
-        ValueError: If it has values that are not finite.
+        ValueError: If it has values that are not finite, or is scaled from its least to its largest
+            value and one of these, such as a fill of -9999 among 0 to 1, would leave no picture.
 
     Example:
     ```python
@@ -85,6 +92,7 @@ def to_8_bits(image: DecodedImage, bits: int | None = None) -> np.ndarray:
         span = high - low
         if not math.isfinite(span):
             raise ValueError("it has values that are not finite")
+        _require_contrast(values, low, high)
     else:
         used = max(image.bits or bits or 8, image.undeclared_bits or needed)
         span = 2**used - 1
@@ -160,3 +168,28 @@ def _needed_bits(image: DecodedImage) -> int | None:
     if image.white_is_zero:
         return int(np.iinfo(pixels.dtype).max - pixels.min()).bit_length()
     return int(pixels.max()).bit_length()
+
+
+def _require_contrast(values: np.ndarray, low: float, high: float) -> None:
+    """Raise a `ValueError` if a value is so far from the others that these become one grey.
+
+    Such as a fill or broken pixels: all other pixels, of many values, lie within a grey level, and
+    those beyond have few values or are very few, unlike bright cells on a dark ground.
+    """
+    step = max(1, round((values.shape[0] * values.shape[1] / SAMPLES) ** 0.5))
+    distinct = np.unique(values[::step, ::step]).astype("float64")
+    usual = np.median(distinct)  # not the pixels', most of which may be fill
+    grey = (high - low) / 255
+    is_far = (values < usual - grey) | (values > usual + grey)
+    num_far = np.count_nonzero(is_far)
+    is_fill = (
+        num_far < FEW_PIXELS * values.size
+        or len(np.unique(values[is_far][:: 1 + num_far // SAMPLES])) <= FEW_VALUES
+    )
+    num_near = np.count_nonzero(abs(distinct - usual) <= grey)
+    furthest = max(low, high, key=lambda value: abs(value - usual))
+    if (is_fill and num_near > MANY_VALUES) or abs(furthest) > LARGEST:
+        raise ValueError(
+            "it has a value beside which all others are lost; replace it by one of theirs. "
+            f"Received: {furthest:.5g} among values such as {usual:.5g}"
+        )
