@@ -19,7 +19,7 @@ import pytest
 import tifffile
 
 from keras_lgmsnet.data.decoded import load_examples
-from keras_lgmsnet.data.images import Examples
+from keras_lgmsnet.data.images import Examples, describe_own_scales
 from keras_lgmsnet.files.images import read_image
 from tests.helpers.pictures import huge_png, save_dicom
 from tests.helpers.refusals import cut, refused
@@ -221,6 +221,20 @@ def test_images_that_training_and_prediction_read_alike(kind: str, folder: Path)
     np.testing.assert_allclose(read_image(path).astype(int), expected, atol=tolerance)
     prepared = load(folder).subset(["b"]).images[0]
     np.testing.assert_array_equal(prepared, read_image(path))
+
+
+def test_images_scaled_by_their_own_values_are_told(folder: Path) -> None:
+    for name, kind, least in (("a", "float32", 0), ("b", "int16", -1), ("c", "int16", 0)):
+        path = folder / "images" / f"{name}.png"
+        pixels = np.arange(least, least + MASK.size).reshape(MASK.shape)
+        path.write_bytes(encode_tiff(pixels.astype(kind)))
+        (folder / "masks" / f"{name}.png").write_bytes(encode(MASK))
+    for examples in (load(folder), load(folder)):  # as the prepared copy keeps it
+        assert describe_own_scales(examples) == (
+            "2 of 3 images are of floats or partly negative: each is scaled by its own least and "
+            "largest value."
+        )
+    assert describe_own_scales(examples.subset("c")) is None
 
 
 def test_images_of_a_dataset_are_scaled_alike(folder: Path) -> None:

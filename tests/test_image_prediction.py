@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 
 from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR
@@ -322,6 +323,22 @@ class TestFlags:
         told = "the file does not say how many bits it uses, taken to be "
         assert [row.flags for row in wide] == [(f"{told}8",), (f"{told}12",)]
         assert narrow.flags is None
+
+    @pytest.mark.parametrize("kind", ["float32", "int16"])
+    def test_a_scale_of_its_own_is_told(self, kind: str, fingerprinted: Path, tmp_path) -> None:
+        pixels = np.tile(np.arange(64, dtype=kind), (64, 1))
+        images = [tmp_path / "a.tif", tmp_path / "b.tif"]
+        for path, least in zip(images, (0, -1), strict=True):
+            tifffile.imwrite(path, pixels + least)
+        flag = (
+            "its values, floats or partly negative, are scaled by its own least and largest value"
+        )
+        with_fingerprint = predict_images(fingerprinted, images, tmp_path / "out")
+        (fingerprinted / "fingerprint.json").unlink()
+        without = predict_images(fingerprinted, images, tmp_path / "without")
+        for whole, negative in (with_fingerprint, without):
+            assert flag in negative.flags
+            assert (flag in whole.flags) == (kind == "float32")
 
     def test_damaged_fingerprint(self, fingerprinted: Path, tmp_path: Path) -> None:
         (fingerprinted / "fingerprint.json").write_text("{}")

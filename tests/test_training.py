@@ -90,6 +90,20 @@ def test_bits_that_files_do_not_declare_are_told_and_kept(tmp_path: Path, capsys
     assert capsys.readouterr().out.endswith(told)
 
 
+def test_images_scaled_by_their_own_values_are_told(tmp_path: Path, capsys) -> None:
+    images = np.arange(96, dtype="uint8").reshape(2, 4, 4, 3)
+    task = image_task.ImageTask.__new__(image_task.ImageTask)
+    task.examples = {
+        "train": Examples(["a", "b"], images, images[..., :1] % 2, own_scale=["b", "c"]),
+        "validation": Examples(["d", "e"], images, images[..., :1] % 2, own_scale=["b", "c"]),
+    }
+    task.prepare(tmp_path)
+    assert capsys.readouterr().out == (
+        "Train: 1 of 2 images are of floats or partly negative: each is scaled by its own least "
+        "and largest value.\n"
+    )
+
+
 def test_run_directory(uninterrupted: Path) -> None:
     assert sorted(path.name for path in uninterrupted.iterdir()) == [
         ".lock",

@@ -280,6 +280,8 @@ class ImageBuilder(SegmentationBuilder):
         )
         if num_between := sum(nums_between):
             self.info.metadata.setdefault("pixels_between", {})[case.id] = num_between
+        if image.has_own_scale:
+            self.info.metadata.setdefault("own_scale", []).append(case.id)
         return {
             "image": image.content,
             "segmentation_mask": encode_png(np.maximum.reduce(masks)),

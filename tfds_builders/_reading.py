@@ -171,11 +171,13 @@ class EncodedImage(NamedTuple):
         content: The JPEG or PNG.
         shape: Height and width.
         is_grey: Whether it has one channel, not three.
+        has_own_scale: Whether it was scaled by its own least and largest value.
     """
 
     content: bytes
     shape: tuple[int, int]
     is_grey: bool
+    has_own_scale: bool
 
 
 def read_encoded(path: AnyPath, bits: int | None = None) -> EncodedImage:
@@ -196,7 +198,7 @@ def read_encoded(path: AnyPath, bits: int | None = None) -> EncodedImage:
         image = decode_image(content)
         encoded = content if image.plain else encode_png(to_8_bits(image, bits))
     height, width, *channels = image.pixels.shape
-    return EncodedImage(encoded, (height, width), not channels)
+    return EncodedImage(encoded, (height, width), not channels, image.has_own_scale)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -93,6 +93,7 @@ def load_examples(
         dataset=prepared.identity,
         bits=prepared.info.metadata.get("bits"),
         pixels_between=prepared.info.metadata.get("pixels_between", {}),
+        own_scale=prepared.info.metadata.get("own_scale", ()),
     )
 
 

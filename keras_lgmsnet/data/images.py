@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,8 @@ class Examples:
             do not say how many; `None` if there were none.
         pixels_between: How many pixels of an example's mask lay between black and white in its
             file, so that a threshold decided on them; by id, without those that had none.
+        own_scale: The ids of images of floats or partly negative integers, each of which was scaled
+            to 8 bits by its own least and largest value.
     """
 
     ids: list[str]
@@ -84,6 +86,7 @@ class Examples:
     dataset: str = ""
     bits: int | None = None
     pixels_between: Mapping[str, int] = field(default_factory=dict)
+    own_scale: Collection[str] = ()
 
     def __post_init__(self) -> None:
         if not len(self.original_sizes):
@@ -140,6 +143,16 @@ def describe_pixels_between(examples: Examples) -> str | None:
     return (
         f"In {np.count_nonzero(counts)} of {len(counts)} masks, {total:,} pixels ({share:.2%} of "
         "all) lay between black and white: data.mask_threshold decided on them."
+    )
+
+
+def describe_own_scales(examples: Examples) -> str | None:
+    """Return in a sentence how many images were scaled each by its own values, if any."""
+    if not (count := len(set(examples.own_scale).intersection(examples.ids))):
+        return None
+    return (
+        f"{count} of {len(examples.ids)} images are of floats or partly negative: each is scaled "
+        "by its own least and largest value."
     )
 
 

@@ -7,6 +7,7 @@ from keras_lgmsnet.data.image_fingerprint import Fingerprint
 from keras_lgmsnet.data.images import (
     Examples,
     describe_one_sided,
+    describe_own_scales,
     describe_pixels_between,
 )
 from keras_lgmsnet.data.sources import describe_source, read_examples
@@ -159,6 +160,8 @@ def describe_cautions(
         if one_sided := describe_one_sided(examples.segmentation_masks):
             told = {"empty": "false alarms", "full": "what is missed"}[one_sided]
             cautions.append(f"All masks are {one_sided}: the scores tell {told} only.")
+        if own_scales := describe_own_scales(examples):
+            cautions.append(own_scales)
         if between := describe_pixels_between(examples):
             cautions.append(between)
     elif remarks := examples.describe_remarks():

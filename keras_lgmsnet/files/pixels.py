@@ -46,6 +46,14 @@ class DecodedImage:
     white_is_zero: bool = False
 
     @property
+    def has_own_scale(self) -> bool:
+        """Whether it becomes 8 bits by its own least and largest value, unlike others of a dataset.
+
+        True of floats and of integers of which some are negative.
+        """
+        return _needed_bits(self) is None
+
+    @property
     def undeclared_bits(self) -> int | None:
         """How many bits its integers have in use where the file does not say, judged by the pixels.
 

@@ -13,7 +13,7 @@ from keras_lgmsnet.data.image_fingerprint import Fingerprint, measure
 from keras_lgmsnet.data.images import preprocess, resize_image
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, draw_outlines
 from keras_lgmsnet.files.images import SUFFIXES, decoding, load_image
-from keras_lgmsnet.files.pixels import to_rgb
+from keras_lgmsnet.files.pixels import DecodedImage, to_rgb
 from keras_lgmsnet.files.writing import atomic_write, write_json
 from keras_lgmsnet.inference.inputs import MARKER, list_files, require_output_folder
 from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_recipe_of
@@ -79,7 +79,8 @@ def predict_images(
         images: Image files, see `keras_lgmsnet.files.read_image`, and folders, which are looked
             through as by `find_files`, earlier outputs left out. Files of more than 8 bits that do
             not say how many they use are scaled as those trained on; where there were none, each by
-            what it uses, which is flagged.
+            what it uses, which is flagged, as is that floats and partly negative integers are
+            scaled each by its own least and largest value.
         output_directory: Where to write; absent or empty.
         tiles: By default an image is resized as for training and its probabilities are resized
             back linearly. With `tiles`, tiles of the size trained on go over the image as it is,
@@ -156,7 +157,7 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         trained_on = None if self.fingerprint is None else self.fingerprint.bits
         with decoding(path):
             image = to_rgb(decoded, trained_on)
-        told = _describe_bits(decoded.undeclared_bits, trained_on)
+        told = _describe_scale(decoded, trained_on)
         if self.fingerprint is None:
             return image, (told,) if told else None
         deviations = self.fingerprint.deviations(measure(self._resize(image), image.shape[:2]))
@@ -210,8 +211,13 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
             temporary.write_bytes(png.tobytes())
 
 
-def _describe_bits(used: int | None, trained_on: int | None) -> str | None:
-    """Return in words what was decided on bits that a file does not declare, if anything."""
+def _describe_scale(image: DecodedImage, trained_on: int | None) -> str | None:
+    """Return in words what was decided on a scale that a file does not declare, if anything."""
+    if image.has_own_scale:
+        return (
+            "its values, floats or partly negative, are scaled by its own least and largest value"
+        )
+    used = image.undeclared_bits
     if used and not trained_on:
         return f"the file does not say how many bits it uses, taken to be {used}"
     if used and trained_on and used > trained_on:

@@ -14,6 +14,7 @@ from keras_lgmsnet.data.images import (
     Examples,
     ImageBatches,
     describe_one_sided,
+    describe_own_scales,
     describe_pixels_between,
 )
 from keras_lgmsnet.data.keras_cv_augmentation import KerasCVAugmentation
@@ -81,8 +82,9 @@ class ImageTask(Task):
                 flush=True,
             )
         for part, examples in self.examples.items():
-            if between := describe_pixels_between(examples):
-                print(f"{part.capitalize()}: {between}", flush=True)
+            for told in (describe_own_scales(examples), describe_pixels_between(examples)):
+                if told:
+                    print(f"{part.capitalize()}: {told}", flush=True)
         if not (run_directory / "fingerprint.json").exists():
             Fingerprint.of_images(
                 training.images, training.original_sizes, bits=training.bits
@@ -107,6 +109,7 @@ class ImageTask(Task):
         scores, predictions, means = self._score(examples)
         cautions = [
             self.recipe.kind.caution if subset == "validation" else None,
+            describe_own_scales(examples),
             describe_pixels_between(examples),
         ]
         metrics = {
