@@ -209,6 +209,19 @@ REFUSED_TIFFS = {
         tiff(np.zeros((*SHAPE, 4), "u2"), photometric="separated"),
         "Received: 4 channels of SEPARATED",
     ),
+    "CMYK of 8 bits in planes": (
+        tiff(np.zeros((4, *SHAPE), "u1"), photometric="separated", planarconfig="separate"),
+        "it must be grey or RGB of one image; convert it. Received: 4 channels of SEPARATED",
+    ),
+    "8 bits multiplied by opacity, in planes": (
+        tiff(
+            np.zeros((4, *SHAPE), "u1"),
+            photometric="rgb",
+            planarconfig="separate",
+            extrasamples=["assocalpha"],
+        ),
+        "its colours are multiplied by its opacity; save it without opacity",
+    ),
     "cut short": (tiff(RNG.random((64, 64)))[:9000], "cannot be read as an image: "),
     "strips cut short": (
         (lambda whole: whole[: len(whole) // 2])(
@@ -517,6 +530,20 @@ def test_of_a_slope_or_an_intercept_alone_the_other_is_neutral(slope, intercept)
     expected = decode(dicom(values, **window, **both)).pixels
     np.testing.assert_array_equal(decode(dicom(values, **window, **alone)).pixels, expected)
     assert (decode(dicom(values, **window)).pixels != expected).any()
+
+
+def test_a_window_of_no_width_is_none() -> None:
+    content = dicom(np.uint16([[0, 1000, 4095]]), BitsStored=12, WindowCenter=0, WindowWidth=0)
+    assert to_8_bits(decode(content)).tolist() == [[0, 62, 255]]
+
+
+@pytest.mark.parametrize("function", ["LINEAR_EXACT", "SIGMOID"])
+def test_windows_narrower_than_one(function: str) -> None:
+    window = {"WindowCenter": 5, "WindowWidth": 0.5, "VOILUTFunction": function}
+    content = dicom(np.uint8([[4, 6]]), **window)
+    assert decode(content).pixels.tolist() == [[0, 255]]
+    with pytest.raises(ValueError, match=r"Window Width must be greater than 0"):
+        decode(dicom(np.uint8([[4, 6]]), **{**window, "WindowWidth": -0.5}))
 
 
 @few

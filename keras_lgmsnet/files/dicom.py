@@ -25,10 +25,10 @@ def decode_dicom(content: bytes) -> DecodedImage:
     """Decode a DICOM file as it is meant to be seen.
 
     - Grey: the modality's rescaling or lookup table, then the first VOI lookup table or else the
-      first window (PS3.3 C.11.1 and C.11.2); of enhanced images those of the frame. Without either,
-      the declared bits are those stored, or those of the modality's table, so that a falling
-      rescale slope inverts; signed values of 16 stored bits of 16 declare none. `MONOCHROME1` and
-      the presentation's shape `INVERSE` invert.
+      first window (PS3.3 C.11.1 and C.11.2), unless its width is 0; of enhanced images those of the
+      frame. Without either, the declared bits are those stored, or those of the modality's table,
+      so that a falling rescale slope inverts; signed values of 16 stored bits of 16 declare none.
+      `MONOCHROME1` and the presentation's shape `INVERSE` invert.
     - Colour: RGB, what pydicom turns into RGB (`YBR_FULL`, `YBR_FULL_422`, and JPEG 2000's), and
       palettes; the declared bits are those stored or of the palette.
 
