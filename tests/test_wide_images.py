@@ -1,6 +1,7 @@
 """Images of more than 8 bits, held to what wrote them and to pydicom: equal, or refused by name."""
 
 import io
+import re
 import struct
 import tracemalloc
 import zlib
@@ -766,6 +767,30 @@ def test_a_frame_of_another_size_is_refused() -> None:
     )
     with pytest.raises(ValueError, match=r"must have shape \(20, 35\)\. Received: \(20, 30\)"):
         decode(content)
+
+
+@pytest.mark.parametrize("shape", [SHAPE[::-1], (20, 70), (10, 35)])
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (pydicom.uid.JPEGBaseline8Bit, imagecodecs.jpeg_encode),
+        (pydicom.uid.JPEG2000Lossless, partial(imagecodecs.jpeg2k_encode, codecformat="j2k")),
+    ],
+)
+def test_a_frame_for_pillow_of_another_size_is_refused(syntax, encode, shape) -> None:
+    def compressed(frame: bytes) -> bytes:
+        return dicom(
+            np.zeros(SHAPE, "uint8"),
+            syntax=syntax,
+            PixelData=pydicom.encaps.encapsulate([frame]),
+        )
+
+    assert decode(compressed(encode(draw_pixels("u1", SHAPE, 0)))).pixels.shape == SHAPE
+    told = re.escape(f"must have shape {SHAPE}. Received: {shape}")
+    with pytest.raises(ValueError, match=told):
+        decode(compressed(encode(draw_pixels("u1", shape, 0))))
+    with pytest.raises(ValueError, match="its frame is no JPEG; save it uncompressed"):
+        decode(compressed(bytes(20)))
 
 
 @pytest.mark.parametrize("bits", [8, 16])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import PIL.Image
 
 from keras_lgmsnet.files.pixels import SEVERAL_FRAMES, DecodedImage, invert, require_moderate
 
@@ -112,6 +113,7 @@ def _decode_pixels(dataset: "Dataset") -> tuple[np.ndarray, str]:
         decoder = get_decoder(syntax)
         if syntax == uid.JPEGBaseline8Bit or syntax in uid.JPEG2000TransferSyntaxes:
             plugin = "pillow"  # as another, where it is installed, may end the process
+            _require_frame_size(dataset)
         elif dicom_frames.is_available(syntax):
             plugin = "imagecodecs"
             if plugin not in decoder.available_plugins:
@@ -122,6 +124,24 @@ def _decode_pixels(dataset: "Dataset") -> tuple[np.ndarray, str]:
             f"its pixels, {syntax.name}, cannot be decoded; save it uncompressed: {error}"
         ) from error
     return values, str(properties["photometric_interpretation"])
+
+
+def _require_frame_size(dataset: "Dataset") -> None:
+    """Raise a `ValueError` unless the frame is of the size that the file says, as others would be.
+
+    pydicom counts bytes only, so that a frame of 20 by 35 passes for one of 35 by 20.
+    """
+    from pydicom.encaps import get_frame
+
+    frame = io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    try:
+        with PIL.Image.open(frame, formats=("JPEG", "JPEG2000")) as image:
+            received = (image.height, image.width)
+    except PIL.UnidentifiedImageError:
+        raise ValueError("its frame is no JPEG; save it uncompressed") from None
+    expected = (dataset.Rows, dataset.Columns)
+    if received != expected:
+        raise ValueError(f"the frame must have shape {expected}. Received: {received}")
 
 
 def _apply_palette(values: np.ndarray, dataset: "Dataset") -> DecodedImage:
