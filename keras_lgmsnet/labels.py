@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-# By which values may miss those accepted, in files of volumes, too. Labels from 0 to 2, scaled to 8
-# bits, miss theirs by 3.9e-3.
-ROUNDING = 5e-3
+from keras_lgmsnet.tolerances import LABEL_ROUNDING
 
 
 def require_same_shape(segmentation_mask: Any, logits: Any) -> None:
@@ -32,7 +30,7 @@ def require_values(segmentation_mask: Any, logits: Any) -> None:
     if not isinstance(segmentation_mask, np.ndarray) or not segmentation_mask.size:
         return
     shape = np.shape(logits)
-    largest, margin = 1, ROUNDING
+    largest, margin = 1, LABEL_ROUNDING
     if segmentation_mask.shape != shape:  # class numbers, which are rounded
         largest, margin = max(1, shape[-1] - 1), 0.5
     low, high = float(segmentation_mask.min()), float(segmentation_mask.max())
@@ -47,7 +45,7 @@ def have_values(segmentation_mask: Any, largest: int = 1) -> Any:
     """Return which masks of a batch hold values from 0 to `largest`: booleans, shape `(batch,)`."""
     axes = tuple(range(1, len(segmentation_mask.shape)))
     low, high = ops.min(segmentation_mask, axis=axes), ops.max(segmentation_mask, axis=axes)
-    return (low >= -ROUNDING) & (high <= largest + ROUNDING)
+    return (low >= -LABEL_ROUNDING) & (high <= largest + LABEL_ROUNDING)
 
 
 def one_hot_labels(labels: Any, logits: Any) -> tuple[Any, Any]:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import keras_lgmsnet as kl
 
 CHECKOUT = Path(__file__).parents[1]
 PACKAGE = CHECKOUT / "keras_lgmsnet"
+FILES = sorted((PACKAGE / "files").glob("[!_]*.py"))
 CONTRACTS = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["importlinter"]
 LAYERS = [
     [name.strip() for name in layer.split("|")] for layer in CONTRACTS["contracts"][0]["layers"]
@@ -74,6 +77,13 @@ def test_the_contract_knows_every_module() -> None:
     ]
     assert {layer_of(module) for module in modules} == set(DEPTH) - {"tfds_builders"}
     assert None not in map(layer_of, modules)
+
+
+def test_what_reads_files_and_recipes_imports_no_keras() -> None:
+    modules = ["recipe", "run_directory", "files", *(f"files.{path.stem}" for path in FILES)]
+    names = ", ".join([f"keras_lgmsnet.{name}" for name in modules] + ["tfds_builders._building"])
+    code = f"import sys, {names}; sys.exit('keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_no_folder_has_too_many_modules_and_no_module_too_many_lines() -> None:

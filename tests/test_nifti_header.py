@@ -252,10 +252,13 @@ def headers(draw: st.DrawFn) -> nibabel.Nifti1Header:
         xyzt_units=draw(st.sampled_from([0, 1, 2, 3, 10])),
     )
     header["pixdim"][1:4] = sizes
-    length = draw(st.sampled_from([1, 1 + 1e-7, 1 + 1e-4, 1 - 1e-4]))
-    if abs(header["quatern_b"]) > 0.1:
-        for axis in "bcd":
-            header[f"quatern_{axis}"] *= length
+    # Of a rotation by nearly 180°, a quaternion of another length is another rotation: two readers
+    # that take different forms, where there are two, would disagree.
+    quaternion = [float(header[f"quatern_{axis}"]) for axis in "bcd"]
+    if min(codes) <= 0 or 1 - np.square(quaternion).sum() > 0.05:
+        length = draw(st.sampled_from([1, 1 + 1e-7, 1 + 1e-4, 1 - 1e-4]))
+        for axis, component in zip("bcd", quaternion, strict=True):
+            header[f"quatern_{axis}"] = component * length
     header["pixdim"][0] *= draw(st.sampled_from([1, 1, 0.5]))
     header["qform_code"], header["sform_code"] = codes
     return header

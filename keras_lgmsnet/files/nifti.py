@@ -25,7 +25,7 @@ from keras_lgmsnet.files.paths import AnyPath, opened, printable
 from keras_lgmsnet.files.volume import Volume
 from keras_lgmsnet.files.writing import atomic_write
 from keras_lgmsnet.geometry import MAX_VOXELS, Grid
-from keras_lgmsnet.labels import ROUNDING
+from keras_lgmsnet.tolerances import LABEL_ROUNDING
 
 SUFFIXES = (".nii.gz", ".nii")
 ONE_CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's name of such a file: its case and its number
@@ -104,7 +104,7 @@ def read_label_map(
     Args:
         path: A file, or the file in a zip file, of 3 axes; further axes of 1 are dropped.
         labels: The labels that it may hold, from 0 to 255. Floats and scaled integers may miss them
-            by `ROUNDING`.
+            by `LABEL_ROUNDING`.
 
     Returns:
         Labels, `uint8` of shape `(x, y, z)`, and the affine, or `None` if the file has none.
@@ -122,7 +122,7 @@ def read_label_map(
         raise ValueError(f"{printable(path)} must have 3 axes. Received: shape {voxels.shape}")
     with np.errstate(invalid="ignore"):  # what does not fit is found below
         mask = np.rint(voxels).astype(np.uint8)
-        known = np.isin(mask, list(labels)) & (np.abs(mask - voxels) <= ROUNDING)
+        known = np.isin(mask, list(labels)) & (np.abs(mask - voxels) <= LABEL_ROUNDING)
     if not known.all():
         raise ValueError(
             f"{printable(path)} must hold the labels {', '.join(map(str, labels))} only. "
