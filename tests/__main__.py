@@ -1,8 +1,8 @@
 """Runs the suite on the three backends, each in processes of its own: `python -m tests`.
 
 Arguments are passed on to pytest: `python -m tests -k lms`. Two processes share the tests of a
-backend; `-n 0` runs them in one. `--networks` runs `networks.py` instead, and
-`--full-size-exports` that file.
+backend; `-n 0` runs them in one. `--networks`, `--full-size-exports` and `--docs` run the files of
+these names instead.
 """
 
 import os
@@ -22,6 +22,7 @@ PARALLEL = ("-n", "logical", "--maxprocesses", "2", "--dist", "worksteal")
 FILES = {
     "--networks": Path(__file__).with_name("networks.py"),
     "--full-size-exports": Path(__file__).with_name("full_size_exports.py"),
+    "--docs": Path(__file__).with_name("docs.py"),
 }
 
 
