@@ -15,6 +15,7 @@ It needs the packages of `.[docs]`. A page is README.md or a Markdown file in do
 - Blocks of the languages in `SHOWN` are not run. Others are refused.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -262,7 +263,7 @@ def anchors(page: Path) -> list[str]:
     tokens = parse(page)
     titles = [
         "".join(child.content for child in inline.children or [])
-        for heading, inline in zip(tokens, tokens[1:], strict=False)
+        for heading, inline in itertools.pairwise(tokens)
         if heading.type == "heading_open"
     ]
     return [re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles]

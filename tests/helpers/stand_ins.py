@@ -21,9 +21,8 @@ def install(folder: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("python", "python3", "pip", *PROJECT["scripts"]):
         program = folder / name
-        program.write_text(
-            f'#!/bin/sh\nPYTHONPATH="{CHECKOUT}" exec "{sys.executable}" -m {__name__} {name} "$@"\n'
-        )
+        command = f'"{sys.executable}" -m {__name__} {name} "$@"'
+        program.write_text(f'#!/bin/sh\nPYTHONPATH="{CHECKOUT}" exec {command}\n')
         program.chmod(0o755)
 
 
