@@ -256,7 +256,7 @@ def test_splits_are_trained_one_by_one_and_summarised(tmp_path: Path, monkeypatc
 
 
 def test_a_seed_out_of_range_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data.split_seed must lie in"):
+    with pytest.raises(ValueError, match=r"data.split_seed must be from 0"):
         training.train_splits(RECIPE, tmp_path / "runs", (41, 2**32))
     assert not (tmp_path / "runs").exists()
 

@@ -1,7 +1,7 @@
 """Checks the values of a recipe against its fields' annotations, and parses those of `--set`.
 
 A small type system: integers, numbers, texts, truth values, `None`, literals, tuples of one type
-of item, mappings of mappings, and unions of these.
+of item, mappings of mappings, and unions of these; of integers and numbers, also intervals.
 """
 
 import ast
@@ -13,7 +13,41 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interval:
+    """The finite numbers that a field takes: `Annotated[float, Interval(ge=0, lt=1)]`.
+
+    Args:
+        ge: The least of them.
+        gt: What all are above.
+        le: The greatest of them.
+        lt: What all are below.
+        unit: What they count, such as `"mm"`.
+    """
+
+    ge: float = -math.inf
+    gt: float = -math.inf
+    le: float = math.inf
+    lt: float = math.inf
+    unit: str = ""
+
+    def __contains__(self, number: float) -> bool:
+        above = number >= self.ge and number > self.gt
+        return above and number <= self.le and number < self.lt
+
+    def __str__(self) -> str:
+        """Return what may follow "must be": `"at least 1"`."""
+        low, high = max(self.ge, self.gt), min(self.le, self.lt)
+        if math.isinf(high):
+            words = f"at least {low}" if self.ge == low else f"above {low}"
+        elif self.le == high:
+            words = f"from {low} to {high}"
+        else:
+            words = f"in [{low}, {high})" if self.ge == low else f"between {low} and {high}"
+        return f"{words} {self.unit}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +83,7 @@ class Section:
 
 def annotations(cls: type) -> dict[str, Any]:
     """Return the types of a dataclass's fields, by their names."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
@@ -182,18 +216,61 @@ def conform(value: Any, annotation: Any, key: str) -> Any:
         ValueError: If it is none of that type.
     """
     for alternative in _alternatives(annotation):
-        with contextlib.suppress(_MismatchError):
+        try:
             return _as_type(value, alternative)
-    raise ValueError(f"{key} must be {_describe(annotation)}. Received: {value!r}")
+        except _MismatchError:
+            pass
+        except _OutsideError as error:
+            raise ValueError(f"{key} must be {error}. Received: {value!r}") from error
+    raise ValueError(f"{key} must be {describe(annotation)}. Received: {value!r}")
+
+
+def describe(annotation: Any) -> str:
+    """Return a type in words that may follow "must be"; of an interval, see `interval_of`."""
+    words: dict[Any, str] = {
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        types.NoneType: "None",
+    }
+    described: list[str] = []
+    for alternative in map(_plain, _alternatives(annotation)):
+        origin, arguments = typing.get_origin(alternative), typing.get_args(alternative)
+        if origin is Literal:
+            described += [repr(argument) for argument in arguments]
+        elif origin is tuple:
+            described.append(_describe_tuple(*map(_plain, arguments)))
+        elif origin is dict:
+            described.append("a mapping such as {'RandomFlip': {'rate': 0.5}}")
+        else:
+            described.append(words[alternative])
+    return " or ".join(described)
+
+
+def interval_of(annotation: Any) -> Interval | None:
+    """Return the interval that a type's numbers, or the items of its tuples, lie in."""
+    if isinstance(annotation, Interval):
+        return annotation
+    return next(filter(None, map(interval_of, typing.get_args(annotation))), None)
 
 
 class _MismatchError(Exception):
     """A value is not of a type."""
 
 
+class _OutsideError(Exception):
+    """A number is outside of the interval that it must be in."""
+
+
 def _as_type(value: Any, type_: Any) -> Any:
-    """Return a value as a type that is no union, or raise `_MismatchError`."""
+    """Return a value as a type that is no union, or raise one of the errors above."""
     origin, arguments = typing.get_origin(type_), typing.get_args(type_)
+    if origin is Annotated:
+        number, interval = _as_type(value, arguments[0]), arguments[1]
+        if number not in interval:
+            raise _OutsideError(interval)
+        return number
     if origin is Literal and value in arguments:
         return value
     if origin is tuple and isinstance(value, list | tuple):
@@ -218,27 +295,10 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return typing.get_args(annotation) if is_union else (annotation,)
 
 
-def _describe(annotation: Any) -> str:
-    """Return an annotation in words."""
-    words: dict[Any, str] = {
-        int: "an integer",
-        float: "a number",
-        bool: "true or false",
-        str: "a text",
-        types.NoneType: "None",
-    }
-    described: list[str] = []
-    for alternative in _alternatives(annotation):
-        origin, arguments = typing.get_origin(alternative), typing.get_args(alternative)
-        if origin is Literal:
-            described += [repr(argument) for argument in arguments]
-        elif origin is tuple:
-            described.append(_describe_tuple(*arguments))
-        elif origin is dict:
-            described.append("a mapping such as {'RandomFlip': {'rate': 0.5}}")
-        else:
-            described.append(words[alternative])
-    return " or ".join(described)
+def _plain(annotation: Any) -> Any:
+    """Return a type without its interval."""
+    annotated = typing.get_origin(annotation) is Annotated
+    return typing.get_args(annotation)[0] if annotated else annotation
 
 
 def _describe_tuple(item: type, *others: Any) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from keras_lgmsnet.models import registry
-from keras_lgmsnet.recipe.checking import Section, conform, conform_argument
+from keras_lgmsnet.recipe.checking import Interval, Section, annotations, conform, conform_argument
 
 # Constructors' arguments that another field of the recipe tells.
 _ARGUMENTS_FROM_ELSEWHERE = {
@@ -43,7 +43,7 @@ class Model(Section):
     IS_OPEN = True
 
     network: str = "lgmsnet"
-    num_classes: int | None = None
+    num_classes: Annotated[int, Interval(ge=1)] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __init__(
@@ -72,7 +72,6 @@ class Model(Section):
             named[name] = conform_argument(value, f"model.{name}")
         registry.find(conform(network, str, "model.network"))
         object.__setattr__(self, "network", network)
-        object.__setattr__(
-            self, "num_classes", conform(num_classes, int | None, "model.num_classes")
-        )
+        allowed = annotations(type(self))["num_classes"]
+        object.__setattr__(self, "num_classes", conform(num_classes, allowed, "model.num_classes"))
         object.__setattr__(self, "arguments", named)

@@ -8,12 +8,22 @@ JSON. Nothing here imports Keras: the command line reads a recipe before it choo
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
 from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
 from keras_lgmsnet.models import registry
-from keras_lgmsnet.recipe.checking import Section, build
+from keras_lgmsnet.recipe.checking import Interval, Section, build
 from keras_lgmsnet.recipe.model import Model
+
+Count: TypeAlias = Annotated[int, Interval(ge=1)]
+Seed: TypeAlias = Annotated[int, Interval(ge=0, le=2**32 - 1)]
+# A share of which something, or everything, is left.
+Part: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]
+Pixels: TypeAlias = Annotated[int, Interval(gt=0, unit="pixels")]
+Voxels: TypeAlias = Annotated[int, Interval(gt=0, unit="voxels")]
+Millimetres: TypeAlias = Annotated[float, Interval(gt=0, unit="mm")]
+Rate: TypeAlias = Annotated[float, Interval(gt=0)]
+Decay: TypeAlias = Annotated[float, Interval(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,22 +34,18 @@ class _Data(Section):
     KIND: ClassVar[Kind]
 
     source: str
-    validation_fraction: float = 0.3
+    validation_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.3
     validation_ids: tuple[str, ...] = ()
-    test_fraction: float = 0.0
-    split_seed: int = 41
-    num_folds: int | None = None
-    fold: int = 0
+    test_fraction: Part = 0.0
+    split_seed: Seed = 41
+    num_folds: Annotated[int, Interval(ge=2)] | None = None
+    fold: Annotated[int, Interval(ge=0)] = 0
     allow_incomplete: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("source", self.source != "", "not be empty")
-        self.require("validation_fraction", 0 < self.validation_fraction < 1, "lie between 0 and 1")
-        self.require("test_fraction", 0 <= self.test_fraction < 1, "lie in [0, 1)")
-        self.require("split_seed", 0 <= self.split_seed < 2**32, "lie in [0, 2**32)")
-        self.require("num_folds", self.num_folds is None or self.num_folds >= 2, "be at least 2")
-        self.require("fold", 0 <= self.fold < (self.num_folds or 1), "lie below data.num_folds")
+        self.require("fold", self.fold < (self.num_folds or 1), "lie below data.num_folds")
         self.require(
             "num_folds",
             self.num_folds is None or not self.validation_ids,
@@ -58,11 +64,11 @@ class Data(_Data):
             network must take: LGMSNet takes multiples of 32.
         interpolation: How images are resized, `"linear"` or `"lanczos"`; masks always to the
             nearest pixel.
-        validation_fraction: Share of the images held out for validation, between 0 and 1. Where
+        validation_fraction: Share of the images held out for validation. Where
             the dataset tells patients, videos or cases, this and the following go by those.
         validation_ids: Ids of the images to validate on, in place of a random share.
         test_fraction: Share of the images set aside beforehand, neither trained on nor validated
-            on, from 0 to below 1.
+            on.
         split_seed: Seed of the random split; the paper's splits 1, 2 and 3 are 41, 64 and 1337.
         num_folds: Number of folds of a cross-validation, whose share replaces
             `validation_fraction`; `None` for a random split.
@@ -81,21 +87,18 @@ class Data(_Data):
 
     KIND = IMAGES
 
-    image_size: tuple[int, int] = (256, 256)
+    image_size: tuple[Pixels, Pixels] = (256, 256)
     interpolation: Literal["linear", "lanczos"] = "linear"
     preprocessing: Literal["imagenet", "published"] = "imagenet"
     augmentation: Literal["rotate_flip", "kvasir"] | dict[str, dict] | None = "rotate_flip"
-    num_images: int | None = None
-    mask_threshold: int | None = None
+    num_images: Annotated[int, Interval(ge=2)] | None = None
+    mask_threshold: Annotated[int, Interval(ge=0, le=254)] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("image_size", min(self.image_size) > 0, "have sides above 0")
         if self.source == "synthetic":
             self.require(
-                "num_images",
-                self.num_images is not None and self.num_images >= 2,
-                "be at least 2 for synthetic images",
+                "num_images", self.num_images is not None, "be at least 2 for synthetic images"
             )
         else:
             self.require(
@@ -103,13 +106,7 @@ class Data(_Data):
                 self.num_images is None,
                 "be None: only synthetic images are generated in any number",
             )
-        if self.source == "image_folder":
-            self.require(
-                "mask_threshold",
-                self.mask_threshold is None or 0 <= self.mask_threshold < 255,
-                "be None or lie between 0 and 254",
-            )
-        else:
+        if self.source != "image_folder":
             self.require(
                 "mask_threshold",
                 self.mask_threshold is None,
@@ -138,17 +135,17 @@ class VolumeData(_Data):
         patch_size: Sides in voxels of what the network sees at once, which it must take: LGMSNet
             takes multiples of 32.
         patches_per_volume: Patches drawn from a volume in an epoch.
-        positive_fraction: Share of the patches, from 0 to 1, with a labelled voxel at the centre;
+        positive_fraction: Share of the patches with a labelled voxel at the centre;
             the others have one of the background there.
         augmentation: `"flip_rotate_intensity"` (flips along each axis, rotations by multiples of
             90°, intensities scaled and shifted), or `None`.
-        overlap: Share of a window's side that it has in common with the next, in [0, 1), where a
-            whole volume is segmented.
-        validation_fraction: Share of the volumes held out for validation, between 0 and 1. Where
+        overlap: Share of a window's side that it has in common with the next, where a whole volume
+            is segmented.
+        validation_fraction: Share of the volumes held out for validation. Where
             the dataset tells patients or cases, this and the following go by those.
         validation_ids: Ids of the volumes to validate on, in place of a random share.
         test_fraction: Share of the volumes set aside beforehand, neither trained on nor validated
-            on, from 0 to below 1.
+            on.
         split_seed: Seed of the random split.
         num_folds: Number of folds of a cross-validation, whose share replaces
             `validation_fraction`; `None` for a random split.
@@ -158,23 +155,18 @@ class VolumeData(_Data):
 
     KIND = VOLUMES
 
-    spacing: tuple[float, float, float] | None = None
+    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
     normalization: Literal["window", "z_score"] | None = None
     intensity_window: tuple[float, float] | None = None
     crop_foreground: bool = True
-    patch_size: tuple[int, int, int] = (96, 96, 96)
-    patches_per_volume: int = 4
-    positive_fraction: float = 0.5
+    patch_size: tuple[Voxels, Voxels, Voxels] = (96, 96, 96)
+    patches_per_volume: Count = 4
+    positive_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.5
     augmentation: Literal["flip_rotate_intensity"] | None = "flip_rotate_intensity"
-    overlap: float = 0.5
+    overlap: Part = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(
-            "spacing",
-            self.spacing is None or all(0 < side < math.inf for side in self.spacing),
-            "be above 0 mm",
-        )
         if self.intensity_window is not None:
             low, high = self.intensity_window
             ascends = -math.inf < low < high < math.inf
@@ -184,10 +176,6 @@ class VolumeData(_Data):
                 self.normalization != "z_score",
                 "be None where data.normalization is 'z_score'",
             )
-        self.require("patch_size", min(self.patch_size) > 0, "have sides above 0")
-        self.require("patches_per_volume", self.patches_per_volume >= 1, "be at least 1")
-        self.require("positive_fraction", 0 <= self.positive_fraction <= 1, "lie in [0, 1]")
-        self.require("overlap", 0 <= self.overlap < 1, "lie in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,25 +184,20 @@ class _Training(Section):
 
     KEY = "training"
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    seed: int = 0
+    epochs: Count
+    batch_size: Count
+    learning_rate: Rate
+    weight_decay: Decay
+    seed: Seed = 0
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    num_devices: int = 1
+    num_devices: Count = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("epochs", self.epochs >= 1, "be at least 1")
-        self.require("batch_size", self.batch_size >= 1, "be at least 1")
-        self.require("learning_rate", 0 < self.learning_rate < math.inf, "be above 0")
-        self.require("weight_decay", 0 <= self.weight_decay < math.inf, "not be negative")
-        self.require("seed", 0 <= self.seed < 2**32, "lie in [0, 2**32)")
         self.require(
             "num_devices",
-            self.num_devices >= 1 and self.batch_size % self.num_devices == 0,
-            "be at least 1 and divide training.batch_size",
+            self.batch_size % self.num_devices == 0,
+            f"divide training.batch_size, {self.batch_size}",
         )
 
 
@@ -226,7 +209,7 @@ class Training(_Training):
         epochs: Passes over the training images; the learning rate reaches 0 after the last.
         batch_size: Images per step.
         learning_rate: Rate of the first step.
-        momentum: Momentum, in [0, 1).
+        momentum: Momentum of the descent.
         weight_decay: L2 penalty on every trainable tensor, as in `torch.optim.SGD`.
         seed: Seed of the initial weights, the image order and the augmentation.
         precision: Keras dtype policy of the network; losses and metrics are float32 under each.
@@ -234,15 +217,11 @@ class Training(_Training):
             each batch, in equal parts; more than 1 on JAX and TensorFlow only.
     """
 
-    epochs: int = 500
-    batch_size: int = 16
-    learning_rate: float = 0.02
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("momentum", 0 <= self.momentum < 1, "lie in [0, 1)")
+    epochs: Count = 500
+    batch_size: Count = 16
+    learning_rate: Rate = 0.02
+    momentum: Part = 0.9
+    weight_decay: Decay = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,21 +243,20 @@ class VolumeTraining(_Training):
             each batch, in equal parts; more than 1 on JAX and TensorFlow only.
     """
 
-    epochs: int = 5000
-    batch_size: int = 1
-    learning_rate: float = 1e-3
-    warmup_epochs: int = 50
-    weight_decay: float = 1e-5
-    validate_every: int = 100
+    epochs: Count = 5000
+    batch_size: Count = 1
+    learning_rate: Rate = 1e-3
+    warmup_epochs: Annotated[int, Interval(ge=0)] = 50
+    weight_decay: Decay = 1e-5
+    validate_every: Count = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(
             "warmup_epochs",
-            0 <= self.warmup_epochs < self.epochs,
-            f"be at least 0 and below training.epochs, {self.epochs}: set both",
+            self.warmup_epochs < self.epochs,
+            f"be below training.epochs, {self.epochs}: set both",
         )
-        self.require("validate_every", self.validate_every >= 1, "be at least 1")
 
 
 DataT = TypeVar("DataT", Data, VolumeData)
