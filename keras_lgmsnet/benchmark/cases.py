@@ -170,11 +170,12 @@ def _find_entries(network: str, input_shape: tuple[int, ...] | None) -> list[reg
     return [entry for entry in registry.NETWORKS if entry.name == name]
 
 
+# What the networks' benchmark can time, by name.
 CASES = {
     "depthwise-3d": Case((48, 48, 48, 4), training=True, depthwise=9),
     **network_cases("lgmsnet"),
 }
-# A training step of the 3D network takes minutes on a CPU.
+# What it times unless told otherwise: a training step of the 3D network takes minutes on a CPU.
 DEFAULT_CASES = {name: case for name, case in CASES.items() if name != "training-3d"}
 
 

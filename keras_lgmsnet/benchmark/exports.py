@@ -38,7 +38,7 @@ from keras_lgmsnet.tables import markdown_table
 
 # Timed calls of a contestant in a turn, after one to settle.
 CALLS = 10
-# What the times depend on.
+# The packages that the times of exports depend on.
 EXPORT_PACKAGES = (
     *("ai-edge-litert", "onnxruntime", "openvino"),
     *("keras", "tensorflow", "jax", "torch", "onnxscript"),
@@ -72,7 +72,9 @@ class Contestant:
         return " and ".join(missing) or None
 
 
+# The contestant by whose time the others' are divided.
 REFERENCE = "PyTorch peer, eager"
+# What the exports' benchmark times: a file and its runtime each, by what the table calls them.
 CONTESTANTS = {
     **{f"LiteRT, {name}": Contestant(f"model_{name}.tflite", "litert") for name in PRECISIONS},
     "LiteRT, float32, plain conversion": Contestant("plain_float32.tflite", "litert"),

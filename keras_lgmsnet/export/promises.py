@@ -7,12 +7,13 @@ from typing import Any
 
 from keras_lgmsnet.kinds import KINDS, Kind
 
-# The precisions of each format.
+# The formats of exports, with the precisions that each has.
 FORMATS = {
     "saved_model": ("float32",),
     "tflite": ("float32", "float16", "dynamic", "int8"),
     "onnx": ("float32",),
 }
+# All precisions that there are.
 PRECISIONS = FORMATS["tflite"]
 
 
@@ -41,14 +42,14 @@ class Promise:
 
 _IOU_LOSS = Promise("iou_loss", 0.01, "≤ 1.0 point of mean IoU lost", least_iou=0.1)
 
-# By precision; one that is absent is not offered.
+# What the files of runs on images promise, by precision; one that is absent is not offered.
 IMAGE_PROMISES = {
     "float32": Promise("max_probability_difference", 1e-4, "every probability within 1e-4"),
     "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the pixels changed"),
     "dynamic": _IOU_LOSS,
     "int8": _IOU_LOSS,
 }
-# Instance norms, which many networks for volumes have, magnify rounding.
+# The same of runs on volumes. Instance norms, which many networks have there, magnify rounding.
 VOLUME_PROMISES = {
     "float32": Promise("max_probability_difference", 1e-3, "every probability within 1e-3"),
     "float16": Promise("changed_pixels", 1e-3, "≤ 0.1 % of the voxels changed"),
@@ -108,7 +109,7 @@ def terms_for(kind: Kind) -> Terms:
     return kind.choose(images=_IMAGE_TERMS, volumes=_VOLUME_TERMS)
 
 
-# Those of every kind.
+# What may follow the logits of an export.
 ACTIVATIONS = tuple(
     dict.fromkeys(activation for kind in KINDS for activation in terms_for(kind).activations)
 )

@@ -80,8 +80,8 @@ class Data(_Data):
             layers and their arguments, such as `{"RandomFlip": {}, "RandomRotation": {"factor":
             0.05}}`: see `keras_lgmsnet.data.keras_cv_augmentation`.
         num_images: How many images to generate; only for `source="synthetic"`.
-        mask_threshold: Above which value, from 0 to 254 of 255, a mask of more than two values is
-            foreground; only for `source="image_folder"`. By default such a mask is refused.
+        mask_threshold: Above which value of 255 a mask of more than two values is foreground; only
+            for `source="image_folder"`. By default such a mask is refused.
         allow_incomplete: Whether to go on with an archive short of its published count.
     """
 
