@@ -2,6 +2,7 @@
 
 import functools
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,6 +89,27 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+
+
+def fact_lines(facts: Mapping[str, str], indent: str = "  ") -> list[str]:
+    """Return facts below one another, each behind what it is called."""
+    width = max(map(len, facts))
+    return [
+        wrap(fact, f"{indent}{name:{width}}  ", " " * (len(indent) + width + 2))
+        for name, fact in facts.items()
+    ]
+
+
+def wrap(text: str, first_indent: str, indent: str) -> str:
+    """Return a text in lines of 96 characters; the first is indented in its own way."""
+    return textwrap.fill(
+        text,
+        96,
+        initial_indent=first_indent,
+        subsequent_indent=indent,
+        break_long_words=False,  # an address stays whole
+        break_on_hyphens=False,
+    )
 
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:

@@ -82,7 +82,7 @@ def test_groups_stay_together(rule, group_sizes) -> None:
 def test_a_group_in_two_parts_is_refused() -> None:
     splits = {"train": ["a", "b"], "validation": ["c"]}
     require_separate_groups(splits, {"a": "x", "b": "x", "c": "y"})
-    with pytest.raises(ValueError, match=r"patient.*Received: 'x' in train and validation"):
+    with pytest.raises(ValueError, match=r"patient.*Received: 'x' in training and validation"):
         require_separate_groups(splits, {"a": "x", "b": "y", "c": "x"})
 
 

@@ -23,6 +23,7 @@ from keras_lgmsnet.files.images import undeclared_bits
 from keras_lgmsnet.files.masks import read_mask
 from keras_lgmsnet.files.nifti import read_channels, read_label_map, require_same_grid
 from keras_lgmsnet.files.paths import AnyPath
+from keras_lgmsnet.process.progress import track
 from tfds_builders._reading import Case, check_link, encode_png, open_zip, read_encoded, walk
 from tfds_builders._writing import ExampleWriter
 
@@ -48,6 +49,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
     LABELS: ClassVar[Mapping[int, str]] = {0: "background", 1: "lesion"}
     HOMEPAGE: ClassVar[str | None] = None
     GROUP: ClassVar[str] = "The id, as the source tells no patients."
+    progress = False  # whether to tell it
 
     def __init__(
         self,
@@ -135,7 +137,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
         return {"labels": {str(value): name for value, name in self._labels().items()}}
 
     def _example_writer(self) -> tfds.core.ExampleWriter:
-        return ExampleWriter(self.info.file_format)
+        return ExampleWriter(self.info.file_format, progress=self.progress)
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
@@ -150,7 +152,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
         return Path(dl_manager.manual_dir)
 
     def _generate_examples(self, cases: Sequence[Case]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for case in cases:
+        for case in track(cases, label=f"Preparing {self.name}", unit="case", shown=self.progress):
             yield case.id, {**self._example(case), "id": case.id, "group": case.group}
 
     def _part(self, folder: Path, *names: str) -> Path:
@@ -165,10 +167,8 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
         """
         part = _find_folder(folder, names)
         if part is None:
-            raise FileNotFoundError(
-                f"{folder} holds no folder {' or '.join(names)}. "
-                f"{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            )
+            expected = f"{folder} holds no folder {' or '.join(names)}."
+            raise FileNotFoundError(f"{expected} {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         return part
 
     def _zipped_part(self, folder: Path, name: str, archive: str) -> AnyPath:

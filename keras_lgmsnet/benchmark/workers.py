@@ -4,9 +4,10 @@ import importlib
 import multiprocessing
 import os
 import platform
-import re
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
+
+from keras_lgmsnet.process import memory
+from keras_lgmsnet.process.quiet import quieten
 
 
 def start_worker(
@@ -44,7 +45,7 @@ def import_packages(*names: str) -> int | None:
     """Import packages in a worker; return the memory that it then holds: see `peak_memory`."""
     for name in names:
         importlib.import_module(name)
-    return _read_status("VmRSS")
+    return memory.held()
 
 
 def peak_memory(imported: int | None) -> int | None:
@@ -59,7 +60,7 @@ def peak_memory(imported: int | None) -> int | None:
     Returns:
         The difference; `None` where the system does not tell (it does on Linux).
     """
-    peak = _read_status("VmHWM")
+    peak = memory.most_held()
     return None if imported is None or peak is None else peak - imported
 
 
@@ -70,7 +71,7 @@ def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:
     if not gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    quieten()
     # Several processes share a GPU: none may take all of its memory.
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
@@ -80,12 +81,3 @@ def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:
         from keras_lgmsnet.keras_settings import ignore_keras_json
 
         ignore_keras_json()
-
-
-def _read_status(field: str) -> int | None:
-    """Return a number of bytes that Linux tells of this process; `None` on other systems."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    (kilobytes,) = re.findall(rf"^{field}:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
-    return 1024 * int(kilobytes)

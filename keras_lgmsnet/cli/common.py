@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from keras_lgmsnet.files.paths import let_any_text_print
+from keras_lgmsnet.process.quiet import VERBOSE, quieten
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PROJECT = ("keras_lgmsnet", "tfds_builders")
@@ -29,6 +30,7 @@ def mistakes_in_one_sentence(command: Callable[..., None]) -> Callable[..., None
     @functools.wraps(command)
     def guarded(**arguments: Any) -> None:
         let_any_text_print()
+        quieten()
         try:
             command(**arguments)
         except ModuleNotFoundError as error:
@@ -67,8 +69,6 @@ def choose_backend(asked: str | None, *, announce: bool = True) -> None:
             f"Asked for: {backend}; installed: {', '.join(installed) or 'none'}."
         )
     os.environ["KERAS_BACKEND"] = backend
-    # TensorFlow's notes are not for our users; it calls the absence of a GPU an error.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
     from keras_lgmsnet.keras_settings import ignore_keras_json
@@ -103,6 +103,19 @@ class Integers(click.ParamType):
             self.fail(f"must be integers such as 256,256,3. Received: {value!r}", param, ctx)
 
 
+def _show_everything(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ[VERBOSE] = "1"  # which the processes that the command starts see, too
+
+
+verbose_option = click.option(
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_show_everything,
+    help="Show also what TensorFlow and TensorFlow Datasets say of themselves, and of an export "
+    "all that the converters print.",
+)
 run_argument = click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 backend_option = click.option(
     "--backend",

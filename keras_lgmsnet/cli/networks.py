@@ -1,16 +1,11 @@
 """`lgms-networks`: lists the networks, or tells what is known of one."""
 
-import textwrap
-from collections.abc import Mapping
-
 import click
 
 from keras_lgmsnet.cli.common import choose_backend, mistakes_in_one_sentence
 from keras_lgmsnet.kinds import kind_of_rank
 from keras_lgmsnet.models.registry import NETWORKS, Network, Published, find
-from keras_lgmsnet.tables import markdown_table
-
-_WIDTH = 96
+from keras_lgmsnet.tables import fact_lines, markdown_table, wrap
 
 
 @click.command()
@@ -44,7 +39,7 @@ def _list_networks() -> str:
             papers.setdefault((network.name, network.paper), []).append(kind.name)
     header = ["name", "network", "takes", "parameters", "multiply-adds", "at"]
     described = (
-        _wrap(f"{name}, for {' and '.join(kinds)}: {paper}.", "", "  ")
+        wrap(f"{name}, for {' and '.join(kinds)}: {paper}.", "", "  ")
         for (name, paper), kinds in papers.items()
     )
     return "\n".join(
@@ -76,17 +71,17 @@ def _describe(network: Network) -> str:
     arguments = {name: repr(default) for name, default in network.arguments().items()}
     lines = [
         f"{network.title} for {kind_of_rank(network.rank).name}",
-        *_fact_lines(facts),
+        *fact_lines(facts),
         "",
         "  Arguments and their defaults",
-        *_fact_lines(arguments or {"none": ""}, indent="    "),
+        *fact_lines(arguments or {"none": ""}, indent="    "),
     ]
     for published in network.published:
         given = ", ".join(f"{name}={value!r}" for name, value in published.arguments.items())
         lines += [
             "",
             f"  Published with {given or 'the defaults'}",
-            *_fact_lines(_published_facts(published), indent="    "),
+            *fact_lines(_published_facts(published), indent="    "),
         ]
     return "\n".join(lines)
 
@@ -113,23 +108,3 @@ def _describe_ends(published: Published) -> str:
 
 def _giga(count: int) -> str:
     return f"{count / 1e9:.2f} G"
-
-
-def _fact_lines(facts: Mapping[str, str], indent: str = "  ") -> list[str]:
-    """Return facts below one another, each behind what it is called."""
-    width = max(map(len, facts))
-    return [
-        _wrap(fact, f"{indent}{name:{width}}  ", " " * (len(indent) + width + 2))
-        for name, fact in facts.items()
-    ]
-
-
-def _wrap(text: str, first_indent: str, indent: str) -> str:
-    return textwrap.fill(
-        text,
-        _WIDTH,
-        initial_indent=first_indent,
-        subsequent_indent=indent,
-        break_long_words=False,  # an address stays whole
-        break_on_hyphens=False,
-    )

@@ -1,8 +1,10 @@
 """Prepared copies of datasets, made by their builders on first use."""
 
+import contextlib
 import errno
 import functools
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -13,8 +15,11 @@ from typing import TYPE_CHECKING
 import filelock
 
 import tfds_builders
+from keras_lgmsnet.files.paths import printable
 from keras_lgmsnet.files.writing import require_writable
 from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
+from keras_lgmsnet.process.progress import say
+from keras_lgmsnet.process.quiet import is_verbose
 
 if TYPE_CHECKING:
     from tfds_builders._building import SegmentationBuilder
@@ -54,7 +59,7 @@ def prepare_dataset(
             `data_dir`.
         data_dir: Folder of prepared datasets; `None` for TensorFlow Datasets' own.
         allow_incomplete: Whether an archive may be short of its published count.
-        progress: Whether to show progress bars.
+        progress: Whether to tell the progress.
         mask_threshold: For `"image_folder"`, as `load_examples` takes it.
 
     Raises:
@@ -76,11 +81,8 @@ def prepare_dataset(
             f"There is no folder {manual_dir} (--manual-dir, manual_dir=) to read {name} from."
         )
     # Takes seconds to import, which generated data need not pay.
-    import tensorflow_datasets as tfds
-
     from tfds_builders._building import FolderBuilder, VolumeBuilder
 
-    (tfds.enable_progress_bar if progress else tfds.disable_progress_bar)()
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
     builder_kind = VOLUMES if issubclass(module.Builder, VolumeBuilder) else IMAGES
     if builder_kind is not kind:
@@ -109,7 +111,7 @@ def prepare_dataset(
     builder = make_builder()
     manual_dir = Path(manual_dir or builder.data_dir_root / "downloads/manual").expanduser()
     if not builder.data_path.exists():
-        return _prepare(make_builder, manual_dir)
+        return _prepare(make_builder, manual_dir, progress)
     if builder.info.file_format.value != FILE_FORMAT:
         raise ValueError(
             f"The prepared copy must be in the {FILE_FORMAT} format to be read on this system "
@@ -122,7 +124,7 @@ def prepare_dataset(
 
 
 def _prepare(
-    make_builder: Callable[[], "SegmentationBuilder"], manual_dir: Path
+    make_builder: Callable[[], "SegmentationBuilder"], manual_dir: Path, progress: bool
 ) -> "SegmentationBuilder":
     """Return the builder of a dataset whose copy is prepared now, by one process at a time."""
     import tensorflow_datasets as tfds
@@ -140,11 +142,20 @@ def _prepare(
     root.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root / f".{name}.lock"):
         builder = make_builder()  # another process may have prepared it meanwhile
+        builder.progress = progress
+        if progress and not builder.data_path.exists():
+            say(f"Preparing {name} in {printable(builder.data_path)}, once.")
+        tfds.disable_progress_bar()  # in a log, thousands of lines
+        # Its own lines on standard output tell less than that, and standard output is for results.
+        quiet = (
+            contextlib.nullcontext() if is_verbose() else contextlib.redirect_stdout(io.StringIO())
+        )
         try:
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
-                file_format=FILE_FORMAT,
-            )
+            with quiet:
+                builder.download_and_prepare(
+                    download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+                    file_format=FILE_FORMAT,
+                )
         except Exception as error:  # of as many types as there are libraries that write
             if os.strerror(errno.ENOSPC) not in str(error):
                 raise

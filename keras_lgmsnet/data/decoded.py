@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.builders import prepare_dataset
 from keras_lgmsnet.data.cache import Chunks, NoFileError, compute_once
 from keras_lgmsnet.data.images import Examples, resize_image
 from keras_lgmsnet.kinds import IMAGES
+from keras_lgmsnet.process.progress import track
 
 if TYPE_CHECKING:
     from tfds_builders._building import SegmentationBuilder
@@ -57,7 +57,7 @@ def load_examples(
             `~/tensorflow_datasets`.
         interpolation: How images are resized: `"linear"`, as the published program does for all
             datasets but Kvasir-SEG, where it is `"lanczos"`.
-        progress: Whether to show progress bars.
+        progress: Whether to tell the progress.
         allow_incomplete: Whether to read the complete cases of an archive that is short of its
             published count, prepared apart. A prepared copy is refused where the archive has come
             to hold others.
@@ -160,7 +160,7 @@ def _decode(
         record: Type of a record, an image and its mask.
         interpolation: How images are resized.
         names: Filled while the images are decoded.
-        progress: Whether to show a progress bar.
+        progress: Whether to tell the progress.
 
     Yields:
         The records in order, some at a time.
@@ -179,13 +179,13 @@ def _decode(
         )
         return example["id"].decode(), example["group"].decode(), image.shape[:2]
 
-    bar = tqdm(desc=f"Decoding {prepared.name}", total=len(source), disable=not progress)
-    with ThreadPoolExecutor() as pool, bar:  # OpenCV decodes outside the interpreter's lock
+    done = track(label=f"Decoding {prepared.name}", unit="image", total=len(source), shown=progress)
+    with ThreadPoolExecutor() as pool, done:  # OpenCV decodes outside the interpreter's lock
         for start in range(0, len(source), _CHUNK):
             records = np.empty(min(_CHUNK, len(source) - start), record)
             for id_, group, original_size in pool.map(fill, records, itertools.count(start)):
                 names.ids.append(id_)
                 names.groups.append(group)
                 names.original_sizes.append(original_size)
-                bar.update()
+                done.update()
             yield records

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.augmentation import Augment, Pair
 from keras_lgmsnet.data.batches import Batches, side_by_side
 from keras_lgmsnet.data.volume_fingerprint import FURTHEST, VolumeFingerprint
 from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
 from keras_lgmsnet.geometry import foreground_box, to_canonical
+from keras_lgmsnet.process.progress import track
 
 _PREPARATION = "v1"  # to be changed with what is kept, so that no older file is taken for it
 
@@ -87,7 +87,7 @@ def prepare_volumes(
         ids: Which volumes.
         fingerprint: Says how: its spacing and its normalisation.
         crop_foreground: Whether to keep the `foreground_box` only.
-        progress: Whether to show a progress bar.
+        progress: Whether to tell the progress.
 
     Returns:
         The volumes by id.
@@ -126,7 +126,7 @@ def prepare_volumes(
         return PreparedVolume(image, segmentation_mask, labelled)
 
     ids, unkept = list(ids), {}  # those that found no room in the prepared copy's folder
-    for id_ in tqdm(ids, desc="Preparing volumes", unit="volume", disable=not progress):
+    for id_ in track(ids, label="Preparing volumes", unit="volume", shown=progress):
         volume = map_volume(id_)
         if not source.path(name, id_).exists():
             unkept[id_] = volume

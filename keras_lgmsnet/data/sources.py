@@ -1,6 +1,5 @@
 """Where a recipe's images come from: a dataset builder, or the generator."""
 
-import sys
 from pathlib import Path
 
 from keras_lgmsnet.data import synthetic
@@ -59,7 +58,6 @@ def read_examples(
             interpolation=data.interpolation,
             allow_incomplete=allow_incomplete or (data.allow_incomplete and source == data.source),
             mask_threshold=mask_threshold,
-            progress=sys.stderr.isatty(),
         )
     num_classes = examples.segmentation_masks.shape[-1]
     if num_classes != recipe.model.num_classes:

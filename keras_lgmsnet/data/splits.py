@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sklearn.model_selection import KFold, train_test_split
 
+# What the examples of a part are called in sentences: "the training images".
+PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
+
 
 def split_ids(
     ids: Iterable[str],
@@ -106,7 +109,7 @@ def require_separate_groups(splits: Mapping[str, Sequence[str]], groups: Mapping
             if part_of.setdefault(groups[id_], part) != part:
                 raise ValueError(
                     f"No group (patient, video or case) may be in two parts of a split. Received: "
-                    f"{groups[id_]!r} in {part_of[groups[id_]]} and {part}"
+                    f"{groups[id_]!r} in {PART_NAMES[part_of[groups[id_]]]} and {PART_NAMES[part]}"
                 )
 
 

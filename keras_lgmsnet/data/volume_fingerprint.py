@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.ranges import (
     Ranges,
@@ -27,8 +26,10 @@ from keras_lgmsnet.data.ranges import (
 from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.geometry import Grid, canonical_grid
+from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.recipe.schema import VolumeData
 from keras_lgmsnet.run_directory import read_json
+from keras_lgmsnet.tables import markdown_table
 
 AXES = ("x", "y", "z")  # to the right, to the front and up
 PERCENTILES = {5: "dark", 50: "middle", 95: "bright"}  # and what sentences call the values there
@@ -63,7 +64,7 @@ class VolumeFingerprint:
     Example:
     ```python
     fingerprint = VolumeFingerprint.of_volumes(source, splits["train"], recipe.data)
-    print(fingerprint.describe())
+    print(fingerprint.tabulate())
     image = fingerprint.normalize(to_canonical(image, grid, fingerprint.spacing))
     ```
     """
@@ -121,14 +122,14 @@ class VolumeFingerprint:
             source: The dataset.
             ids: The volumes trained on, at least one.
             data: What is not `None` in it is taken as it is.
-            progress: Whether to show a progress bar.
+            progress: Whether to tell the progress.
 
         Raises:
             ValueError: If an id is unknown, or there are no labelled voxels, or none that differ,
                 to propose a window from.
         """
         grids, voxels, labelled = [], [], []
-        for id_ in tqdm(ids, desc="Measuring volumes", unit="volume", disable=not progress):
+        for id_ in track(ids, label="Measuring volumes", unit="volume", shown=progress):
             shape, affine, sample, labelled_sample = source.compute_once(
                 f"samples-{_SAMPLING}", id_, _sample_example
             )
@@ -266,11 +267,7 @@ class VolumeFingerprint:
     def describe(self) -> str:
         """Return in a sentence or two how volumes are read, and what of it was proposed."""
         if self.intensity_windows is not None:
-            windows = (
-                f"{name} from {low:.5g} to {high:.5g}"
-                for name, (low, high) in zip(self._names(), self.intensity_windows, strict=True)
-            )
-            normalized = f"{', '.join(windows)} is scaled to 0 to 1"
+            normalized = f"{', '.join(self._describe_windows())} is scaled to 0 to 1"
         else:
             normalized = "each is brought to mean 0 and standard deviation 1"
         spacing = " × ".join(f"{side:.3g}" for side in self.spacing)
@@ -282,6 +279,33 @@ class VolumeFingerprint:
                 f"{', '.join(self.channels)}; set {keys} to choose otherwise."
             )
         return text
+
+    def tabulate(self) -> str:
+        """Return a table of how volumes are read, and where each value comes from."""
+        is_z_score = self.intensity_windows is None
+        values = {
+            "spacing": f"{' × '.join(f'{side:.3g}' for side in self.spacing)} mm",
+            "normalization": "z_score, to mean 0 and deviation 1" if is_z_score else "window",
+            "intensity_window": ", ".join(self._describe_windows()),
+        }
+        proposals = {
+            "spacing": f"the spacings of {self.num_volumes} training volumes",
+            "normalization": f"the channels, {', '.join(self.channels)}",
+            "intensity_window": "the middle 99 % of the labelled voxels",
+        }
+        rows = [
+            (f"data.{name}", value, proposals[name] if name in self.proposed else "the recipe")
+            for name, value in values.items()
+            if value
+        ]
+        return markdown_table(("field", "value", "taken from"), rows)
+
+    def _describe_windows(self) -> list[str]:
+        """Return the window of each channel in words: `"CT from -100 to 200"`."""
+        return [
+            f"{name} from {low:.5g} to {high:.5g}"
+            for name, (low, high) in zip(self._names(), self.intensity_windows or (), strict=False)
+        ]
 
     def _require_channels(self, image: np.ndarray) -> None:
         count = len(self.channels)

@@ -127,7 +127,7 @@ def load_volumes(
             `~/tensorflow_datasets`.
         allow_incomplete: Whether to open the complete cases of an archive that is short of its
             published count, prepared apart.
-        progress: Whether to show progress bars.
+        progress: Whether to tell the progress.
 
     Returns:
         The dataset.

@@ -6,12 +6,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.evaluation.cases import CaseScoring, Row, ScoreTable
 from keras_lgmsnet.evaluation.selection import read_images
 from keras_lgmsnet.metrics import THRESHOLD, image_scores
+from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.run import ImageRun
 from keras_lgmsnet.scoring.significance import describe_comparison, mean_interval
 from keras_lgmsnet.scoring.surface import surface_distances
@@ -71,7 +71,7 @@ class ImageScoring(CaseScoring[ImageRun, Examples]):
         batches = ImageBatches(examples, training.batch_size, preprocessing=data.preprocessing)
         scores, predictions = score_images(run.network, batches)
         rows: ScoreTable = {}
-        for index, id_ in enumerate(tqdm(ids, desc="Measuring boundaries", disable=None)):
+        for index, id_ in enumerate(track(ids, label="Measuring boundaries", unit="image")):
             mask = examples.segmentation_masks[index, ..., 0]
             distances = surface_distances(mask, predictions[index, ..., 0])
             rows[id_,] = {
@@ -164,12 +164,8 @@ def score_images(
     ```
     """
     scores, predictions = [], []
-    for images, segmentation_masks in tqdm(
-        (batches[index] for index in range(len(batches))),
-        desc="Evaluating",
-        total=len(batches),
-        disable=None,  # shown on terminals only
-    ):
+    for index in track(range(len(batches)), label="Evaluating", unit="batch"):
+        images, segmentation_masks = batches[index]
         logits = network.predict_on_batch(images)
         scores.append(image_scores(segmentation_masks, logits, THRESHOLD))
         predictions.append(np.asarray(logits) > 0)  # a logit of 0 is the threshold's probability

@@ -1,12 +1,10 @@
 """Evaluation of runs on volumes: each region of each volume is scored on the scan's own grid."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.builders import require_masks_of_users
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
@@ -14,6 +12,7 @@ from keras_lgmsnet.data.volumes import VolumeSource, load_volumes
 from keras_lgmsnet.evaluation.cases import CaseScoring, ScoreTable
 from keras_lgmsnet.evaluation.selection import choose_ids, require_same_subset
 from keras_lgmsnet.inference.scans import segment_scan
+from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.recipe.schema import VolumeData
 from keras_lgmsnet.run import VolumeRun
 from keras_lgmsnet.scoring.regions import (
@@ -69,7 +68,6 @@ class VolumeScoring(CaseScoring[VolumeRun, VolumeSource]):
             manual_dir,
             data_dir,
             allow_incomplete=allow_incomplete or (data.allow_incomplete and not dataset),
-            progress=sys.stderr.isatty(),
         )
         for run in runs:  # before hours are spent on the first
             _require_same_names(run, source)
@@ -173,7 +171,7 @@ def score_volumes(
     """
     regions = list_regions(source.dataset, source.labels)
     cases = {}
-    for id_ in tqdm(ids, desc="Evaluating", unit="volume", disable=None):  # on terminals only
+    for id_ in track(ids, label="Evaluating", unit="volume"):
         example = source.read(id_)
         labels = segment_scan(network, example.image, example.grid, fingerprint, data)
         cases[id_] = score_case(

@@ -1,6 +1,5 @@
 """What exports are fed with and tried on: a run's own images, or patches of its volumes."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +112,6 @@ def _read_patches(
         manual_dir,
         data_dir,
         allow_incomplete=data.allow_incomplete,
-        progress=sys.stderr.isatty(),
     )
     held_out = choose_ids([run], None, source, manual_dir)
     ids = sample(held_out, terms_for(run.kind).max_examples)
@@ -122,7 +120,6 @@ def _read_patches(
         ids,
         fingerprint,
         crop_foreground=data.crop_foreground,
-        progress=sys.stderr.isatty(),
     )
     patches = [cut_patch(volumes[id_], _middle(volumes[id_]), data.patch_size) for id_ in ids]
     images, labels = map(np.stack, zip(*patches, strict=True))

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
-from tqdm.auto import tqdm
 
 from keras_lgmsnet.data.images import Rows, preprocess
 from keras_lgmsnet.models import registry
+from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.run import Run
 
 
@@ -31,7 +31,7 @@ def stage_features(
     network = run.network
     outputs = {stage: network.get_layer(stage).output for stage in stages}
     extractor = keras.Model(network.input, outputs)
-    for image in tqdm(images, desc="Looking into the network", unit="image", disable=None):
+    for image in track(images, label="Looking into the network", unit="image"):
         batch = preprocess(image[None], run.recipe.data.preprocessing)
         features = extractor.predict_on_batch(batch)
         yield {stage: np.asarray(features[stage])[0] for stage in stages}

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import keras
-from tqdm.auto import tqdm
 
 from keras_lgmsnet.about import NOTICE, __version__
 from keras_lgmsnet.files.paths import printable
 from keras_lgmsnet.files.writing import write_csv
 from keras_lgmsnet.kinds import Kind
+from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run import load_network
 from keras_lgmsnet.run_directory import read_recipe, require_network
@@ -106,7 +106,7 @@ class Predictor(ABC, Generic[ContentT, RowT]):
         """
         rows: list[RowT] = []
         try:
-            for path, name in tqdm(files.items(), desc="Predicting", unit=self.unit, disable=None):
+            for path, name in track(files.items(), label="Predicting", unit=self.unit):
                 row = self.row_class(path=printable(path), name=name)
                 try:
                     content, flags = self.read(path)

@@ -88,7 +88,7 @@ def segment_scan(
         data: That of the run's recipe: its window and overlap, and whether it crops.
         mirror: Whether to average over mirror images, as `segment_volume` does.
         confidence: Whether to return the probability of each label, too.
-        progress: What to call the progress bar, shown on terminals only; by default there is none.
+        progress: What to call what is done, to tell its progress; by default nothing is told.
 
     Returns:
         The label of every voxel, `uint8` of shape `(x, y, z)`; with `confidence`, a pair of them

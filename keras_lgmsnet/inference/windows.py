@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from keras_lgmsnet.geometry import Weights, resample_slabs
+from keras_lgmsnet.process.progress import track
 
 if TYPE_CHECKING:
     import keras
@@ -102,7 +102,7 @@ def segment_volume(
             side, as `geometry.resample_slabs` takes it; by default they stay as they are. Where
             weights lack to 1, there is background: class 0.
         confidence: Whether to return the probability of each label, too.
-        progress: What to call the progress bar, shown on terminals only; by default there is none.
+        progress: What to call what is done, to tell its progress; by default nothing is told.
 
     Returns:
         The label of every voxel, `uint8` of the volume's sides after `resampling`; with
@@ -183,7 +183,7 @@ def sliding_window(
         reduce: From averaged predictions, shape `(rows, *sides[1:], num_classes)` and `float32`,
             to what is kept of them, such as the largest class; the first `len(sides)` axes must
             stay, and the predictions may be overwritten. By default they are kept as they are.
-        progress: What to call the progress bar, shown on terminals only; by default there is none.
+        progress: What to call what is done, to tell its progress; by default nothing is told.
 
     Returns:
         The averaged predictions, `float32` of shape `(*sides, num_classes)`, or what `reduce` makes
@@ -330,8 +330,13 @@ def _predict_windows(
     progress: str | None,
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Yield where each window begins, with its prediction."""
-    hidden = True if progress is None else None  # None: shown on terminals only
-    with tqdm(total=len(starts), desc=progress, unit="window", leave=False, disable=hidden) as bar:
+    with track(
+        label=progress or "",
+        unit="window",
+        total=len(starts),
+        leave=False,
+        shown=progress is not None,
+    ) as done:
         for first in range(0, len(starts), batch_size):
             batch = starts[first : first + batch_size]
             filled = batch + batch[-1:] * (batch_size - len(batch))
@@ -343,7 +348,7 @@ def _predict_windows(
                     f"Received: {predictions.shape}"
                 )
             yield from zip(batch, predictions, strict=False)  # what fills the batch up is dropped
-            bar.update(len(batch))
+            done.update(len(batch))
 
 
 def _gather(slabs: Iterable[np.ndarray], rows: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Training: from a recipe to a run directory.
 
-`loop` is the verb; a `task` is what differs between `images` and `volumes`.
+`loop` is the verb, `rehearsal` tells what it would do; a `task` is what differs between `images`
+and `volumes`.
 """
 
 import lazy_loader

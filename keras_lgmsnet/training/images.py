@@ -19,6 +19,7 @@ from keras_lgmsnet.data.images import (
 )
 from keras_lgmsnet.data.keras_cv_augmentation import KerasCVAugmentation
 from keras_lgmsnet.data.sources import read_examples
+from keras_lgmsnet.data.splits import PART_NAMES
 from keras_lgmsnet.evaluation.images import describe_convention, score_images
 from keras_lgmsnet.files.writing import write_csv, write_json, write_text
 from keras_lgmsnet.losses import BCEDiceLoss
@@ -56,7 +57,7 @@ class ImageTask(Task):
         for part, examples in self.examples.items():
             if one_sided := describe_one_sided(examples.segmentation_masks):
                 raise ValueError(
-                    f"The images of the {part} must have a labelled pixel and one of the "
+                    f"The {PART_NAMES[part]} images must have a labelled pixel and one of the "
                     "background: correct their masks, or choose others by data.split_seed or "
                     f"data.validation_ids. Received: {len(examples.ids)} masks, all {one_sided}"
                 )
@@ -84,7 +85,7 @@ class ImageTask(Task):
         for part, examples in self.examples.items():
             for told in (describe_own_scales(examples), describe_pixels_between(examples)):
                 if told:
-                    print(f"{part.capitalize()}: {told}", flush=True)
+                    print(f"{PART_NAMES[part].capitalize()} images: {told}", flush=True)
         if not (run_directory / "fingerprint.json").exists():
             Fingerprint.of_images(
                 training.images, training.original_sizes, bits=training.bits

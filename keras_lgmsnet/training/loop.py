@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ from keras_lgmsnet.about import __version__
 from keras_lgmsnet.files.paths import let_any_text_print
 from keras_lgmsnet.files.writing import require_writable, write_json
 from keras_lgmsnet.models import registry
+from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
 from keras_lgmsnet.training.distribution import data_parallel
@@ -25,6 +26,9 @@ from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from keras_lgmsnet.training.images import ImageTask
 from keras_lgmsnet.training.task import Task
 from keras_lgmsnet.training.volumes import VolumeTask
+
+# What a network is built, compiled and fitted in.
+Scope: TypeAlias = Callable[[], AbstractContextManager[Any]]
 
 
 def train(
@@ -58,15 +62,10 @@ def train(
             damaged; or if the loss stops being finite.
         OSError: If `run_directory` is in use or cannot be written to, or data is absent.
     """
-    let_any_text_print()
     run_directory = Path(run_directory)
-    recipe = _complete(recipe)
-    _require_usable(run_directory, recipe, resume)
-    scope = data_parallel(recipe.training.num_devices)
-    _make_deterministic(recipe.training.seed)
-    task_class = recipe.kind.choose(images=ImageTask, volumes=VolumeTask)
-    task = task_class(recipe, scope, manual_dir, data_dir)
-
+    task, scope = make_task(
+        recipe, run_directory, manual_dir=manual_dir, data_dir=data_dir, resume=resume
+    )
     run_directory.mkdir(parents=True, exist_ok=True)
     with lock(run_directory):
         _begin(run_directory, task, resume)
@@ -149,6 +148,27 @@ def train_splits(
     }
     write_json(directory / "summary.json", summary)
     return directory
+
+
+def make_task(
+    recipe: AnyRecipe,
+    run_directory: Path,
+    *,
+    manual_dir: str | Path | None,
+    data_dir: str | Path | None,
+    resume: bool,
+) -> tuple[Task, Scope]:
+    """Return what is to be trained, its data read, and the scope of its devices.
+
+    The arguments are those of `train`, and so are the errors; nothing is written yet.
+    """
+    let_any_text_print()
+    recipe = _complete(recipe)
+    _require_usable(run_directory, recipe, resume)
+    scope = data_parallel(recipe.training.num_devices)
+    _make_deterministic(recipe.training.seed)
+    task_class = recipe.kind.choose(images=ImageTask, volumes=VolumeTask)
+    return task_class(recipe, scope, manual_dir, data_dir), scope
 
 
 def _complete(recipe: AnyRecipe) -> AnyRecipe:
@@ -246,11 +266,10 @@ def _begin(run_directory: Path, task: Task, resume: bool) -> None:
     task.prepare(run_directory)
 
 
-def _fit(
-    task: Task, scope: Callable[[], AbstractContextManager[Any]], finished: FinishedEpochs
-) -> None:
+def _fit(task: Task, scope: Scope, finished: FinishedEpochs) -> None:
     """Train from the last finished epoch to the recipe's last."""
     _compile(task, task.float32_network)
+    has_bar = sys.stdout.isatty()
     with scope(), finished.tensorboard:
         _compile(task, task.model)
         if finished.history:
@@ -263,11 +282,27 @@ def _fit(
             shuffle=False,  # the batches shuffle themselves, reproducibly
             callbacks=[
                 keras.callbacks.LambdaCallback(on_epoch_begin=task.batches.set_epoch),
+                *([] if has_bar else [_StepsInLog()]),
                 keras.callbacks.ProgbarLogger(),  # here, so that its line precedes what follows
                 finished,
             ],
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=1 if has_bar else 2,
         )
+
+
+class _StepsInLog(keras.callbacks.Callback):
+    """Tells how far an epoch that takes long has come, where Keras has a line at its end only."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.steps = track(
+            label=f"Epoch {epoch + 1}", unit="step", total=self.params["steps"], leave=False
+        )
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.steps.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.steps.close()
 
 
 def _compile(task: Task, network: keras.Model) -> None:

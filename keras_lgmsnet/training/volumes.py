@@ -1,6 +1,5 @@
 """The task of training on volumes: data, network, loss, optimizer, validation and report."""
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from keras_lgmsnet.data.augmentation import VOLUME_AUGMENTATIONS
 from keras_lgmsnet.data.patches import PatchBatches, prepare_volumes
+from keras_lgmsnet.data.splits import PART_NAMES
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import load_volumes
 from keras_lgmsnet.drawing.volumes import SegmentedVolume
@@ -22,6 +22,7 @@ from keras_lgmsnet.losses import DiceCELoss
 from keras_lgmsnet.metrics import ClassDice
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.optimizers import adamw_warmup_cosine
+from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.recipe.schema import VolumeRecipe
 from keras_lgmsnet.reports.volumes import render_volume_report
 from keras_lgmsnet.scoring.regions import TOLERANCE, Scores, list_regions, mean_dice, summarize
@@ -49,7 +50,6 @@ class VolumeTask(Task):
             manual_dir,
             data_dir,
             allow_incomplete=recipe.data.allow_incomplete,
-            progress=sys.stderr.isatty(),
         )
         self.dataset = self.source.dataset
         self.splits = self._split(self.source.ids, self.source.groups)
@@ -69,21 +69,22 @@ class VolumeTask(Task):
     def prepare(self, run_directory: Path) -> None:
         """Decide how volumes are read, say so, and read them once."""
         data, training = self.recipe.data, self.recipe.training
-        progress = sys.stderr.isatty()
         for part, ids in self.splits.items():
             if not any(self.source.read(id_).segmentation_mask.any() for id_ in ids):
                 raise ValueError(
-                    f"The volumes of the {part} must have a labelled voxel: choose others by "
+                    f"The {PART_NAMES[part]} volumes must have a labelled voxel: choose others by "
                     f"data.split_seed or data.validation_ids. Received: {ids}"
                 )
         if (run_directory / "fingerprint.json").exists():
             self.fingerprint = VolumeFingerprint.read(run_directory)
         else:
-            self.fingerprint = VolumeFingerprint.of_volumes(
-                self.source, self.splits["train"], data, progress=progress
-            )
+            self.fingerprint = VolumeFingerprint.of_volumes(self.source, self.splits["train"], data)
             self.fingerprint.write(run_directory)
-        print(self.fingerprint.describe(), flush=True)
+        print(
+            f"How volumes are read:\n\n{self.fingerprint.tabulate()}\n\n"
+            "To choose otherwise, set the field, such as --set data.spacing=1,1,2.",
+            flush=True,
+        )
         if remarks := self.source.describe_remarks():
             print(remarks, flush=True)
         self.volumes = prepare_volumes(
@@ -91,12 +92,11 @@ class VolumeTask(Task):
             self.splits["train"] + self.splits["validation"],
             self.fingerprint,
             crop_foreground=data.crop_foreground,
-            progress=progress,
         )
         if not any(len(self.volumes[id_].labelled) for id_ in self.splits["validation"]):
             raise ValueError(
-                "The volumes of the validation must keep a labelled voxel once they are resampled "
-                "and cropped: set a finer data.spacing, or choose others. "
+                "The validation volumes must keep a labelled voxel once they are resampled and "
+                "cropped: set a finer data.spacing, or choose others. "
                 f"Received: spacing {self.fingerprint.spacing}"
             )
         batches = PatchBatches(
@@ -134,7 +134,8 @@ class VolumeTask(Task):
             return {self.recipe.kind.best_by: None}
         self.float32_network.set_weights(self.model.get_weights())
         regions = list_regions(self.dataset, self.source.labels)
-        dice = mean_dice(map(self._segment, self.splits["validation"]), regions)
+        ids = track(self.splits["validation"], label="Validating", unit="volume", leave=False)
+        dice = mean_dice(map(self._segment, ids), regions)
         print(f"Validation Dice {dice:.4f}.", flush=True)
         return {self.recipe.kind.best_by: dice}
 
@@ -186,7 +187,6 @@ class VolumeTask(Task):
             np.asarray(volume.image, "float32"),
             data.patch_size,
             overlap=data.overlap,
-            progress="Validating",
         )
         return volume.segmentation_mask, prediction
 
