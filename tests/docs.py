@@ -15,9 +15,12 @@ It needs the packages of `.[docs]`. A page is README.md or a Markdown file in do
 - Blocks of the languages in `SHOWN` are not run. Others are refused.
 """
 
+import dataclasses
+import importlib.util
 import itertools
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -25,6 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 import pytest
@@ -32,6 +36,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from keras_lgmsnet.data.synthetic import generate
+from keras_lgmsnet.kinds import KINDS
+from keras_lgmsnet.recipe.schema import sections
 from tests.helpers import stand_ins
 from tests.helpers.volumes import write_msd_folder
 
@@ -42,6 +48,7 @@ PAGES = [
     *(path for path in sorted(DOCS.rglob("*.md")) if "_build" not in path.parts),
 ]
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.py"))
+GENERATED = runpy.run_path(str(DOCS / "generated.py"))
 NEEDS = ("a download", "a GPU", "a phone")
 RUN = ("sh", "python")
 SHOWN = ("text", "kotlin", "swift", "groovy", "xml", "json", "bibtex", "powershell")
@@ -170,6 +177,57 @@ def test_the_readme_is_short() -> None:
     assert len((CHECKOUT / "README.md").read_text().splitlines()) <= 150
 
 
+def test_the_index_names_every_page_and_notebook() -> None:
+    named = {(DOCS / target).resolve() for target in links(DOCS / "index.md") if ":" not in target}
+    assert {*PAGES[1:], *NOTEBOOKS} - {DOCS / "index.md"} <= named
+
+
+def test_the_generated_pages_say_what_the_code_says() -> None:
+    for name, text in GENERATED["pages"]().items():
+        written = (DOCS / "reference" / name).read_text()
+        assert written == text, f"{name} is not up to date: run `python docs/generated.py`"
+
+
+def test_every_option_is_described() -> None:
+    for name, where in stand_ins.PROJECT["scripts"].items():
+        module, _, function = where.partition(":")
+        command = getattr(importlib.import_module(module), function)
+        context = click.Context(command)
+        described = section("commands.md", name)
+        for parameter in command.params:
+            if isinstance(parameter, click.Argument):
+                argument = parameter.make_metavar(context).strip("[].")
+                assert re.search(rf"\b{argument}\b", command.help), (name, argument)
+                continue
+            option = ", ".join(f"`{text}`" for text in parameter.opts)
+            _, value, default, meaning = row(described, option)
+            assert meaning, (name, option)
+            assert value or default == "off", (name, option)
+            if re.match("integer|number", value):
+                assert default != "–" or "default" in meaning, (name, option)
+
+
+def test_every_field_of_a_recipe_is_described() -> None:
+    for kind in KINDS:
+        for key, cls in sections(kind).items():
+            title = key if key == "model" else f"{key}, {kind.name}"
+            for field in dataclasses.fields(cls):
+                if field.name != "arguments":  # which stand beside the fields of `model`
+                    assert all(row(section("recipe.md", title), f"`{key}.{field.name}`"))
+
+
+def test_every_public_name_is_described() -> None:
+    package = CHECKOUT / "keras_lgmsnet"
+    for stub in package.rglob("__init__.pyi"):
+        path = ".".join(["kl", *stub.parent.relative_to(package).parts])
+        for name in re.findall(r"(\w+) as \1\b", stub.read_text()):
+            submodule = f"{path}.{name}".replace("kl", "keras_lgmsnet", 1)
+            if importlib.util.find_spec(submodule) is None:
+                assert all(row(section("api.md", path), f"`{name}`")), f"{path}.{name}"
+            else:
+                assert section("api.md", f"{path}.{name}")
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The home of the user, where prepared datasets are kept, and finished runs."""
@@ -256,6 +314,22 @@ def links(page: Path) -> Iterator[str]:
                     yield str(inline.attrs[name])
             if inline.type in ("html_block", "html_inline"):
                 yield from re.findall(r'(?:href|src)="([^"]*)"', inline.content)
+
+
+def section(name: str, title: str) -> str:
+    """Return what stands below a heading in a page of the reference, up to the next heading."""
+    text = (DOCS / "reference" / name).read_text()
+    (found,) = re.findall(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", text, re.M | re.S)
+    return found
+
+
+def row(text: str, first: str) -> list[str]:
+    """Return the cells of the one row that has this as its first cell."""
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in text.splitlines()
+    ]
+    (found,) = (cells for cells in rows if cells and cells[0] == first)
+    return found
 
 
 def anchors(page: Path) -> list[str]:
