@@ -63,9 +63,11 @@ def _pip(arguments: list[str]) -> None:
     if command != "install":
         raise SystemExit(f"pip {command} is unknown here")
     for argument in others:
-        if argument.startswith((".", PROJECT["name"])):
-            requirement = Requirement(argument.replace(".", PROJECT["name"], 1))
-            if unknown := requirement.extras - set(PROJECT["optional-dependencies"]):
+        if argument.startswith("."):
+            argument = PROJECT["name"] + argument[1:]
+        if argument.startswith(PROJECT["name"]):
+            extras = Requirement(argument).extras
+            if unknown := extras - set(PROJECT["optional-dependencies"]):
                 raise SystemExit(f"There is no extra {', '.join(unknown)}")
 
 
