@@ -348,6 +348,46 @@ class TestFlags:
             )
 
 
+class TestOneFile:
+    """The mask of one image, named by the user, and what is written beside it."""
+
+    @pytest.fixture
+    def image(self, tmp_path: Path) -> Path:
+        return save(tmp_path / "a.png", square(40, 60, 4, 8, 24))
+
+    def test_it_is_what_a_folder_would_hold(self, run: Path, image: Path, tmp_path: Path) -> None:
+        (tmp_path / "seg_probabilities.png").write_text("kept")  # not asked for
+        (row,) = predict_images(run, image, tmp_path / "new/seg.PNG")
+        predict_images(run, image, tmp_path / "out", probabilities=True)
+        predict_images(run, image, tmp_path / "Seg.png", probabilities=True)
+        for folder, name in (("masks", "Seg"), ("overlays", "Seg_overlay")):
+            expected = (tmp_path / f"out/{folder}/a.png").read_bytes()
+            assert (tmp_path / f"{name}.png").read_bytes() == expected
+        np.testing.assert_array_equal(
+            read(tmp_path / "Seg_probabilities.png"), read(tmp_path / "out/probabilities/a.png")
+        )
+        assert written(tmp_path / "new") == ["seg.PNG", "seg.json", "seg_overlay.png"]
+        told = json.loads((tmp_path / "new/seg.json").read_text())
+        assert told["image"] == str(image)
+        assert told["lesion_share"] == row.lesion_share == pytest.approx(24 * 24 / 2400, abs=0.1)
+        assert told["unlike_the_training_images"] is None  # the run has no fingerprint
+        assert told["threshold"] == 0.5
+
+    @pytest.mark.parametrize("taken", ["seg.png", "seg.json", "seg_overlay.png"])
+    def test_nothing_is_overwritten(self, taken, run: Path, image: Path, tmp_path: Path) -> None:
+        (tmp_path / taken).write_text("kept")
+        with pytest.raises(FileExistsError, match=rf"{taken} exists already: choose another"):
+            predict_images(run, image, tmp_path / "seg.png")
+        assert written(tmp_path) == ["a.png", taken]
+        with pytest.raises(FileExistsError, match=r"a.png exists already"):
+            predict_images(run, image, image)
+
+    def test_several_images_need_a_folder(self, run: Path, image: Path, tmp_path: Path) -> None:
+        other = save(tmp_path / "b.png", square(8, 8, 0, 0, 8))
+        with pytest.raises(ValueError, match=r"Of 2 images, the outputs need a folder.*seg\.png"):
+            predict_images(run, [image, other], tmp_path / "seg.png")
+
+
 class TestRefusals:
     """What is refused before anything is written."""
 
@@ -358,16 +398,15 @@ class TestRefusals:
     def test_output_in_use(self, run: Path, image: Path, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
         (tmp_path / "out/notes.txt").touch()
-        for output in (tmp_path / "out", image):
-            with pytest.raises(FileExistsError, match=r"is in use: choose another"):
-                predict_images(run, image, output)
+        with pytest.raises(FileExistsError, match=r"is in use: choose another"):
+            predict_images(run, image, tmp_path / "out")
         assert written(tmp_path / "out") == ["notes.txt"]
 
-    @pytest.mark.parametrize("name", ["seg.PNG", "seg.nii.gz"])
+    @pytest.mark.parametrize("name", ["seg.JPG", "seg.nii.gz"])
     def test_output_named_like_a_file(
         self, name: str, run: Path, image: Path, tmp_path: Path
     ) -> None:
-        message = rf"not a file in \..*: name one, such as .*/seg\. Received: .*/{name}$"
+        message = rf"such as .*/seg, or of one input a file in \.png\. Received: .*/{name}$"
         with pytest.raises(ValueError, match=message):
             predict_images(run, image, tmp_path / name)
         assert written(tmp_path) == ["a.png"]

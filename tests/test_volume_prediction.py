@@ -405,7 +405,7 @@ class TestRefusals:
 
     def test_several_scans_to_one_file(self, run: Path, scan: Path, tmp_path: Path) -> None:
         other = save(tmp_path / "b.nii", SMALL)
-        with pytest.raises(ValueError, match=r"Of 2 scans, the outputs need a directory"):
+        with pytest.raises(ValueError, match=r"Of 2 scans, the outputs need a folder"):
             predict_volumes(run, [scan, other], tmp_path / "seg.nii")
 
     def test_a_dataset_with_its_labels(self, run: Path, tmp_path: Path) -> None:
@@ -420,7 +420,8 @@ class TestRefusals:
             predict_volumes(run, scan, tmp_path)
 
     def test_output_named_like_an_image(self, run: Path, scan: Path, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"not a file in \.png: name one, such as .*/seg\. "):
+        message = r"need a folder, such as .*/seg, or of one input a file in \.nii\.gz\. "
+        with pytest.raises(ValueError, match=message):
             predict_volumes(run, scan, tmp_path / "seg.png")
         assert written(tmp_path) == ["a.nii"]
 

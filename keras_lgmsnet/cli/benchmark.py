@@ -10,6 +10,7 @@ from keras_lgmsnet.cli.common import (
     Integers,
     installed_backends,
     mistakes_in_one_sentence,
+    verbose_option,
 )
 from keras_lgmsnet.recipe.checking import parse_argument, split_assignment
 
@@ -20,49 +21,67 @@ from keras_lgmsnet.recipe.checking import parse_argument, split_assignment
     "backends",
     type=click.Choice(BACKENDS),
     multiple=True,
-    help="Keras backend to time; may be repeated; by default every one installed.",
+    help="Keras backend to time; may be repeated. By default all that are installed.",
 )
 @click.option(
     "--case",
     "names",
     multiple=True,
-    help="What to time, such as training-2d; may be repeated; by default all but training-3d, "
-    "which takes minutes.",
+    metavar="CASE",
+    help="What to time: forward-2d, training-2d, forward-3d, training-3d, or depthwise-3d, a layer "
+    "of LGMSNet; may be repeated. By default all but training-3d, which takes minutes.",
 )
 @click.option(
     "--network",
     metavar="NAME",
-    help="Time this network, as it was published, instead of LGMSNet and a layer of it.",
+    help="Network to time, one of those that lgms-networks lists, as it was published; by default "
+    "LGMSNet and a layer of it.",
 )
 @click.option(
     "--set",
     "assignments",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Argument of the network's constructor, such as filters=16,32,64; may be repeated.",
+    help="Argument of the network's constructor, such as filters=16,32,64; may be repeated. By "
+    "default as it was published.",
 )
 @click.option(
     "--input-shape",
     type=Integers(),
-    help="Sides and channels, such as 512,512,3; by default as the network was published.",
+    metavar="SHAPE",
+    help="Sides in pixels or voxels, and channels, such as 512,512,3; by default as the network "
+    "was published.",
 )
-@click.option("--num-classes", type=int, help="Classes; by default as the network was published.")
+@click.option(
+    "--num-classes",
+    type=int,
+    help="Classes of the output, at least 1; by default as the network was published.",
+)
 @click.option(
     "--batch-size",
     type=int,
-    help="Images in a step; by default 1, and 8 where a network trains on images.",
+    help="Images or volumes in a step, at least 1; by default 1, and 8 where a network trains on "
+    "images.",
 )
-@click.option("--repeats", default=5, show_default=True, help="Timed steps of each contestant.")
+@click.option(
+    "--repeats",
+    default=5,
+    show_default=True,
+    help="Timed steps of each contestant, at least 1; with --exports, turns of ten calls each.",
+)
 @click.option(
     "--threads",
     type=int,
-    help="Processor cores to use; by default all, or one and then two with --exports.",
+    help="Processor cores to use, at least 1 and on Linux only; by default all, and with --exports "
+    "one and then two.",
 )
 @click.option(
     "--exports",
     is_flag=True,
-    help="Time the exported network in LiteRT, ONNX Runtime and so on, beside Keras and PyTorch.",
+    help="Time the exported network in LiteRT, ONNX Runtime and so on, beside Keras and PyTorch, "
+    "on one image at a time.",
 )
+@verbose_option
 @mistakes_in_one_sentence
 def benchmark(
     backends: tuple[str, ...],

@@ -120,24 +120,30 @@ run_argument = click.argument("run_directory", metavar="RUN", type=click.Path(pa
 backend_option = click.option(
     "--backend",
     type=click.Choice(BACKENDS),
-    help="Keras backend; by default KERAS_BACKEND, else the first installed.",
+    help="Keras backend to compute on; by default the one that the variable KERAS_BACKEND names, "
+    "else the first of these that is installed.",
 )
 manual_dir_option = click.option(
     "--manual-dir",
     type=click.Path(path_type=Path),
-    help="Folder with the dataset's archives, as downloaded from its publisher.",
+    metavar="FOLDER",
+    help="Folder with the dataset's archives, as downloaded from its publisher, by default "
+    "downloads/manual in the folder of --data-dir; of image_folder and msd_folder your own folder, "
+    "which must be given.",
 )
 allow_incomplete_option = click.option(
     "--allow-incomplete",
     is_flag=True,
-    help="Score the complete cases of an archive that is short of its published count.",
+    help="Take the complete cases of an archive that has fewer files than its publisher counts, "
+    "which is refused otherwise.",
 )
 mask_threshold_option = click.option(
     "--mask-threshold",
     metavar="VALUE",
     type=click.IntRange(0, 254),
-    help="Of image_folder, value of 255 above which masks of more than two values are foreground; "
-    "by default as the run's recipe says of its own, else such masks are refused.",
+    help="Value, from 0 to 254 of 255, above which a pixel of a mask is foreground, for masks of "
+    "image_folder that have more than two values. By default the run's own dataset is read as its "
+    "recipe says; of other datasets, such masks are refused.",
 )
 output_option = click.option(
     "-o",
@@ -146,10 +152,11 @@ output_option = click.option(
     metavar="OUT",
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder to write; absent or empty.",
+    help="Folder to write, absent or empty.",
 )
 data_dir_option = click.option(
     "--data-dir",
+    metavar="FOLDER",
     type=click.Path(path_type=Path),
     help="Folder of prepared datasets; by default ~/tensorflow_datasets.",
 )

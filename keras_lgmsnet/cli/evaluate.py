@@ -13,6 +13,7 @@ from keras_lgmsnet.cli.common import (
     mask_threshold_option,
     mistakes_in_one_sentence,
     run_argument,
+    verbose_option,
 )
 from keras_lgmsnet.tables import TABLE_STYLES
 
@@ -25,19 +26,22 @@ from keras_lgmsnet.tables import TABLE_STYLES
     "output_directory",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="Folder to write; absent, empty, or an earlier evaluation of RUN on the same data, which "
-    "is replaced; by default evaluation- and the dataset's name, in RUN.",
+    help="Folder to write: absent, empty, or an earlier evaluation of RUN on the same data, which "
+    "is replaced. By default RUN/evaluation-test, or -validation where no test images are set "
+    "aside, and with --dataset RUN/evaluation-NAME.",
 )
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Dataset to score all of; by default the run's own test or validation part.",
+    help="Dataset of which to score every case, such as bus, or image_folder or msd_folder for "
+    "your own. By default the cases that RUN held out of its own: those for the test or, where "
+    "there are none, for validation.",
 )
 @click.option(
     "--against",
     metavar="OTHER",
     type=click.Path(path_type=Path),
-    help="Run directory to compare with, on the same images or volumes.",
+    help="Run directory to compare RUN with, on the same images or volumes.",
 )
 @backend_option
 @manual_dir_option
@@ -46,7 +50,8 @@ from keras_lgmsnet.tables import TABLE_STYLES
     "--tolerance",
     default=2.0,
     show_default=True,
-    help="Pixels, of volumes mm, within which boundaries agree, for boundary F-score and NSD.",
+    help="Distance, at least 0, within which boundaries agree: of images in pixels, for the "
+    "boundary F-score; of volumes in mm, for the NSD.",
 )
 @allow_incomplete_option
 @mask_threshold_option
@@ -56,8 +61,9 @@ from keras_lgmsnet.tables import TABLE_STYLES
     type=click.Choice(TABLE_STYLES),
     default="markdown",
     show_default=True,
-    help="Table to print; both are written.",
+    help="Form of the table that is printed; both are written.",
 )
+@verbose_option
 @mistakes_in_one_sentence
 def evaluate(
     run_directory: Path,

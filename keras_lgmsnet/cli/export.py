@@ -10,6 +10,7 @@ from keras_lgmsnet.cli.common import (
     mistakes_in_one_sentence,
     output_option,
     run_argument,
+    verbose_option,
 )
 from keras_lgmsnet.export.promises import ACTIVATIONS, FORMATS, PRECISIONS
 from keras_lgmsnet.files.writing import require_unused
@@ -27,7 +28,7 @@ from keras_lgmsnet.run_directory import read_recipe
     multiple=True,
     default=list(FORMATS),
     show_default=True,
-    help="What to write; may be repeated.",
+    help="Format to write; may be repeated.",
 )
 @click.option(
     "--precision",
@@ -36,32 +37,36 @@ from keras_lgmsnet.run_directory import read_recipe
     multiple=True,
     default=["float32"],
     show_default=True,
-    help="May be repeated; each format is written in those it has: tflite in all, the others in "
-    "float32. For dynamic and int8 the network must have an IoU of 0.1 at least.",
+    help="Precision to write, may be repeated: float32; float16, half the size; dynamic, with "
+    "8-bit weights; int8, 8-bit but for attention, norms and GELU, of images only. TFLite has all, "
+    "the other formats float32. For dynamic and int8 the network must have an IoU of at least 0.1.",
 )
 @click.option(
     "--activation",
     metavar=f"[{'|'.join(ACTIVATIONS)}]",
     default="none",
     show_default=True,
-    help="What follows the logits: none, or for probabilities sigmoid (of images) or softmax (of "
-    "volumes).",
+    help="What follows the logits: none, or for probabilities sigmoid, of images, or softmax, of "
+    "volumes.",
 )
 @click.option(
     "--demo",
     "demo_directory",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Write a page there, too, that runs the TFLite models in the browser.",
+    help="Folder, absent or empty, for a web page that runs the TFLite models in the browser; by "
+    "default none is written.",
 )
 @click.option(
     "--litertjs",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="npm's folder node_modules/@litertjs for the page; by default fetched from npm.",
+    help="Folder node_modules/@litertjs that npm has installed, for the page of --demo; by default "
+    "12 MB are fetched from npm.",
 )
 @manual_dir_option
 @data_dir_option
+@verbose_option
 @mistakes_in_one_sentence
 def export(
     run_directory: Path,

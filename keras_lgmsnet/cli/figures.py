@@ -14,6 +14,7 @@ from keras_lgmsnet.cli.common import (
     mistakes_in_one_sentence,
     output_option,
     run_argument,
+    verbose_option,
 )
 
 
@@ -24,38 +25,42 @@ from keras_lgmsnet.cli.common import (
     "--against",
     metavar="OTHER",
     type=click.Path(path_type=Path),
-    help="Run directory to draw beside, on the same images.",
+    help="Run directory to draw beside RUN, on the same images.",
 )
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Dataset to draw; by default the run's own test or validation images.",
+    help="Dataset whose images to draw. By default those that RUN held out of its own: those for "
+    "the test or, where there are none, for validation.",
 )
 @click.option(
     "--foreground-of",
     metavar="NAME",
     multiple=True,
-    help="Dataset to draw the foreground ratio of, too; may be repeated.",
+    help="Dataset, prepared before, whose lesion sizes to draw beside; may be repeated.",
 )
 @click.option(
     "--image",
     "images",
     metavar="ID",
     multiple=True,
-    help="Image to show; may be repeated; by default those of best, median and worst IoU.",
+    help="Id of an image to show; may be repeated. By default the images of best, median and worst "
+    "IoU.",
 )
 @click.option(
     "--stage",
     "stages",
     metavar="LAYER",
     multiple=True,
-    help="Layer to look at; may be repeated; by default those that lgms-networks lists.",
+    help="Layer whose output to draw; may be repeated. By default the network's stages, which "
+    "lgms-networks NAME lists.",
 )
 @backend_option
 @manual_dir_option
 @data_dir_option
 @allow_incomplete_option
 @mask_threshold_option
+@verbose_option
 @mistakes_in_one_sentence
 def figures(
     run_directory: Path,

@@ -2,7 +2,7 @@
 
 import click
 
-from keras_lgmsnet.cli.common import choose_backend, mistakes_in_one_sentence
+from keras_lgmsnet.cli.common import choose_backend, mistakes_in_one_sentence, verbose_option
 from keras_lgmsnet.kinds import kind_of_rank
 from keras_lgmsnet.models.registry import NETWORKS, Network, Published, find
 from keras_lgmsnet.tables import fact_lines, markdown_table, wrap
@@ -10,6 +10,7 @@ from keras_lgmsnet.tables import fact_lines, markdown_table, wrap
 
 @click.command()
 @click.argument("name", required=False)
+@verbose_option
 @mistakes_in_one_sentence
 def networks(name: str | None) -> None:
     """List the networks, or tell what NAME is: its arguments and what was published of it."""

@@ -10,6 +10,7 @@ from keras_lgmsnet.cli.common import (
     choose_backend,
     mistakes_in_one_sentence,
     run_argument,
+    verbose_option,
 )
 from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
 from keras_lgmsnet.run_directory import read_recipe
@@ -26,25 +27,39 @@ from keras_lgmsnet.run_directory import read_recipe
     metavar="OUT",
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder to write, absent or empty; of one scan, also a new file such as seg.nii.gz.",
+    help="Folder to write, absent or empty. Of one image or scan also a new file, such as seg.png "
+    "or seg.nii.gz; all else is then written beside it.",
 )
 @click.option(
     "--tiles",
     is_flag=True,
-    help="Go over each image as it is, in overlapping tiles; by default it is resized as trained.",
+    help="Predict each image as it is, in overlapping tiles of the size trained on; by default it "
+    "is resized to that size.",
 )
 @click.option(
     "--overlap",
+    metavar="SHARE",
     type=click.FloatRange(0, 1, max_open=True),
-    help="Share of a tile's side that the next tile covers, too; by default half, of a scan what "
-    "the recipe says.",
+    help="Share of its side that a tile of an image, or a window of a scan, has in common with the "
+    "next, at least 0 and below 1; by default 0.5 of images, of scans the recipe's data.overlap.",
 )
-@click.option("--probabilities", is_flag=True, help="Write 16-bit probability maps of images, too.")
-@click.option("--confidence", is_flag=True, help="Write the labels' probabilities of scans, too.")
 @click.option(
-    "--mirror", is_flag=True, help="Average scans over mirror images, which takes 8 times as long."
+    "--probabilities",
+    is_flag=True,
+    help="Write the probability of each pixel of images, too: 16-bit PNG, 65535 for 1.",
+)
+@click.option(
+    "--confidence",
+    is_flag=True,
+    help="Write the probability of each voxel's label of scans, too: float32, from 0 to 1.",
+)
+@click.option(
+    "--mirror",
+    is_flag=True,
+    help="Average the predictions of scans over mirror images, which takes 8 times as long.",
 )
 @backend_option
+@verbose_option
 @mistakes_in_one_sentence
 def predict(
     run_directory: Path,

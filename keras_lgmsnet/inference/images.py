@@ -1,10 +1,10 @@
 """Prediction of images: from a run directory and image files to masks, overlays and a table."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,9 +13,15 @@ from keras_lgmsnet.data.image_fingerprint import Fingerprint, measure
 from keras_lgmsnet.data.images import preprocess, resize_image
 from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, draw_outlines
 from keras_lgmsnet.files.images import SUFFIXES, decoding, load_image
+from keras_lgmsnet.files.paths import printable
 from keras_lgmsnet.files.pixels import DecodedImage, to_rgb
 from keras_lgmsnet.files.writing import atomic_write, write_json
-from keras_lgmsnet.inference.inputs import MARKER, list_files, require_output_folder
+from keras_lgmsnet.inference.inputs import (
+    MARKER,
+    list_files,
+    place_beside,
+    require_output_folder,
+)
 from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_recipe_of
 from keras_lgmsnet.inference.windows import sigmoid, sliding_window
 from keras_lgmsnet.kinds import IMAGES
@@ -51,7 +57,7 @@ class Prediction(FilePrediction):
 def predict_images(
     run_directory: str | Path,
     images: str | Path | Iterable[str | Path],
-    output_directory: str | Path,
+    output: str | Path,
     *,
     tiles: bool = False,
     overlap: float = 0.5,
@@ -71,7 +77,9 @@ def predict_images(
     - `lgms-predict.json`: the run, the method, the bits of the images trained on, the versions.
 
     NAME is the file's own without its suffix, below its path in the folder that was given; where
-    that is taken already, `-2`, `-3` and so on are added.
+    that is taken already, `-2`, `-3` and so on are added. The mask of one image can be written to a
+    file instead, such as `seg.png`, with `seg_overlay.png`, if asked for `seg_probabilities.png`,
+    and `seg.json` beside it, which tells what `results.csv` and `lgms-predict.json` would.
 
     Args:
         run_directory: What `lgms-train` wrote; only `recipe.json`, `model.keras` and
@@ -81,7 +89,8 @@ def predict_images(
             not say how many they use are scaled as those trained on; where there were none, each by
             what it uses, which is flagged, as is that floats and partly negative integers are
             scaled each by its own least and largest value.
-        output_directory: Where to write; absent or empty.
+        output: The directory to write, absent or empty; or, of one image, a file that ends in
+            `.png` and does not exist yet.
         tiles: By default an image is resized as for training and its probabilities are resized
             back linearly. With `tiles`, tiles of the size trained on go over the image as it is,
             for images with more detail than the network saw at a time.
@@ -93,10 +102,10 @@ def predict_images(
 
     Raises:
         ValueError: If a file of the run is damaged, the network is none for 2D images of one class
-            or returns numbers that are not finite, or `output_directory` is named like an image or
-            a scan, such as `seg.png`.
+            or returns numbers that are not finite, several images are to go to one file, or
+            `output` is named like another image or a scan, such as `seg.jpg`.
         OSError: If `run_directory` is no trained run, an image or folder does not exist, a folder
-            holds no image, or `output_directory` is in use or cannot be written to.
+            holds no image, or `output` is in use or cannot be written to.
 
     Example:
     ```python
@@ -104,28 +113,38 @@ def predict_images(
         print(row.path, row.lesion_share, row.flags, row.error)
     ```
     """
-    run_directory, output_directory = Path(run_directory), Path(output_directory)
+    run_directory, output = Path(run_directory), Path(output)
     recipe: ImageRecipe = read_recipe_of(IMAGES, run_directory)
     fingerprint = (
         Fingerprint.read(run_directory) if (run_directory / "fingerprint.json").exists() else None
     )
     files = list_files(images, _ImagePredictor.unit, SUFFIXES, (".png",))
-    require_output_folder(output_directory)
+    is_file = output.name.lower().endswith(".png")
+    lay_out = _beside if is_file else _inside
+    outputs = lay_out(output, files, probabilities)
     predictor = _ImagePredictor(
-        run_directory,
-        recipe.data,
-        fingerprint,
-        output_directory,
-        overlap=overlap if tiles else None,
-        probabilities=probabilities,
+        run_directory, recipe.data, fingerprint, outputs, overlap=overlap if tiles else None
     )
-    output_directory.mkdir(parents=True, exist_ok=True)
-    write_json(output_directory / MARKER, {**predictor.description, "threshold": THRESHOLD})
-    return predictor.predict_files(files, output_directory / "results.csv")
+    if not is_file:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / MARKER, predictor.description)
+    return predictor.predict_files(files, None if is_file else output / "results.csv")
+
+
+class _Outputs(NamedTuple):
+    """Where to write what is predicted of one image; `None` is not written."""
+
+    mask: Path
+    overlay: Path
+    probabilities: Path | None = None
+    description: Path | None = None
 
 
 class _ImagePredictor(Predictor[np.ndarray, Prediction]):
-    """A network for images of any size; `overlap` is that of tiles, `None` without tiles."""
+    """A network for images of any size, and where to write what it predicts of each.
+
+    `overlap` is that of tiles, `None` without tiles.
+    """
 
     unit = "image"
     network_input = "images"
@@ -136,10 +155,9 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         run_directory: Path,
         data: Data,
         fingerprint: Fingerprint | None,
-        output_directory: Path,
+        outputs: Mapping[Path, _Outputs],
         *,
         overlap: float | None,
-        probabilities: bool,
     ) -> None:
         method: dict[str, Any] = {"resized_to": data.image_size}
         if overlap is not None:
@@ -147,10 +165,9 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         super().__init__(run_directory, (*data.image_size, 3), 1, method)
         self.data = data
         self.fingerprint = fingerprint
-        self.description["bits"] = fingerprint and fingerprint.bits
-        self.output_directory = output_directory
+        self.description |= {"bits": fingerprint and fingerprint.bits, "threshold": THRESHOLD}
+        self.outputs = outputs
         self.overlap = overlap
-        self.probabilities = probabilities
 
     def read(self, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
         decoded = load_image(path)
@@ -164,14 +181,25 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
         return image, (*deviations, told) if told else tuple(deviations)
 
     def predict(self, path: Path, image: np.ndarray, row: Prediction) -> Prediction:
+        outputs = self.outputs[path]
         probability = self._probability(image)
         mask = probability > THRESHOLD
-        self._write_png("masks", row.name, 255 * mask.astype("uint8"))
-        self._write_png("overlays", row.name, _overlay(image, mask)[..., ::-1])  # OpenCV's BGR
-        if self.probabilities:
-            values = np.rint(65535 * probability).astype("uint16")
-            self._write_png("probabilities", row.name, values)
-        return dataclasses.replace(row, lesion_share=float(mask.mean()))
+        lesion_share = float(mask.mean())
+        _write_png(outputs.mask, 255 * mask.astype("uint8"))
+        _write_png(outputs.overlay, _overlay(image, mask)[..., ::-1])  # OpenCV's BGR
+        if outputs.probabilities is not None:
+            _write_png(outputs.probabilities, np.rint(65535 * probability).astype("uint16"))
+        if outputs.description is not None:
+            write_json(
+                outputs.description,
+                {
+                    "image": printable(path.absolute()),
+                    "lesion_share": lesion_share,
+                    "unlike_the_training_images": row.flags,
+                    **self.description,
+                },
+            )
+        return dataclasses.replace(row, lesion_share=lesion_share)
 
     def measures(self, row: Prediction) -> dict[str, str]:
         return {"lesion_share": "" if row.lesion_share is None else f"{row.lesion_share:.6f}"}
@@ -203,12 +231,37 @@ class _ImagePredictor(Predictor[np.ndarray, Prediction]):
     def _resize(self, image: np.ndarray) -> np.ndarray:
         return resize_image(image, self.data.image_size, self.data.interpolation)
 
-    def _write_png(self, folder: str, name: str, pixels: np.ndarray) -> None:
-        path = self.output_directory / folder / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _, png = cv2.imencode(".png", pixels)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(png.tobytes())
+
+def _inside(
+    directory: Path, files: Mapping[Path, str], probabilities: bool
+) -> dict[Path, _Outputs]:
+    """Return where to write in a directory, which must be new, for each image by its name."""
+    require_output_folder(directory, ".png")
+    return {
+        path: _Outputs(
+            directory / "masks" / f"{name}.png",
+            directory / "overlays" / f"{name}.png",
+            directory / "probabilities" / f"{name}.png" if probabilities else None,
+        )
+        for path, name in files.items()
+    }
+
+
+def _beside(mask: Path, files: Mapping[Path, str], probabilities: bool) -> dict[Path, _Outputs]:
+    """Return where to write besides a mask, none of which may exist, for the one image."""
+    endings = [".json", "_overlay.png"]
+    if probabilities:
+        endings.append("_probabilities.png")
+    paths = place_beside(mask, len(files), _ImagePredictor.unit, ".png", endings)
+    mask, description, overlay, *others = paths
+    return dict.fromkeys(files, _Outputs(mask, overlay, next(iter(others), None), description))
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, png = cv2.imencode(".png", pixels)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(png.tobytes())
 
 
 def _describe_scale(image: DecodedImage, trained_on: int | None) -> str | None:

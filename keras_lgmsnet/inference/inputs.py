@@ -3,7 +3,7 @@
 import itertools
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from keras_lgmsnet.files.images import SUFFIXES as IMAGE_SUFFIXES
@@ -66,8 +66,12 @@ def list_files(
     return names
 
 
-def require_output_folder(output: Path) -> None:
+def require_output_folder(output: Path, file_suffix: str) -> None:
     """Raise an error unless a folder is unused, can be written and is not named like a file.
+
+    Args:
+        output: The folder.
+        file_suffix: What the name of a file ends in that could be written instead.
 
     Raises:
         FileExistsError: If it is in use.
@@ -79,10 +83,40 @@ def require_output_folder(output: Path) -> None:
         if output.name.lower().endswith(suffix):
             folder = output.with_name(output.name[: -len(suffix)] or "predicted")
             raise ValueError(
-                f"The outputs need a folder, not a file in {suffix}: name one, such as "
-                f"{printable(folder)}. Received: {printable(output)}"
+                f"The outputs need a folder, such as {printable(folder)}, or of one input a file "
+                f"in {file_suffix}. Received: {printable(output)}"
             )
     require_writable(output)
+
+
+def place_beside(
+    output: Path, num_inputs: int, unit: str, suffix: str, endings: Sequence[str]
+) -> list[Path]:
+    """Return the files to write for a single input: `seg.json` beside `seg.png`, and so on.
+
+    Args:
+        output: The file that the user names.
+        num_inputs: How many inputs there are.
+        unit: What an input is called, for messages: `"image"`.
+        suffix: What the file's name ends in, in any case.
+        endings: What takes the place of the suffix in the other names, such as `".json"`.
+
+    Raises:
+        ValueError: If there are several inputs.
+        FileExistsError: If one of the files exists already.
+        OSError: If they cannot be written.
+    """
+    if num_inputs > 1:
+        raise ValueError(
+            f"Of {num_inputs} {unit}s, the outputs need a folder. Received: {printable(output)}"
+        )
+    stem = output.name[: -len(suffix)]
+    paths = [output, *(output.with_name(f"{stem}{ending}") for ending in endings)]
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(f"{printable(path)} exists already: choose another name.")
+    require_writable(output.parent)
+    return paths
 
 
 def _unique_name(

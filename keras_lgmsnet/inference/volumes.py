@@ -18,9 +18,14 @@ from keras_lgmsnet.files.nifti import (
 )
 from keras_lgmsnet.files.paths import printable
 from keras_lgmsnet.files.volume import Volume
-from keras_lgmsnet.files.writing import require_writable, write_json
+from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.geometry import Grid, canonical_grid
-from keras_lgmsnet.inference.inputs import MARKER, list_files, require_output_folder
+from keras_lgmsnet.inference.inputs import (
+    MARKER,
+    list_files,
+    place_beside,
+    require_output_folder,
+)
 from keras_lgmsnet.inference.predictor import FilePrediction, Predictor, read_recipe_of
 from keras_lgmsnet.inference.scans import segment_scan
 from keras_lgmsnet.inference.windows import Segmentation
@@ -130,7 +135,7 @@ class _Outputs(NamedTuple):
 
     segmentation: Path
     description: Path
-    confidence: Path | None
+    confidence: Path | None = None
 
 
 class _VolumePredictor(Predictor[Volume, VolumePrediction]):
@@ -247,7 +252,7 @@ def _join_channels(
 
 def _inside(directory: Path, files: Mapping[Path, str], confidence: bool) -> dict[Path, _Outputs]:
     """Return where to write in a directory, which must be new, for each scan by its name."""
-    require_output_folder(directory)
+    require_output_folder(directory, ".nii.gz")
     segmentations = directory / "segmentations"
     return {
         path: _Outputs(
@@ -263,23 +268,10 @@ def _beside(
     segmentation: Path, files: Mapping[Path, str], confidence: bool
 ) -> dict[Path, _Outputs]:
     """Return where to write besides a file, none of which may exist, for the one scan."""
-    if len(files) > 1:
-        raise ValueError(
-            f"Of {len(files)} scans, the outputs need a directory. "
-            f"Received: {printable(segmentation)}"
-        )
     suffix = next(suffix for suffix in SUFFIXES if segmentation.name.lower().endswith(suffix))
-    stem = segmentation.name[: -len(suffix)]
-    outputs = _Outputs(
-        segmentation,
-        segmentation.with_name(f"{stem}.json"),
-        segmentation.with_name(f"{stem}_confidence{suffix}") if confidence else None,
-    )
-    for path in outputs:
-        if path and path.exists():
-            raise FileExistsError(f"{printable(path)} exists already: choose another name.")
-    require_writable(segmentation.parent)
-    return dict.fromkeys(files, outputs)
+    endings = [".json", f"_confidence{suffix}"] if confidence else [".json"]
+    paths = place_beside(segmentation, len(files), _VolumePredictor.unit, suffix, endings)
+    return dict.fromkeys(files, _Outputs(*paths))
 
 
 def _measure(labels: np.ndarray, grid: Grid, names: Sequence[str]) -> dict[str, float]:
