@@ -117,29 +117,28 @@ def test_the_activity_and_the_package_are_the_manifests() -> None:
 
 def test_pages_name_the_versions_of_the_project() -> None:
     readme, phone = (ANDROID / "README.md").read_text(), (DOCS / "how-to/phone.md").read_text()
-    versions = {
-        "LiteRT": re.search(r"ai\.edge\.litert:litert:([\d.]+)", BUILD)[1],
-        "Activity": re.search(r"activity:activity:([\d.]+)", BUILD)[1],
-        "Core": re.search(r"core:core:([\d.]+)", BUILD)[1],
-        "`minSdk`": re.search(r"minSdk = (\d+)", BUILD)[1],
-        "`targetSdk`": re.search(r"targetSdk = (\d+)", BUILD)[1],
-        "plugin": re.search(
-            r'"com.android.application"\) version "([\d.]+)"',
-            (ANDROID / "build.gradle.kts").read_text(),
-        )[1],
-        "Kotlin": re.search(
-            r'"org.jetbrains.kotlin.android"\) version "([\d.]+)"',
-            (ANDROID / "build.gradle.kts").read_text(),
-        )[1],
-        "Gradle": re.search(
-            r"gradle-([\d.]+)-bin",
-            (ANDROID / "gradle/wrapper/gradle-wrapper.properties").read_text(),
-        )[1],
+    project = "\n".join(
+        (ANDROID / name).read_text()
+        for name in (
+            "build.gradle.kts",
+            "app/build.gradle.kts",
+            "gradle/wrapper/gradle-wrapper.properties",
+        )
+    )
+    patterns = {
+        "LiteRT": r"ai\.edge\.litert:litert:([\d.]+)",
+        "Activity": r"activity:activity:([\d.]+)",
+        "Core": r"core:core:([\d.]+)",
+        "`minSdk`": r"minSdk = (\d+)",
+        "`targetSdk`": r"targetSdk = (\d+)",
+        "plugin": r'"com\.android\.application"\) version "([\d.]+)"',
+        "Kotlin": r'"org\.jetbrains\.kotlin\.android"\) version "([\d.]+)"',
+        "Gradle": r"gradle-([\d.]+)-bin",
     }
+    versions = {name: re.search(pattern, project)[1] for name, pattern in patterns.items()}
     for name, version in versions.items():
         assert f"{name} {version}" in readme, name
-    pages = [readme, phone, *((DOCS.parent / name).read_text() for name in ("README.md",))]
-    for page in pages:
+    for page in (readme, phone, (DOCS.parent / "README.md").read_text()):
         assert set(re.findall(r"litert:litert:([\d.]+)", page)) <= {versions["LiteRT"]}
     assert f"litert:litert:{versions['LiteRT']}" in phone
     (pod,) = re.findall(r"'~> ([\d.]+)\.0'", (DOCS / "examples/ios/Podfile").read_text())
