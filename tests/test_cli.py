@@ -46,7 +46,7 @@ UNET = ["--set", "model.network=unet"]
 @pytest.fixture(autouse=True)
 def _unchanged_process(monkeypatch) -> Iterator[None]:
     """Undo what the commands do to the process they run in."""
-    for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
+    for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "LGMS_VERBOSE"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
     monkeypatch.setattr(keras.config, "disable_traceback_filtering", lambda: None)
@@ -183,12 +183,22 @@ def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
     assert_one_sentence(result, "enough")
     assert (seen["recipe"].training.epochs, seen["recipe"].training.seed) == (5, 3)
     del seen["recipe"]
-    assert seen == {
-        "run_directory": Path("runs/isic"),
-        "manual_dir": Path("m"),
-        "data_dir": Path("d"),
-        "resume": True,
-    }
+    folders = {"manual_dir": Path("m"), "data_dir": Path("d")}
+    assert seen == {"run_directory": Path("runs/isic"), "resume": True, **folders}
+
+    def rehearse(recipe, run_directory, **options) -> dict[str, str]:
+        seen.update(run_directory=run_directory, **options)
+        return {"steps": "7 an epoch"}
+
+    seen.clear()
+    monkeypatch.setattr(training, "rehearse", rehearse)
+    result = run(lgms_train, "isic", "--dry-run", "--manual-dir", "m", "--data-dir", "d")
+    assert seen == {"run_directory": Path("runs/isic"), **folders}
+    assert result.stdout.endswith(
+        "  steps  7 an epoch\nWithout --dry-run, this would be trained, into runs/isic.\n"
+    )
+    result = run(lgms_train, "isic", "--dry-run", "--resume")
+    assert_one_sentence(result, "leave out --resume")
 
 
 @pytest.mark.no_backend
@@ -250,6 +260,9 @@ def test_damaged_data_in_train(damage, words, tmp_path: Path, monkeypatch) -> No
     damage(tmp_path / "manual")
     folders = ("--manual-dir", tmp_path / "manual", "--data-dir", tmp_path / "data")
     result = run(lgms_train, "isic", *TINY[1:], "-o", tmp_path / "run", *folders)
+    told, error = result.stderr_bytes.splitlines(keepends=True)
+    assert told.startswith(f"Preparing isic2018_task1 in {tmp_path / 'data'}".encode())
+    result.stderr_bytes = error
     assert_one_sentence(result, *words)
     assert not (tmp_path / "run").exists()
 

@@ -506,7 +506,8 @@ def test_a_part_of_masks_all_alike_is_not_trained_on(part, value, alike, monkeyp
     monkeypatch.setattr(ImageTask, "_split", lambda *_: splits)
     monkeypatch.setattr(image_task, "_build_network", lambda *_: None)
     recipe = Recipe(data=Data(source="busi"))
-    message = f"images of the {part} must have a labelled pixel .* 2 masks, all {alike}"
+    name = {"train": "training"}.get(part, part)
+    message = f"The {name} images must have a labelled pixel .* 2 masks, all {alike}"
     with refused(message):
         ImageTask(recipe, contextlib.nullcontext, None, None)
 
@@ -519,6 +520,6 @@ def test_training_says_what_a_threshold_decided(folder: Path, tmp_path: Path, ca
     task.examples = {"train": examples.subset("abc"), "validation": examples.subset("a")}
     task.prepare(tmp_path)
     assert capsys.readouterr().out == (
-        "Train: In 1 of 3 masks, 136 pixels (2.99% of all) lay between black and white: "
+        "Training images: In 1 of 3 masks, 136 pixels (2.99% of all) lay between black and white: "
         "data.mask_threshold decided on them.\n"
     )

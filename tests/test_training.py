@@ -99,8 +99,8 @@ def test_images_scaled_by_their_own_values_are_told(tmp_path: Path, capsys) -> N
     }
     task.prepare(tmp_path)
     assert capsys.readouterr().out == (
-        "Train: 1 of 2 images are of floats or partly negative: each is scaled by its own least "
-        "and largest value.\n"
+        "Training images: 1 of 2 images are of floats or partly negative: each is scaled by its "
+        "own least and largest value.\n"
     )
 
 

@@ -308,6 +308,22 @@ def test_in_words(tmp_path: Path) -> None:
     )
 
 
+def test_as_a_table_that_tells_where_values_come_from(tmp_path: Path) -> None:
+    source = make_source(tmp_path, [ramp(), ramp()], [LABELS] * 2, affine=np.diag([1, 1.5, 2, 1]))
+    assert of(source).tabulate().splitlines() == [
+        "| field                 | value            | taken from                             |",
+        "| --------------------- | ---------------- | -------------------------------------- |",
+        "| data.spacing          | 1 × 1.5 × 2 mm   | the spacings of 2 training volumes     |",
+        "| data.normalization    | window           | the channels, CT                       |",
+        "| data.intensity_window | CT from 16 to 26 | the middle 99 % of the labelled voxels |",
+    ]
+    told = of(source, spacing=(1, 2, 3), normalization="z_score").tabulate().splitlines()
+    assert told[2:] == [
+        "| data.spacing       | 1 × 2 × 3 mm                       | the recipe |",
+        "| data.normalization | z_score, to mean 0 and deviation 1 | the recipe |",
+    ]
+
+
 @pytest.mark.parametrize("channels", [["CT"], ["MRI"], ["T1", "T1"]])
 def test_round_trip(tmp_path: Path, channels) -> None:
     image = np.stack([ramp()] * len(channels), axis=-1)

@@ -95,7 +95,7 @@ def test_run_directory(uninterrupted, folders) -> None:
     }
     fingerprint = VolumeFingerprint.read(run)
     assert fingerprint.spacing == (1.0, 1.5, 2.0)
-    assert fingerprint.describe() in printed
+    assert fingerprint.tabulate() in printed
 
 
 def test_skipped_validations_are_blank(uninterrupted) -> None:
@@ -296,10 +296,10 @@ def test_labels_lost_in_resampling_cannot_be_validated_on(folders, tmp_path: Pat
         train(recipe, tmp_path / "run", **folders)
 
 
-@pytest.mark.parametrize(("part", "unlabelled"), [("train", {0, 1}), ("validation", {2})])
+@pytest.mark.parametrize(("part", "unlabelled"), [("training", {0, 1}), ("validation", {2})])
 def test_a_part_without_a_label_cannot_be_trained_on(part, unlabelled, tmp_path: Path) -> None:
     folder = write_msd_folder(tmp_path / "Task", 3, unlabelled=unlabelled)
     recipe = changed("data", intensity_window=(-100, 300), validation_ids=("case_002",))
-    message = rf"volumes of the {part} must have a labelled voxel.*Received: \['case_00"
+    message = rf"The {part} volumes must have a labelled voxel.*Received: \['case_00"
     with pytest.raises(ValueError, match=message):
         train(recipe, tmp_path / "run", manual_dir=folder, data_dir=tmp_path / "prepared")

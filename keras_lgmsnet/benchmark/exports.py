@@ -34,6 +34,7 @@ from keras_lgmsnet.benchmark.workers import (
 from keras_lgmsnet.export.parent import require_installed
 from keras_lgmsnet.export.promises import PRECISIONS
 from keras_lgmsnet.files.paths import size_on_disk
+from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.tables import markdown_table
 
 # Timed calls of a contestant in a turn, after one to settle.
@@ -186,8 +187,10 @@ def benchmark_exports(
         if name in names and not contestant.missing(case)
     }
     rows = []
-    with tempfile.TemporaryDirectory() as folder, tqdm(unit="call") as progress:
-        progress.set_description("write the files")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        track(label="Writing the files", unit="call") as progress,
+    ):
         shares = _write(Path(folder), chosen, case)
         progress.reset(total=len(threads) * len(chosen) * (1 + repeats * CALLS))
         for number in threads:
@@ -271,7 +274,9 @@ def _time(
     progress: tqdm,
 ) -> list[ExportRow]:
     """Let all contestants take turns."""
-    progress.set_description(f"threads: {threads}")
+    progress.set_description(
+        f"Timing with {threads} threads" if threads > 1 else "Timing with 1 thread"
+    )
     imported, loaded = {}, {}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     with contextlib.ExitStack() as stack:

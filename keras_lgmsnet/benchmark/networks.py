@@ -36,6 +36,7 @@ from keras_lgmsnet.benchmark.workers import (
     require_threads,
     start_worker,
 )
+from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.tables import markdown_table
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def benchmark(
     require_threads(threads)
     _require_arguments(backends[0], cases)
     rows = []
-    with tqdm(total=len(cases) * len(backends) * (repeats + 1), unit="round") as progress:
+    rounds = len(cases) * len(backends) * (repeats + 1)
+    with track(label="Timing", unit="round", total=rounds) as progress:
         for name, case in cases.items():
             for backend in backends:
                 progress.set_description(f"{name}, {backend}")

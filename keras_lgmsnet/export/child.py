@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=tensorflow python -m keras_lgmsnet.export.child ARGUMENTS
 
-ARGUMENTS are those of `write_exports`, as a JSON object. What goes wrong is told in one sentence
-on standard output; everything else goes to standard error.
+ARGUMENTS are those of `write_exports`, as a JSON object. Standard output tells the progress, and
+behind `FAILURE` in one sentence what goes wrong; everything else goes to standard error.
 """
 
 import contextlib
@@ -25,12 +25,14 @@ from keras_lgmsnet.export.agreement import compare, summarize
 from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.export.examples import ExportExamples, read_export_examples
 from keras_lgmsnet.export.litert import inspect_tflite
+from keras_lgmsnet.export.parent import FAILURE
 from keras_lgmsnet.export.promises import terms_for
 from keras_lgmsnet.files.paths import size_on_disk
 from keras_lgmsnet.files.writing import named_in_errors, write_csv, write_json, write_text
 from keras_lgmsnet.inference.windows import sigmoid
 from keras_lgmsnet.keras_settings import ignore_keras_json
 from keras_lgmsnet.models import registry
+from keras_lgmsnet.process.progress import report_to, say, track
 from keras_lgmsnet.run import ImageRun, Run
 from keras_lgmsnet.run_directory import read_json
 
@@ -66,7 +68,8 @@ def write_exports(
     network = writers.with_activation(network, activation)
     described = _describe(run, examples, network, activation)
     written: dict[str, dict[str, Any]] = {}
-    for format_, precision in files:
+    for number, (format_, precision) in enumerate(files, start=1):
+        say(f"Writing {format_} in {precision}, {number} of {len(files)}.")
         with named_in_errors(output_directory):
             name = writers.write(
                 network,
@@ -160,7 +163,9 @@ def _compare(
         images=sigmoid, volumes=functools.partial(scipy.special.softmax, axis=-1)
     )
     batch_size = terms_for(run.kind).batch_size
-    for start in range(0, len(examples.ids), batch_size):
+    starts = range(0, len(examples.ids), batch_size)
+    say(f"Comparing with the Keras network on {len(examples.ids)} {run.kind.name}.")
+    for start in track(starts, label="Comparing", unit="batch"):
         part = slice(start, start + batch_size)
         inputs = np.asarray(examples.inputs[part])
         logits = run.network.predict_on_batch(examples.prepare(inputs))
@@ -191,6 +196,7 @@ def _sentence(error: Exception) -> str:
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])
     ignore_keras_json()
+    report_to(sys.stdout)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             write_exports(
@@ -199,5 +205,5 @@ if __name__ == "__main__":
                 **arguments,
             )
     except Exception as error:
-        print(_sentence(error))
+        print(f"{FAILURE}{_sentence(error)}")
         raise

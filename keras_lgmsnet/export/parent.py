@@ -6,13 +6,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from keras_lgmsnet.export.promises import ACTIVATIONS, FORMATS, PRECISIONS, terms_for
 from keras_lgmsnet.files.writing import atomic_directory, require_unused
 from keras_lgmsnet.kinds import Kind, kind_of_rank
+from keras_lgmsnet.process.progress import say
+from keras_lgmsnet.process.quiet import is_verbose
 from keras_lgmsnet.run_directory import read_json, read_recipe, require_network
+
+# What the child's line begins with that tells why it fails; its other lines tell its progress.
+FAILURE = "Failure: "
 
 
 def export(
@@ -173,26 +179,45 @@ def _absolute(folder: str | Path | None) -> str | None:
 
 
 def _write_in_child(**arguments: Any) -> None:
-    """Do the work in a process of its own, since Keras's backend cannot change within one."""
-    child = subprocess.run(
-        [sys.executable, "-m", "keras_lgmsnet.export.child", json.dumps(arguments)],
-        # Python looks for modules here first: not in a folder of the user's, whatever it holds.
-        cwd=Path(__file__).parents[2],
-        # Without a GPU, whose products may be of reduced precision.
-        env=os.environ
-        | {
-            "KERAS_BACKEND": "tensorflow",
-            "CUDA_VISIBLE_DEVICES": "-1",
-            "PYTHONIOENCODING": "utf-8:backslashreplace",  # whatever the terminal's is
-        },
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-    )
+    """Do the work in a process of its own, since Keras's backend cannot change within one.
+
+    What it tells of its progress is passed on, and all else that it prints with `is_verbose` only.
+    """
+    failure = ""
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "keras_lgmsnet.export.child", json.dumps(arguments)],
+            # Python looks for modules here first: not in a folder of the user's, whatever it holds.
+            cwd=Path(__file__).parents[2],
+            # Without a GPU, whose products may be of reduced precision.
+            env=os.environ
+            | {
+                "KERAS_BACKEND": "tensorflow",
+                "CUDA_VISIBLE_DEVICES": "-1",
+                "PYTHONIOENCODING": "utf-8:backslashreplace",  # whatever the terminal's is
+            },
+            stdout=subprocess.PIPE,
+            stderr=None if is_verbose() else subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        ) as child,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert child.stdout is not None
+        log = pool.submit(child.stderr.read if child.stderr else str)
+        try:
+            for line in child.stdout:
+                if line.startswith(FAILURE):
+                    failure = line.removeprefix(FAILURE).strip()
+                else:
+                    say(line.rstrip("\n"))
+        except BaseException:
+            child.kill()
+            raise
     if child.returncode:
-        reason = child.stdout.strip() or f"the process ended with status {child.returncode}"
+        reason = failure or f"the process ended with status {child.returncode}"
         error = ChildProcessError(f"{arguments['run_directory']} could not be exported: {reason}")
-        error.add_note(child.stderr)
+        error.add_note(log.result())
         raise error
 
 
