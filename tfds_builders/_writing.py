@@ -1,5 +1,6 @@
 """How prepared copies are written."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,9 +27,8 @@ class ExampleWriter(tfds.core.ExampleWriter):
 
     def write(self, path: Any, examples: Iterable[Any]) -> Any:
         """Write a shard."""
-        examples = track(
-            examples, label=f"Writing {path.name}", unit="example", shown=self.progress
-        )
+        name = os.path.basename(path)  # which TensorFlow Datasets gives as a text, too
+        examples = track(examples, label=f"Writing {name}", unit="example", shown=self.progress)
         if self.file_format is tfds.core.FileFormat.PARQUET:
             examples = list(examples)
         return super().write(path, examples)
