@@ -117,30 +117,24 @@ class Terminal(io.StringIO):
 
 @pytest.mark.no_backend
 class TestProgress:
-    @pytest.fixture
-    def log(self, monkeypatch) -> io.StringIO:
-        log = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", log)
-        return log
-
-    def test_a_log_has_a_line_now_and_then(self, log: io.StringIO, monkeypatch) -> None:
+    def test_a_log_has_a_line_now_and_then(self, capsys, monkeypatch) -> None:
         monkeypatch.setattr(progress, "SECONDS", 0)
         assert list(track("abc", label="Decoding", unit="image")) == ["a", "b", "c"]
-        lines = log.getvalue().split("\n")
+        lines = capsys.readouterr().err.split("\n")
         assert lines == [
             *(f"Decoding: {count} of 3 images after 00:00, 00:00 left" for count in (1, 2, 3)),
             "",
         ]
 
-    def test_what_is_done_at_once_is_not_worth_a_line(self, log: io.StringIO) -> None:
+    def test_what_is_done_at_once_is_not_worth_a_line(self, capsys) -> None:
         with track(label="Decoding", unit="image", total=9) as done:
             done.update(9)
-        assert log.getvalue() == ""
+        assert capsys.readouterr().err == ""
 
-    def test_without_a_total(self, log: io.StringIO, monkeypatch) -> None:
+    def test_without_a_total(self, capsys, monkeypatch) -> None:
         monkeypatch.setattr(progress, "SECONDS", 0)
         list(track(iter("ab"), label="Writing", unit="example"))
-        assert log.getvalue().startswith("Writing: 1 examples after 00:00\nWriting: 2 ")
+        assert capsys.readouterr().err.startswith("Writing: 1 examples after 00:00\nWriting: 2 ")
 
     def test_a_terminal_has_a_bar(self, monkeypatch) -> None:
         terminal = Terminal()
@@ -149,10 +143,10 @@ class TestProgress:
         assert "\r" in terminal.getvalue()
         assert "Decoding: 100%" in terminal.getvalue()
 
-    def test_nothing_is_told_unless_it_is_to_be(self, log: io.StringIO, monkeypatch) -> None:
+    def test_nothing_is_told_unless_it_is_to_be(self, capsys, monkeypatch) -> None:
         monkeypatch.setattr(progress, "SECONDS", 0)
         assert list(track("abc", label="Decoding", unit="image", shown=False)) == ["a", "b", "c"]
-        assert log.getvalue() == ""
+        assert capsys.readouterr().err == ""
 
 
 @pytest.mark.no_backend

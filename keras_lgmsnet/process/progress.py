@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, overload
 
 from tqdm import tqdm
 
@@ -13,15 +13,39 @@ T = TypeVar("T")
 _stream: TextIO | None = None  # None for sys.stderr, whatever that is by then
 
 
+@overload
 def track(
-    items: Iterable[T] | None = None,
+    items: Iterable[T],
+    *,
+    label: str,
+    unit: str,
+    total: int | None = ...,
+    leave: bool = ...,
+    shown: bool = ...,
+) -> "tqdm[T]": ...
+
+
+@overload
+def track(
+    items: None = None,
+    *,
+    label: str,
+    unit: str,
+    total: int | None = ...,
+    leave: bool = ...,
+    shown: bool = ...,
+) -> "tqdm[Any]": ...
+
+
+def track(
+    items: Iterable[Any] | None = None,
     *,
     label: str,
     unit: str,
     total: int | None = None,
     leave: bool = True,
     shown: bool = True,
-) -> "tqdm[T]":
+) -> "tqdm[Any]":
     """Return an iterable over the same items that tells how far it has come.
 
     On a terminal it is a bar; elsewhere, as in a log, a line every `SECONDS`, and none for what is
