@@ -26,6 +26,7 @@ from keras_lgmsnet.cli.train import train as lgms_train
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.kinds import kind_of_rank
 from keras_lgmsnet.models import registry
+from keras_lgmsnet.process import progress
 from keras_lgmsnet.recipe.loading import load_recipe
 from keras_lgmsnet.run_directory import read_json, read_recipe
 from tfds_builders.isic2018_task1 import isic2018_task1_dataset_builder_test as isic
@@ -69,11 +70,16 @@ def assert_one_sentence(result: click.testing.Result, *words: str) -> None:
 
 
 @pytest.mark.optimized
-def test_train_lgmsnet(tmp_path: Path) -> None:
+def test_train_lgmsnet(tmp_path: Path, monkeypatch) -> None:
     """LGMSNet itself, narrow, from the command to the report and the table."""
     output = tmp_path / "run"
-    result = run(lgms_train, "quickstart", "-o", output, *TINY)
+    with monkeypatch.context() as context:
+        context.setattr(progress, "SECONDS", 0)
+        result = run(lgms_train, "quickstart", "-o", output, *TINY)
     assert result.exit_code == 0, result.output
+    assert "Epoch 1: 1 of 1 steps after" in result.stderr
+    assert "Evaluating: 1 of 1 steps after" in result.stderr
+    assert "\r" not in result.output
     backend = keras.backend.backend()
     assert result.stdout.startswith(f"Keras backend: {backend}\n")
     metrics = read_json(output, "metrics.json")

@@ -20,7 +20,6 @@ from keras_lgmsnet.models import registry
 from keras_lgmsnet.process import progress
 from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.recipe.schema import Data, Recipe, Training, VolumeData, VolumeTraining
-from keras_lgmsnet.training.loop import train
 from keras_lgmsnet.training.rehearsal import _describe_seconds, rehearse
 from tests.helpers.runs import create_small
 from tests.helpers.volumes import write_msd_folder
@@ -166,15 +165,6 @@ IMAGES = Recipe(
     data=Data(source="synthetic", num_images=10, image_size=(32, 32)),
     training=Training(epochs=3, batch_size=4),
 )
-
-
-def test_a_long_epoch_is_told_of_in_a_log(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(registry, "create", create_small)
-    monkeypatch.setattr(progress, "SECONDS", 0)
-    train(IMAGES, tmp_path / "run")
-    told = capsys.readouterr().err
-    assert "Epoch 3: 2 of 2 steps after 00:00" in told
-    assert "\r" not in told
 
 
 class TestRehearsal:

@@ -164,7 +164,7 @@ def score_images(
     ```
     """
     scores, predictions = [], []
-    for index in track(range(len(batches)), label="Evaluating", unit="batch"):
+    for index in track(range(len(batches)), label="Evaluating", unit="step"):
         images, segmentation_masks = batches[index]
         logits = network.predict_on_batch(images)
         scores.append(image_scores(segmentation_masks, logits, THRESHOLD))

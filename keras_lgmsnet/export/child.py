@@ -165,7 +165,7 @@ def _compare(
     batch_size = terms_for(run.kind).batch_size
     starts = range(0, len(examples.ids), batch_size)
     say(f"Comparing with the Keras network on {len(examples.ids)} {run.kind.name}.")
-    for start in track(starts, label="Comparing", unit="batch"):
+    for start in track(starts, label="Comparing", unit="step"):
         part = slice(start, start + batch_size)
         inputs = np.asarray(examples.inputs[part])
         logits = run.network.predict_on_batch(examples.prepare(inputs))
