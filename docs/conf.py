@@ -23,6 +23,7 @@ html_show_sourcelink = False
 
 # Docstrings are Markdown but for their sections: single backticks are code.
 default_role = "code"
+napoleon_custom_sections = [("Call arguments", "params_style")]
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_typehints = "signature"
@@ -44,11 +45,19 @@ def fences_to_directives(app: Sphinx, what: str, name: str, *docstring: object) 
 
 
 def _directive(indent: str, language: str, code: str) -> str:
-    shifted = re.sub(r"^(?=.)", "    ", code, flags=re.MULTILINE)
-    return f"{indent}.. code-block:: {language}\n\n{shifted}"
+    # Further in than "Example:", which is a heading for napoleon only then.
+    shifted = re.sub(r"^(?=.)", " " * 8, code, flags=re.MULTILINE)
+    return f"{indent}    .. code-block:: {language}\n\n{shifted}"
+
+
+def links_out_to_files(app: Sphinx, page: str, source: list[str]) -> None:
+    """Let links out of this folder lead to copies of the files, which are no pages here."""
+    out = "../" * (page.count("/") + 1)
+    source[0] = source[0].replace(f"]({out}", f"](path:{out}")
 
 
 def setup(app: Sphinx) -> None:
     """Write the generated pages, and read docstrings before napoleon does."""
     generated.write()
+    app.connect("source-read", links_out_to_files)
     app.connect("autodoc-process-docstring", fences_to_directives, priority=400)
