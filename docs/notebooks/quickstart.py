@@ -62,10 +62,10 @@ for ax in axes.flat:
 recipe = kl.recipe.override(
     kl.recipe.load_recipe("quickstart"),
     [
-        "model.dims=8,16,24,32,32",
+        "model.dims=8,16,16,16,16",
         "data.image_size=64,64",
-        "data.num_images=120",
-        "training.epochs=10",
+        "data.num_images=60",
+        "training.epochs=8",
     ],
 )
 recipe

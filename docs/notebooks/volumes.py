@@ -84,9 +84,10 @@ description = {
 # %% [markdown]
 # ## Train
 #
-# Two of the scans are set aside for the test, one for the validation. Spacing and normalisation are
-# proposed from the others: that is printed, and kept in `fingerprint.json`. The network is narrow
-# and the epochs are few, for this page; `recipes/msd_folder.py` has what a real folder wants.
+# Two of the scans are set aside for the test, two for the validation. Spacing and normalisation are
+# proposed from the other four: that is printed, and kept in `fingerprint.json`. The network is
+# narrow and the epochs are few, for this page; `recipes/msd_folder.py` has what a real folder
+# wants.
 
 # %%
 recipe = Recipe(
