@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import keras_lgmsnet as kl
 from keras_lgmsnet.data.images import preprocess
@@ -17,7 +18,8 @@ from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.export.promises import FORMATS, terms_for
 from keras_lgmsnet.export.writers import open_, with_preprocessing, write
 from keras_lgmsnet.models import registry
-from tests.helpers import frozen
+from keras_lgmsnet.models.published_names import named_variables
+from tests.helpers import frozen, reference
 from tests.helpers.stages import layers_of, stage_outputs
 from tests.test_networks import (
     ROWS,
@@ -29,6 +31,13 @@ from tests.test_networks import (
     train_a_step,
 )
 
+# LGMSNet's frozen numbers are older than the rows' and have the published program's names.
+LGMSNET_STAGES = {
+    **{stage: stage for stage in ("stem", *(f"encoder{level}" for level in range(1, 6)))},
+    **{f"Up{level}": f"up{level}" for level in range(2, 6)},
+    **{f"Up_conv{level}": f"decoder{level}" for level in range(2, 6)},
+    "Conv_1x1": "logits",
+}
 CASES = [
     pytest.param(row, number, id=f"{row}-{number}")
     for row in ROWS
@@ -61,6 +70,79 @@ def test_every_stage_has_the_frozen_numbers(row: Row, number: int) -> None:
     assert outputs.keys() == stages.keys()
     for name, stage in stages.items():
         frozen.assert_stage_is(outputs[name], stage, case.get("float32_floor", 0.0), name)
+
+
+def _reference_network(rank: int) -> keras.Model:
+    shape, num_classes = reference.IMAGE_SHAPES[rank][1:], reference.NUM_CLASSES[rank]
+    model = kl.models.create("lgmsnet", input_shape=shape, num_classes=num_classes)
+    kl.checkpoints.load_torch_state_dict(model, reference.reference_state_dict(rank))
+    return model
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("rank", [2, 3])
+def test_every_stage_of_lgmsnet_has_the_frozen_numbers(rank: int) -> None:
+    model = _reference_network(rank)
+    parameters = {2: 2_321_393, 3: 6_193_742}[rank]
+    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == parameters
+    expected = reference.load()[f"{rank}d"]["stages"]
+    assert expected.keys() == LGMSNET_STAGES.keys()
+    stages = keras.Model(
+        model.input, {name: model.get_layer(layer).output for name, layer in LGMSNET_STAGES.items()}
+    )
+    outputs = stages.predict(reference.reference_images(rank), verbose=0)
+    for name, stage in expected.items():
+        received = reference.summarise(np.asarray(outputs[name]))
+        assert received["shape"] == stage["shape"]
+        tolerance = 1e-4 * stage["std"] + 1e-5
+        np.testing.assert_allclose(
+            received["samples"], stage["samples"], rtol=0, atol=tolerance, err_msg=name
+        )
+
+
+@pytest.mark.optimized
+def test_training_of_lgmsnet_has_the_frozen_gradients_and_losses() -> None:
+    """In one test, since nothing here takes longer to compile than this network's step."""
+    model = _reference_network(2)
+    training = reference.TRAINING
+    schedule = kl.optimizers.LaggedPolynomialDecay(
+        training["learning_rate"], training["total_steps"]
+    )
+    optimizer = kl.optimizers.TorchSGD(schedule, training["momentum"], training["weight_decay"])
+    model.compile(optimizer=optimizer, loss=kl.losses.BCEDiceLoss())
+    images, masks = reference.reference_images(2), reference.reference_segmentation_masks()
+    start = [ops.convert_to_numpy(variable) for variable in model.trainable_variables]
+    losses = []
+    for step in range(training["steps"]):
+        model.reset_metrics()  # else Keras returns the mean so far
+        losses.append(model.train_on_batch(images, masks, return_dict=True)["loss"])
+        if step == 0:
+            # The momentum is the gradient of the loss and of the weight decay so far.
+            gradients = {
+                variable.path: ops.convert_to_numpy(momentum) - training["weight_decay"] * weight
+                for variable, momentum, weight in zip(
+                    model.trainable_variables, optimizer.momentums, start, strict=True
+                )
+            }
+    expected = reference.load()["training_2d"]
+    variables = dict(named_variables(model))
+    for name, norm in expected["gradient_norms"].items():
+        received = np.linalg.norm(gradients[variables[name].path])
+        np.testing.assert_allclose(received, norm, rtol=0.05, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(losses[0], expected["losses"][0], rtol=1e-6)
+    np.testing.assert_allclose(losses, expected["losses"], rtol=5e-4)
+
+
+def test_float16_survives_the_sums_of_a_256_pixel_image() -> None:
+    model = kl.LGMSNet2D((256, 256, 3), dtype="mixed_float16", dims=(4,) * 5, kernel_sizes=(3, 3))
+    images = np.random.default_rng(0).uniform(2, 3, (1, 256, 256, 3)).astype("float32")
+    masks = np.ones((1, 256, 256, 1), "float32")
+    results = model.train_on_batch(images, masks, return_dict=True)
+    assert all(np.isfinite(value) for value in results.values())
+    # Under float16 an optimizer skips, silently, a step whose gradients are not finite.
+    assert int(model.optimizer.iterations) == 1
+    for variable in model.trainable_variables:
+        assert np.isfinite(ops.convert_to_numpy(variable)).all(), variable.path
 
 
 if keras.backend.backend() == "jax":  # elsewhere it is quick, and in the default suite

@@ -69,7 +69,6 @@ def assert_one_sentence(result: click.testing.Result, *words: str) -> None:
         assert word in result.stderr
 
 
-@pytest.mark.optimized
 def test_train_lgmsnet(tmp_path: Path, monkeypatch) -> None:
     """LGMSNet itself, narrow, from the command to the report and the table."""
     output = tmp_path / "run"

@@ -46,11 +46,19 @@ NETWORKS = {
     "u-net with a global block": (UNet2D, (16, 8, 3), {"filters": (4, 8, 12), "block": "gms"}),
     "u-net for volumes": (UNet3D, (8, 8, 16, 2), {"filters": (4, 8, 12), "num_classes": 3}),
 }
+# JAX compiles for a quarter of a minute for each; there, one of each kind.
+NAMES = (
+    ("published kernels", "volumes", "u-net")
+    if keras.backend.backend() == "jax"
+    else tuple(NETWORKS)
+)
+
+once = pytest.mark.no_backend  # networks are rewritten alike, whatever computes them
 
 
-@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS.keys())
+@pytest.fixture(scope="module", params=NAMES)
 def network(request) -> keras.Model:
-    network_class, input_shape, arguments = request.param
+    network_class, input_shape, arguments = NETWORKS[request.param]
     return scatter(network_class(input_shape, **arguments))
 
 
@@ -122,6 +130,7 @@ def test_images_have_four_axes_at_most(network, deployed) -> None:
     assert number_of_volumes(deployed) == (2 if network.rank == 3 else 0)
 
 
+@once
 def test_the_network_itself_is_left_alone() -> None:
     network = scatter(LGMSNet2D((32, 32, 3), dims=(4, 4, 4, 4, 4)))
     before = network.get_weights()
@@ -130,6 +139,7 @@ def test_the_network_itself_is_left_alone() -> None:
         np.testing.assert_array_equal(weight, former)
 
 
+@once
 def test_any_number_of_images_passes() -> None:
     network = scatter(LGMSNet2D((32, 64, 3), dims=(4, 4, 4, 4, 4)))
     deployed, images = deploy(network), images_for(network, 3)
@@ -137,6 +147,7 @@ def test_any_number_of_images_passes() -> None:
     np.testing.assert_allclose(predict(deployed, images), one_by_one, atol=1e-4)
 
 
+@once
 def test_attention_by_head_is_attention(monkeypatch) -> None:
     network = scatter(LGMSNet2D((32, 64, 3), dims=(4, 4, 8, 8, 8)))
     images = images_for(network)
@@ -146,6 +157,7 @@ def test_attention_by_head_is_attention(monkeypatch) -> None:
     )
 
 
+@once
 def test_a_norm_that_scales_by_zero_deploys() -> None:
     network = scatter(LGMSNet2D((32, 32, 3), dims=(4, 4, 4, 4, 4)))
     for variable in network.weights:
@@ -157,6 +169,7 @@ def test_a_norm_that_scales_by_zero_deploys() -> None:
     )
 
 
+@once
 def test_networks_of_half_precision_deploy_in_float32() -> None:
     half = LGMSNet2D((32, 32, 3), dims=(4, 4, 4, 4, 4), dtype="mixed_float16")
     full = LGMSNet2D((32, 32, 3), dims=(4, 4, 4, 4, 4), dtype="float32")
@@ -167,6 +180,7 @@ def test_networks_of_half_precision_deploy_in_float32() -> None:
     np.testing.assert_allclose(predict(deployed, images), predict(full, images), atol=1e-4)
 
 
+@once
 def test_kernels_of_runs_by_hand() -> None:
     # One row of four pixels, one channel; kernel (1, 10, 100) along the width.
     image = keras.Input((1, 4, 1))
@@ -181,6 +195,7 @@ def test_kernels_of_runs_by_hand() -> None:
     np.testing.assert_allclose(actual.reshape(2, 2), expected)
 
 
+@once
 def test_a_norm_yet_to_be_applied_is_never_dropped() -> None:
     images = keras.Input((4, 4, 2))
     pending = flat.Features(images, None, Affine(scale=np.ones(2), offset=np.zeros(2)))
@@ -219,7 +234,7 @@ LAYERS = {
 
 
 # Rules are no backend's own; that backends agree on what they make, whole networks show.
-@pytest.mark.no_backend
+@once
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
 def test_layers_deploy_exactly(layer, rank) -> None:
@@ -239,7 +254,7 @@ def test_layers_deploy_exactly(layer, rank) -> None:
         assert number_of_volumes(deployed) == (2 if rank == 3 else 0)
 
 
-@pytest.mark.no_backend
+@once
 @pytest.mark.parametrize("normalization", ["batch", "instance"])
 @pytest.mark.parametrize("rank", [2, 3])
 def test_repeated_pixels_are_convolved_before_they_are_repeated(rank, normalization) -> None:
@@ -299,6 +314,7 @@ def stock_network(rank: int) -> keras.Model:
     return keras.Model(image, kinds.Dense(2)(x))
 
 
+@once
 @pytest.mark.parametrize("rank", [2, 3])
 def test_networks_of_other_layers_deploy(rank) -> None:
     network = scatter(stock_network(rank))
@@ -318,6 +334,7 @@ def test_networks_of_other_layers_deploy(rank) -> None:
         assert keras.layers.MaxPooling3D not in types(deployed)
 
 
+@once
 def test_a_convolution_that_others_read_is_computed_once() -> None:
     image = keras.Input((8, 8, 3))
     x = layers.GroupedConv(4, 3)(image)
@@ -330,6 +347,7 @@ def test_a_convolution_that_others_read_is_computed_once() -> None:
     assert_same_function(deploy(network), network)
 
 
+@once
 def test_norms_of_other_axes_are_left_as_they_are() -> None:
     image = keras.Input((8, 6, 3))
     x = keras.layers.Conv2D(4, 3, padding="same")(image)
@@ -340,6 +358,7 @@ def test_norms_of_other_axes_are_left_as_they_are() -> None:
     assert keras.layers.BatchNormalization in types(deployed)
 
 
+@once
 def test_layers_that_inherit_are_left_as_they_are() -> None:
     class Square(layers.GroupedConv):
         def call(self, inputs):
@@ -352,6 +371,7 @@ def test_layers_that_inherit_are_left_as_they_are() -> None:
     assert Square in types(deployed)
 
 
+@once
 def test_arguments_of_a_call_are_kept() -> None:
     image = keras.Input((8, 8, 3))
     norm = keras.layers.BatchNormalization(momentum=1.0)
@@ -363,6 +383,7 @@ def test_arguments_of_a_call_are_kept() -> None:
     assert outputs[0].std() == pytest.approx(1, abs=0.05)
 
 
+@once
 def test_averages_over_axes_are_not_taken_slice_by_slice() -> None:
     volume = keras.Input((4, 8, 8, 2))
     x = ops.max(volume, axis=1, keepdims=True) + volume
@@ -370,6 +391,7 @@ def test_averages_over_axes_are_not_taken_slice_by_slice() -> None:
     assert_same_function(deploy(network), network)
 
 
+@once
 def test_inner_networks_are_called_as_they_are() -> None:
     inner = LGMSNet2D((32, 32, 3), dims=(4, 4, 4, 4, 4))
     image = keras.Input((32, 32, 3))
@@ -377,6 +399,7 @@ def test_inner_networks_are_called_as_they_are() -> None:
     assert_same_function(deploy(network), network)
 
 
+@once
 def test_deploying_twice_is_deploying() -> None:
     network = scatter(stock_network(2))
     first, second = deploy(network), deploy(network)
@@ -385,6 +408,7 @@ def test_deploying_twice_is_deploying() -> None:
     assert_same_function(deploy(second), network)
 
 
+@once
 def test_other_models_are_refused() -> None:
     image, other = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
     for inputs, outputs, numbers in (
@@ -402,6 +426,7 @@ def test_other_models_are_refused() -> None:
         deploy(Subclassed())
 
 
+@once
 def test_a_call_of_the_models_own_is_not_dropped() -> None:
     class Sigmoid(keras.Model):
         def call(self, inputs):
@@ -412,6 +437,7 @@ def test_a_call_of_the_models_own_is_not_dropped() -> None:
         deploy(Sigmoid(image, image + 1))
 
 
+@once
 def test_layers_without_a_rule_in_half_precision_are_refused() -> None:
     image = keras.Input((8, 8, 3))
     network = keras.Model(image, Wave(dtype="mixed_float16", name="wave")(image))
@@ -419,19 +445,21 @@ def test_layers_without_a_rule_in_half_precision_are_refused() -> None:
         deploy(network)
 
 
+@once
 def test_unknown_sides_are_refused() -> None:
     network = LGMSNet2D((None, 32, 3), dims=(4, 4, 4, 4, 4))
     with pytest.raises(ValueError, match=r"set_weights. Received: input_shape=\(None, 32, 3\)"):
         deploy(network)
 
 
+@once
 def test_deploy_is_reached_through_export() -> None:
     assert export.deploy is deploy
     with pytest.raises(AttributeError, match="attribute deployed"):
         _ = export.deployed
 
 
-@pytest.mark.no_backend
+@once
 def test_export_imports_no_keras() -> None:
     code = (
         "import json, sys; import keras_lgmsnet.export; print(json.dumps('keras' in sys.modules))"

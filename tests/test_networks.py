@@ -119,7 +119,7 @@ _UNET_REFUSED = (
 )
 
 ROWS = (
-    # `test_models` has its frozen numbers, which are older, and its refusals.
+    # Its frozen numbers are older, see `networks`; `test_models` has its refusals.
     Row(
         name="lgmsnet",
         arguments=_LGMSNET | {"transformer_ratio": 0.5, "activation": "silu"},
