@@ -454,7 +454,7 @@ class TestRefusals:
             predict_volumes(run, scan, tmp_path / "out")
 
     def test_overlap(self, run: Path, scan: Path, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"overlap must lie in \[0, 1\)"):
+        with pytest.raises(ValueError, match=r"overlap must be in \[0, 1\)"):
             predict_volumes(run, scan, tmp_path / "out", overlap=1.0)
 
 
