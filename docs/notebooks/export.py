@@ -16,7 +16,14 @@
 # From a run to files that need neither Keras nor this package: a TFLite model in LiteRT, as a phone
 # runs it, and an ONNX model in ONNX Runtime, as a server does. One minute on two cores.
 #
-# It needs `pip install 'keras-lgmsnet[export]'`. For research use only. Not a medical device.
+# It needs `pip install 'keras-lgmsnet[torch,export]'`. For research use only. Not a medical device.
+
+# %%
+import os
+
+# Keras reads it when it is imported. PyTorch compiles nothing, so short runs are quickest on it;
+# "jax" and "tensorflow" take its place for long ones, where they are installed.
+os.environ["KERAS_BACKEND"] = "torch"
 
 # %%
 import csv

@@ -17,8 +17,14 @@
 # segment, look, score. The scans are generated here, so that nothing has to be downloaded; a folder
 # of yours takes their place. One minute on two cores.
 #
-# It needs `pip install 'keras-lgmsnet[tensorflow,train]'` (or `jax`, or `torch`, in the place of
-# `tensorflow`). For research use only. Not a medical device.
+# It needs `pip install 'keras-lgmsnet[torch,train]'`. For research use only. Not a medical device.
+
+# %%
+import os
+
+# Keras reads it when it is imported. PyTorch compiles nothing, so short runs are quickest on it;
+# "jax" and "tensorflow" take its place for long ones, where they are installed.
+os.environ["KERAS_BACKEND"] = "torch"
 
 # %%
 import json
@@ -94,7 +100,7 @@ recipe = Recipe(
     data=VolumeData(
         source="msd_folder",
         patch_size=(32, 32, 32),
-        patches_per_volume=4,
+        patches_per_volume=2,
         test_fraction=0.25,
         validation_fraction=0.2,
     ),
