@@ -90,8 +90,8 @@ def report_to(stream: TextIO) -> None:
 class _Lines(tqdm):
     """Tells in a line every `SECONDS` how far it has come."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, mininterval=SECONDS, delay=SECONDS, miniters=1, **options)
+    def __init__(self, items: Iterable[Any] | None = None, **options: Any) -> None:
+        super().__init__(items, mininterval=SECONDS, delay=SECONDS, miniters=1, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Write the line, if something was done since the last."""
