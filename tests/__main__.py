@@ -2,7 +2,7 @@
 
 Arguments are passed on to pytest: `python -m tests -k lms`. Two processes share the tests of a
 backend; `-n 0` runs them in one. `--networks`, `--full-size-exports` and `--docs` run the files of
-these names instead.
+these names instead, the last on PyTorch only.
 """
 
 import os
@@ -29,8 +29,10 @@ FILES = {
 def main(arguments: list[str]) -> int:
     """Return the first failing pytest's exit status, or 0."""
     status = 0
+    # Of the documentation one backend is enough, the one that compiles nothing.
+    backends = ("torch",) if "--docs" in arguments else BACKENDS
     arguments = [str(FILES.get(argument, argument)) for argument in arguments]
-    for number, backend in enumerate(BACKENDS):
+    for number, backend in enumerate(backends):
         print(f"=== Keras backend: {backend}", flush=True)
         environment = os.environ | {"KERAS_BACKEND": backend}
         if number:

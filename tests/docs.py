@@ -59,9 +59,6 @@ RUNS = {
 }
 SMALLER = {"(256, 256, 3)": "(32, 32, 3)", "(96, 96, 96, 1)": "(32, 32, 32, 1)"}
 
-# One backend is enough: what the commands do on the others, the suite tests.
-pytestmark = pytest.mark.no_backend
-
 
 @dataclass(frozen=True)
 class Block:
@@ -235,6 +232,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOME", str(folder))
         environment.setenv("MPLBACKEND", "agg")
+        environment.setenv("OMP_NUM_THREADS", "1")  # two pages run at a time
         tools = folder / "bin"  # that a machine has before anything was installed
         stand_ins.install(folder / ".venv" / "bin")
         tools.mkdir()

@@ -86,7 +86,7 @@ def _less_training(arguments: list[str]) -> list[str]:
         "model.dims": "4,4,4,4,4" if recipe.model.network == "lgmsnet" else None,
         "model.filters": "4,4,4,4,4" if recipe.model.network == "unet" else None,
         "training.batch_size": 4,
-        "training.epochs": recipe.kind.choose(images=8, volumes=2),
+        "training.epochs": 2,
         "training.warmup_epochs": recipe.kind.choose(images=None, volumes=1),
         "training.validate_every": recipe.kind.choose(images=None, volumes=1),
     }
