@@ -54,8 +54,10 @@ recipe = kl.recipe.override(
     [
         "model.dims=8,16,16,16,16",
         "data.image_size=64,64",
+        "training.batch_size=8",
+        "training.learning_rate=0.1",
         "data.num_images=40",
-        "training.epochs=3",
+        "training.epochs=4",
     ],
 )
 run = kl.training.train(recipe, folder / "run")
@@ -147,4 +149,4 @@ for ax, (title, pixels) in zip(axes, shown.items(), strict=True):
     ax.axis("off")
 
 # %% [markdown]
-# Three epochs find little; the steps are those of any run. For an app, see the page on phones.
+# Four epochs find little; the steps are those of any run. For an app, see the page on phones.

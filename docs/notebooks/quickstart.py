@@ -70,8 +70,10 @@ recipe = kl.recipe.override(
     [
         "model.dims=8,16,16,16,16",
         "data.image_size=64,64",
+        "training.batch_size=8",
+        "training.learning_rate=0.1",
         "data.num_images=60",
-        "training.epochs=6",
+        "training.epochs=8",
     ],
 )
 recipe
