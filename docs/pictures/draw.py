@@ -42,7 +42,6 @@ def main(run_directory: str, output: str) -> None:
             (column[1], truths[id_], TRUTH_COLOR),
             (column[2], predictions[id_], PREDICTION_COLOR),
         ):
-            panel.contourf(mask, [0.5, 2], colors=[color], alpha=0.25)
             panel.contour(mask, [0.5], colors=[color], linewidths=1.5)
     for panel, name in zip(axes[:, 0], ("image", "truth", "prediction"), strict=True):
         panel.set_ylabel(name, fontsize=10)
