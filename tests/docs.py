@@ -221,11 +221,11 @@ def test_every_public_name_is_described() -> None:
     for stub in package.rglob("__init__.pyi"):
         path = ".".join(["kl", *stub.parent.relative_to(package).parts])
         for name in re.findall(r"(\w+) as \1\b", stub.read_text()):
-            submodule = stub.parent / f"{name}.py"
-            if submodule.exists():
-                for defined in defined_names(submodule):
+            files = [stub.parent / f"{name}.py", stub.parent / name / "__init__.py"]
+            for module in filter(Path.exists, files):
+                for defined in defined_names(module):
                     assert all(row(section("api.md", f"{path}.{name}"), f"`{defined}`"))
-            elif not (stub.parent / name).is_dir():
+            if not any(map(Path.exists, files)):
                 assert all(row(section("api.md", path), f"`{name}`")), f"{path}.{name}"
 
 
