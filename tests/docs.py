@@ -152,6 +152,8 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jupytext", "--to", "ipynb", "--output", executed]
     result = subprocess.run(
         [*command, "--execute", "--run-path", tmp_path, notebook],
+        # One core: two threads would wait for each other where other tests take turns with them.
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=NOTEBOOK_SECONDS,
