@@ -282,9 +282,13 @@ def test_tflite_models_hold_their_precision(precision, held, output_directory) -
     interpreter = Interpreter(str(output_directory / f"model_{precision}.tflite"))
     types = {detail["dtype"] for detail in interpreter.get_tensor_details()}
     assert types & {np.float16, np.int8} == ({held} if held else set())
-    details = interpreter.get_input_details()[0]
-    assert details["dtype"] is np.uint8
-    assert details["shape"].tolist() == [1, *SIDES, 3]
+    # One of each, since the examples for phones name neither.
+    (taken,) = interpreter.get_input_details()
+    assert taken["dtype"] is np.uint8
+    assert taken["shape"].tolist() == [1, *SIDES, 3]
+    (returned,) = interpreter.get_output_details()
+    assert returned["dtype"] is np.float32
+    assert returned["shape"].tolist() == [1, *SIDES, 1]
 
 
 @pytest.mark.no_backend
