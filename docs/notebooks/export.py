@@ -56,8 +56,8 @@ recipe = kl.recipe.override(
         "data.image_size=64,64",
         "training.batch_size=8",
         "training.learning_rate=0.1",
-        "data.num_images=40",
-        "training.epochs=4",
+        "data.num_images=32",
+        "training.epochs=3",
     ],
 )
 run = kl.training.train(recipe, folder / "run")
