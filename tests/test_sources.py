@@ -1,7 +1,6 @@
 """A recipe's images, from wherever they come."""
 
 from pathlib import Path
-from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -47,7 +46,6 @@ def test_a_dataset(loaded) -> None:
         "interpolation": "lanczos",
         "allow_incomplete": True,
         "mask_threshold": None,
-        "progress": ANY,
     }
     assert loaded == [("busi", (32, 64), Path("m"), "d", options)]
 
@@ -59,7 +57,6 @@ def test_another_dataset_at_the_recipes_size(recipe, loaded) -> None:
         "interpolation": recipe.data.interpolation,
         "allow_incomplete": False,  # the recipe allows it of its own dataset only
         "mask_threshold": None,
-        "progress": ANY,
     }
     assert loaded == [("ph2", (32, 64), None, None, options)]
 
