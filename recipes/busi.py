@@ -1,6 +1,6 @@
-"""Breast lesions in ultrasound (BUSI), with the published settings but one.
+"""Breast lesions in ultrasound (BUSI), with the published settings but for the normalisation.
 
-    lgms-train recipes/busi.py --manual-dir FOLDER_OF_Dataset_BUSI_with_GT
+    lgms-train recipes/busi.py --manual-dir FOLDER_OF_BUSI
 
 Hardware: one CUDA GPU.
 Time: not measured here; 500 epochs of 452 images at 256 × 256.

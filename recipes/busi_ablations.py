@@ -1,6 +1,6 @@
 """The paper's ablations of LGMSNet's two arguments (Fig. 7), on BUSI: `busi.py`, one field changed.
 
-    lgms-train recipes/busi_ablations.py --manual-dir FOLDER_OF_Dataset_BUSI_with_GT CHANGE -o RUN
+    lgms-train recipes/busi_ablations.py --manual-dir FOLDER_OF_BUSI CHANGE -o RUN
 
 where CHANGE is one of the following, or nothing, for the network that the others are held against;
 with `--split-seeds 41,64,1337`, each is a mean over the paper's three splits.

@@ -1,7 +1,7 @@
 """Breast lesions in ultrasound (BUSI), as `busi.py` but augmented by keras-cv's layers.
 
     pip install 'keras-lgmsnet[keras-cv]'
-    lgms-train recipes/busi_keras_cv.py --manual-dir FOLDER_OF_Dataset_BUSI_with_GT
+    lgms-train recipes/busi_keras_cv.py --manual-dir FOLDER_OF_BUSI
 
 Hardware: one CUDA GPU.
 Time: not measured here; 500 epochs of 452 images at 256 × 256.

@@ -1,7 +1,8 @@
 """Programs that stand for those of `.venv/bin` while the documentation's code runs.
 
-`lgms-train` and `lgms-benchmark` are given less to do, `pip` and `python -m tests` nothing but a
-look at their arguments; all else is the program itself.
+`lgms-train` and `lgms-benchmark` are given less to do. `pip`, `python -m tests` and `lgms-benchmark
+--exports`, which starts some fifteen runtimes, only look at their arguments. All else is the
+program itself.
 """
 
 import importlib
@@ -38,6 +39,9 @@ def main(name: str, arguments: list[str]) -> None:
         if name == "lgms-train":
             arguments = [*arguments, *_less_training(arguments)]
         elif name == "lgms-benchmark":
+            if "--exports" in arguments:
+                command.make_context(name, arguments)
+                return
             arguments = [*arguments, *_less_timing(arguments)]
         command(arguments, prog_name=name)
 
@@ -95,10 +99,11 @@ def _less_training(arguments: list[str]) -> list[str]:
 
 def _less_timing(arguments: list[str]) -> list[str]:
     """Return what makes a benchmark by these arguments take seconds."""
-    smaller = ["--backend=torch", "--batch-size=1"]
-    if "--exports" in arguments:
-        smaller = ["--set=dims=4,4,4,4,4", "--set=kernel_sizes=3,5"]
-    return [*smaller, "--input-shape=32,32,3", "--repeats=1", "--threads=1"]
+    smaller = ["--input-shape=32,32,3", "--repeats=1", "--threads=1"]
+    smaller += ["--backend=torch", "--batch-size=1", "--case=forward-2d"]
+    if "--network" not in arguments:
+        smaller += ["--set=dims=4,4,4,4,4", "--set=kernel_sizes=3,5"]
+    return smaller
 
 
 if __name__ == "__main__":
