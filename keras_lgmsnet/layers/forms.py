@@ -30,21 +30,14 @@ class Form:
     """An exact way to compute an operation.
 
     Args:
-        name: The function's.
-        make: Returns the function.
+        make: Returns what computes it; the arguments are told at `OPERATIONS`.
         backends: Those that it runs on.
         ranks: 2 if it takes images, 3 if it takes volumes.
     """
 
-    name: str
     make: Callable[[], Callable[..., Any]]
     backends: tuple[str, ...]
     ranks: tuple[int, ...]
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """Return what computes the operation; its arguments are told at `OPERATIONS`."""
-        return self.make()
 
 
 # The forms of every operation by name, and the arguments that they are called with.
@@ -120,7 +113,7 @@ TABLE = (
     Rule(
         "convolution",
         "cpu",
-        "pointwise",
+        "matrix product",
         ("jax", "torch"),
         kernel_size=(1,),
         measured=_TWO_CORES + "up to twice as fast; XLA's gradient of the kernel in a third",
@@ -128,7 +121,7 @@ TABLE = (
     Rule(
         "convolution",
         "cpu",
-        "kernel_gradient_channels_first",
+        "gradient channels first",
         ("torch",),
         rank=(2,),
         channels=_at_least(64),
@@ -138,7 +131,7 @@ TABLE = (
     Rule(
         "convolution",
         "cpu",
-        "kernel_gradient_by_taps",
+        "gradient by taps",
         ("jax",),
         rank=(2,),
         measured=_TWO_CORES + "both gradients, 256² × 64, 392 ms for 830",
@@ -154,7 +147,7 @@ TABLE = (
     Rule(
         "convolution",
         "cpu",
-        "native_where_deep",
+        "native where deep",
         ("tensorflow", "torch"),
         rank=(3,),
         dtype=("bfloat16",),
@@ -170,7 +163,7 @@ TABLE = (
         ("tensorflow", "jax"),
         measured=_TWO_CORES + "training, 4 × 64² × 64, 2 groups: natively 16 to 20 times as long",
     ),
-    Rule("grouped convolution", "cpu", "native_where_deep", rank=(3,), dtype=("bfloat16",)),
+    Rule("grouped convolution", "cpu", "native where deep", rank=(3,), dtype=("bfloat16",)),
     Rule("grouped convolution", "cpu", "native"),
     Rule("grouped convolution", "gpu", "native"),
     # === Depthwise convolution ===
@@ -185,8 +178,8 @@ TABLE = (
         measured=_TWO_CORES + "gradients, kernel 9, 96³ × 4, 384 ms for 2197",
     ),
     Rule("depthwise convolution", "cpu", "native", ("torch",)),
-    Rule("depthwise convolution", "cpu", "native_2d", ("tensorflow",), rank=(2,)),
-    Rule("depthwise convolution", "cpu", "by_taps", ("tensorflow",), kernel_size=(3,)),
+    Rule("depthwise convolution", "cpu", "native 2D", ("tensorflow",), rank=(2,)),
+    Rule("depthwise convolution", "cpu", "by taps", ("tensorflow",), kernel_size=(3,)),
     Rule(
         "depthwise convolution",
         "cpu",
@@ -214,61 +207,69 @@ TABLE = (
     ),
     Rule("depthwise convolution", "cpu", "banded", ("jax",)),
     Rule("depthwise convolution", "gpu", "scaled", kernel_size=(1,)),
-    Rule("depthwise convolution", "gpu", "native_2d", ("tensorflow",), rank=(2,)),
+    Rule("depthwise convolution", "gpu", "native 2D", ("tensorflow",), rank=(2,)),
     Rule("depthwise convolution", "gpu", "native"),
     # === Resampling ===
     Rule(
         "max pooling",
         "cpu",
-        "of_positions",
+        "of positions",
         ("jax",),
         measured=_TWO_CORES + "the native gradient takes up to seven times as long",
     ),
     # TensorFlow pools volumes in no half precision on a CPU.
-    Rule("max pooling", "cpu", "in_float32"),
+    Rule("max pooling", "cpu", "in float32"),
     Rule("max pooling", "gpu", "native"),
     # XLA has no resampling of its own; Keras makes a product with a large matrix of it.
-    Rule("linear upsampling", "cpu", "by_axis", ("jax",)),
-    Rule("linear upsampling", "cpu", "native"),
-    Rule("linear upsampling", "gpu", "by_axis", ("jax",)),
+    Rule("linear upsampling", "cpu", "by axis", ("jax",)),
+    Rule("linear upsampling", "cpu", "interpolate", ("torch",)),
+    Rule("linear upsampling", "cpu", "resize"),
+    Rule("linear upsampling", "gpu", "by axis", ("jax",)),
     # TensorFlow's own returns float32, whatever it is given.
-    Rule("linear upsampling", "gpu", "by_axis", ("tensorflow",), dtype=_HALF),
-    Rule("linear upsampling", "gpu", "native"),
+    Rule("linear upsampling", "gpu", "by axis", ("tensorflow",), dtype=_HALF),
+    Rule("linear upsampling", "gpu", "interpolate", ("torch",)),
+    Rule("linear upsampling", "gpu", "resize"),
     # === Attention ===
     Rule(
         "attention",
         "cpu",
-        "by_sequence",
+        "by sequence",
         ("jax",),
         measured=_TWO_CORES + "8 × 256²: at once eight times as long, and twice with the gradient",
     ),
     # PyTorch's fused kernel never holds the weights, here 16 times as large as the input.
     Rule("attention", "cpu", "native", ("torch",)),
-    Rule("attention", "cpu", "at_once", ("tensorflow",)),
+    Rule("attention", "cpu", "at once", ("tensorflow",)),
     Rule("attention", "gpu", "native"),
     # === Normalization ===
     Rule(
         "group normalization",
         "cpu",
-        "at_once",
+        "at once",
         ("jax",),
         measured=_TWO_CORES + "axis by axis, means of products take 50 times as long",
     ),
     Rule(
         "group normalization",
         "cpu",
-        "by_axis",
+        "by axis",
         measured=_TWO_CORES + "training of LGMSNet3D on PyTorch, 96³: 6 s for 12 s",
     ),
     Rule("group normalization", "gpu", "native", ("torch",)),
-    Rule("group normalization", "gpu", "at_once"),
+    Rule("group normalization", "gpu", "at once"),
     Rule(
         "batch normalization",
         "cpu",
-        "fused_in_float32",
-        ("tensorflow", "torch"),
-        measured=_TWO_CORES + "training, 256² × 64: by Keras's operations 2.6 times as long on "
-        "TensorFlow, 5 times on PyTorch",
+        "fused in training",
+        ("tensorflow",),
+        measured=_TWO_CORES + "training, 256² × 64: Keras's operations take 2.6 times as long",
+    ),
+    Rule(
+        "batch normalization",
+        "cpu",
+        "fused in float32",
+        ("torch",),
+        measured=_TWO_CORES + "training, 256² × 64: Keras's operations take 5 times as long",
     ),
     Rule("batch normalization", "cpu", "keras"),
     Rule("batch normalization", "gpu", "fused", ("tensorflow", "torch")),
@@ -288,32 +289,34 @@ TABLE = (
 
 
 def form(
-    *operations: str,
+    operation: str,
+    name: str,
+    *,
     backends: tuple[str, ...] = BACKENDS,
     ranks: tuple[int, ...] = (2, 3),
     made: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function as a form, under its own name.
+    """Register a function as a form.
 
     Args:
-        *operations: What it computes.
+        operation: What it computes, a key of `OPERATIONS`.
+        name: The form's.
         backends: Those that it runs on.
         ranks: 2 if it takes images, 3 if it takes volumes.
         made: The function takes no arguments and returns the form. So a class of PyTorch's is
-            defined where PyTorch is the backend only, and before `torch.compile` traces its use.
+            defined only where PyTorch is the backend, and before `torch.compile` traces its use.
 
     Example:
     ```python
-    @form("max pooling", backends=("torch",))
-    def native(inputs):
-        ...
+    @form("max pooling", "native")
+    def pool(inputs):
+        return keras.ops.max_pool(inputs, 2, 2, data_format="channels_last")
     ```
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        entry = Form(function.__name__, function if made else lambda: function, backends, ranks)
-        for operation in operations:
-            OPERATIONS[operation][entry.name] = entry
+        make = function if made else lambda: function
+        OPERATIONS[operation][name] = Form(make, backends, ranks)
         return function
 
     return register
@@ -346,7 +349,7 @@ def choose(
         filters=filters,
         dtype=dtype,
     )
-    return OPERATIONS[operation][rule.form].function
+    return OPERATIONS[operation][rule.form].make()
 
 
 def rule_for(operation: str, **case: Any) -> Rule:
