@@ -53,6 +53,10 @@ class Kind:
         """Return what is given for this kind."""
         return images if self is IMAGES else volumes
 
+    def noun(self, count: int) -> str:
+        """Return what so many are called: `"image"` of 1, else `"images"`."""
+        return self.example if count == 1 else self.name
+
 
 IMAGES = Kind(
     name="images",

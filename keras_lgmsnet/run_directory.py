@@ -86,6 +86,13 @@ def require_network(run_directory: Path) -> Path:
     return path
 
 
+def describe_unfinished(run_directory: Path) -> str | None:
+    """Return in a sentence that a run has not been scored yet; `None` of one that has."""
+    if (run_directory / "metrics.json").is_file():
+        return None
+    return f"{run_directory} is not finished: this is its best network so far."
+
+
 def require_no_run(run_directory: Path) -> None:
     """Raise `FileExistsError` unless a run can begin in a directory: it is absent or empty.
 

@@ -412,11 +412,12 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
     result = run(lgms_predict, "run", "a.png", "more", "-o", "out", "--tiles", "--probabilities")
     assert result.exit_code == 1
     assert result.stderr == (
+        "run is not finished: this is its best network so far.\n"
         "Not predicted: c.png is empty.\nUnlike the training images: b.png: dark; small\n"
     )
     assert result.stdout.endswith(
         "a.png: lesion 12.3 % of the image\nb.png: no lesion found\n"
-        "2 of 3 images predicted, 1 of them flagged: out\n"
+        "2 of 3 images predicted, 1 flagged: out\n"
     )
     assert seen == {
         "arguments": (Path("run"), (Path("a.png"), Path("more")), Path("out")),
@@ -424,8 +425,10 @@ def test_predict(tmp_path: Path, monkeypatch) -> None:
         "probabilities": True,
     }
     rows[:] = [Prediction(path=f"{name}.png", name=name, lesion_share=0.5) for name in "ab"]
+    write_json(Path("run/metrics.json"), {})
     result = run(lgms_predict, "run", "a.png", "-o", "out", "--overlap", "0.25")
     assert result.exit_code == 0
+    assert "not finished" not in result.stderr
     assert result.stderr.count("run has no fingerprint.json") == 1
     assert (seen["tiles"], seen["overlap"], seen["probabilities"]) == (False, 0.25, False)
 

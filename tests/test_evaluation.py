@@ -202,7 +202,8 @@ def test_test_images_where_some_were_set_aside(run: Path) -> None:
     assert [row["id"] for row in read_rows(run / "evaluation-test" / "per_image.csv")] == splits[
         "train"
     ][:1]
-    assert "on the 1 test images of synthetic" in format_table(evaluation)
+    assert "on the 1 test image of synthetic" in format_table(evaluation)
+    assert evaluation["convention"].endswith("Means over a single image have no interval.")
 
 
 def test_the_same_evaluation_twice_is_the_same(run: Path, tmp_path: Path) -> None:
@@ -311,6 +312,12 @@ def test_patients_are_drawn_whole(run: Path, unseen: Examples, tmp_path: Path) -
     assert "are drawn with all their images" in format_table(evaluated)
 
 
+def test_of_a_single_patient_no_interval_is_told(run: Path, unseen: Examples) -> None:
+    object.__setattr__(unseen, "groups", ["one"] * 6)
+    told = evaluate(run, dataset="unseen")["convention"]
+    assert told.endswith("Means over a single patient, video or case have no interval.")
+
+
 def test_images_of_no_patient_are_drawn_singly(run: Path, unseen: Examples) -> None:
     alone = evaluate(run, dataset="unseen")
     assert "of images taken as independent" in alone["convention"]
@@ -356,7 +363,7 @@ class TestFolders:
 
     def test_its_own_folder(self, trained: Path) -> None:
         evaluated = self.evaluate(trained, "own")
-        assert "on the 1 validation images of image_folder/own." in format_table(evaluated)
+        assert "on the 1 validation image of image_folder/own." in format_table(evaluated)
         assert (trained / "evaluation-validation").is_dir()
         (trained.parent / "own").rename(trained.parent / "moved")
         moved = self.evaluate(trained, "moved")

@@ -475,7 +475,7 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert result.stdout.endswith(
             f"{scan}: organ 0.480 ml, tumour 0.000 ml\n"
-            f"1 of 1 volumes predicted, 0 of them flagged: {output}\n"
+            f"1 of 1 volume predicted, 0 flagged: {output}\n"
         )
         assert (read(output) == 1).all()
 

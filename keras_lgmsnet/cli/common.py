@@ -12,6 +12,7 @@ import click
 
 from keras_lgmsnet.files.paths import let_any_text_print
 from keras_lgmsnet.process.quiet import VERBOSE, quieten
+from keras_lgmsnet.run_directory import describe_unfinished
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PROJECT = ("keras_lgmsnet", "tfds_builders")
@@ -88,6 +89,12 @@ def choose_backend(asked: str | None, *, announce: bool = True) -> None:
 def installed_backends() -> list[str]:
     """Return which of `BACKENDS` are installed, in that order."""
     return [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
+
+
+def warn_of_unfinished(run_directory: Path) -> None:
+    """Say of a run that has not been scored yet that its network may become another one."""
+    if unfinished := describe_unfinished(run_directory):
+        click.echo(unfinished, err=True)
 
 
 class Integers(click.ParamType):

@@ -11,6 +11,7 @@ from keras_lgmsnet.cli.common import (
     output_option,
     run_argument,
     verbose_option,
+    warn_of_unfinished,
 )
 from keras_lgmsnet.export.promises import ACTIVATIONS, FORMATS, PRECISIONS
 from keras_lgmsnet.files.writing import require_unused
@@ -109,10 +110,12 @@ def export(
         manual_dir=manual_dir,
         data_dir=data_dir,
     )
+    warn_of_unfinished(run_directory)
     click.echo(agreement_table(exported))
+    compared_on = exported["compared_on"]
     click.echo(
-        f"On {exported['compared_on']['examples']} {exported['compared_on']['subset']} "
-        f"{kind_of_rank(exported['rank']).name}. "
+        f"On {compared_on['examples']} {compared_on['subset']} "
+        f"{kind_of_rank(exported['rank']).noun(compared_on['examples'])}. "
         f"Model card: {output_directory / 'model_card.md'}"
     )
     if demo_directory:

@@ -11,6 +11,7 @@ from keras_lgmsnet.cli.common import (
     mistakes_in_one_sentence,
     run_argument,
     verbose_option,
+    warn_of_unfinished,
 )
 from keras_lgmsnet.kinds import IMAGES, VOLUMES, Kind
 from keras_lgmsnet.run_directory import read_recipe
@@ -99,6 +100,7 @@ def predict(
         inference, kind.choose(images="predict_images", volumes="predict_volumes")
     )
     rows = predict_all(run_directory, images, output, **options)
+    warn_of_unfinished(run_directory)
     for row in (row for row in rows if not row.error):
         click.echo(f"{row.path}: {row.found}")
     failed = [row for row in rows if row.error]
@@ -116,8 +118,8 @@ def predict(
         click.echo(f"Unlike the training {kind.name}: {row.path}: {flags}", err=True)
     where = f": {output}" if len(failed) < len(rows) else ""
     click.echo(
-        f"{len(rows) - len(failed)} of {len(rows)} {kind.name} predicted, {len(flagged)} of them "
-        f"flagged{where}"
+        f"{len(rows) - len(failed)} of {len(rows)} {kind.noun(len(rows))} predicted, "
+        f"{len(flagged)} flagged{where}"
     )
     if failed:
         raise SystemExit(1)

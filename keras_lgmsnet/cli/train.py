@@ -85,7 +85,8 @@ def train(
     if dry_run:
         if resume or split_seeds:
             raise click.ClickException(
-                "--dry-run tells of one new run: leave out --resume and --split-seeds."
+                "--dry-run tells of one new run: leave out --resume, and --split-seeds, of which "
+                "each split takes as long."
             )
         click.echo("\n".join(fact_lines(training.rehearse(resolved, run_directory, **options))))
         click.echo(f"Without --dry-run, this would be trained, into {run_directory}.")

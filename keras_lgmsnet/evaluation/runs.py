@@ -136,7 +136,6 @@ def evaluate(
     tables = [kind_scoring.score(run, examples, ids, tolerance) for run in runs]
 
     described = kind_scoring.describe(first, tables[0], tolerance)
-    draws = _describe_draws(kind, tables[0])
     evaluation = {
         "run": str(run_directory),
         "kind": kind.name,
@@ -147,9 +146,7 @@ def evaluate(
         "tolerance": tolerance,
         "backend": keras.backend.backend(),
         **described,
-        "convention": (
-            f"{described['convention']} Intervals are 95 % bootstrap intervals, {draws}."
-        ),
+        "convention": f"{described['convention']} {_describe_intervals(kind, tables[0])}",
         "caution": describe_cautions(runs, dataset, examples),
     }
     if against is not None:
@@ -188,13 +185,19 @@ def _require_same(output_directory: Path, asked: Mapping[str, str | None]) -> No
             )
 
 
-def _describe_draws(kind: Kind, table: ScoreTable) -> str:
-    """Return what the bootstrap intervals are of, as the end of a sentence."""
+def _describe_intervals(kind: Kind, table: ScoreTable) -> str:
+    """Return what the bootstrap intervals are of, in a sentence."""
     groups = {id_: row["group"] for (id_, *_), row in table.items()}
     count = len(set(groups.values()))
-    if count == len(groups):
-        return f"of {kind.name} taken as independent"
-    return f"for which the {count} patients, videos or cases are drawn with all their {kind.name}"
+    if count == 1:
+        single = kind.example if len(groups) == 1 else "patient, video or case"
+        return f"Means over a single {single} have no interval."
+    draws = f"of {kind.name} taken as independent"
+    if count < len(groups):
+        draws = (
+            f"for which the {count} patients, videos or cases are drawn with all their {kind.name}"
+        )
+    return f"Intervals are 95 % bootstrap intervals, {draws}."
 
 
 def _write(

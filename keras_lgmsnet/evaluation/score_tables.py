@@ -80,9 +80,9 @@ def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
     kind = kind_named(evaluation["kind"])
     kind_scoring = case_scoring(kind)
     run, dataset, count = _name(evaluation["run"]), evaluation["dataset"], evaluation[kind.name]
-    scored = f"{count} {kind.name} of {dataset}"
+    scored = f"{count} {kind.noun(count)} of {dataset}"
     if evaluation["subset"] != "all":
-        scored = f"the {count} {evaluation['subset']} {kind.name} of {dataset}"
+        scored = f"the {count} {evaluation['subset']} {kind.noun(count)} of {dataset}"
     notes = " ".join(filter(None, (evaluation["convention"], evaluation["caution"])))
     tables = [(f"{run} on {scored}.", *kind_scoring.tabulate(evaluation), notes)]
     if "comparison" in evaluation:

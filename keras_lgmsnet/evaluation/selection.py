@@ -13,6 +13,7 @@ from keras_lgmsnet.data.images import (
 from keras_lgmsnet.data.sources import describe_source, read_examples
 from keras_lgmsnet.data.volumes import VolumeSource
 from keras_lgmsnet.run import ImageRun, Run
+from keras_lgmsnet.run_directory import describe_unfinished
 
 
 def read_images(
@@ -138,8 +139,8 @@ def describe_cautions(
     if dataset is None and runs[0].subset == "validation":
         cautions.append(runs[0].kind.caution)
     for run in runs:
-        if not (run.directory / "metrics.json").is_file():
-            cautions.append(f"{run.directory} is not finished: this is its best network so far.")
+        if unfinished := describe_unfinished(run.directory):
+            cautions.append(unfinished)
         # Only folders of the user's get here with ids trained on, since theirs may mean anything.
         if dataset == run.recipe.data.source and (same_names := _trained_on(run, examples)):
             cautions.append(

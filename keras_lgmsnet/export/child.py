@@ -34,7 +34,7 @@ from keras_lgmsnet.keras_settings import ignore_keras_json
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.process.progress import report_to, say, track
 from keras_lgmsnet.run import ImageRun, Run
-from keras_lgmsnet.run_directory import read_json
+from keras_lgmsnet.run_directory import describe_unfinished, read_json
 
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx")
 
@@ -139,7 +139,7 @@ def _describe(
 
 def _read_metrics(run: Run) -> dict[str, Any] | None:
     """Return what a run was scored, `None` if it is not finished."""
-    if not (run.directory / "metrics.json").is_file():
+    if describe_unfinished(run.directory):
         return None
     told = ("means", "convention", "caution")
     metrics = read_json(run.directory, "metrics.json", run.kind.name, *told)
@@ -164,7 +164,8 @@ def _compare(
     )
     batch_size = terms_for(run.kind).batch_size
     starts = range(0, len(examples.ids), batch_size)
-    say(f"Comparing with the Keras network on {len(examples.ids)} {run.kind.name}.")
+    count = len(examples.ids)
+    say(f"Comparing with the Keras network on {count} {run.kind.noun(count)}.")
     for start in track(starts, label="Comparing", unit="step"):
         part = slice(start, start + batch_size)
         inputs = np.asarray(examples.inputs[part])

@@ -77,7 +77,7 @@ class Predictor(ABC, Generic[ContentT, RowT]):
         # What is written beside predictions: where they come from and what they are not.
         self.description = {
             "notice": NOTICE,
-            "run_directory": printable(run_directory.absolute()),
+            "run_directory": printable(run_directory.resolve()),
             "method": method,
             "backend": keras.backend.backend(),
             "versions": {"keras_lgmsnet": __version__, "keras": keras.__version__},

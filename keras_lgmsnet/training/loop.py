@@ -18,7 +18,7 @@ from keras_lgmsnet.about import __version__
 from keras_lgmsnet.files.paths import let_any_text_print
 from keras_lgmsnet.files.writing import require_writable, write_json
 from keras_lgmsnet.models import registry
-from keras_lgmsnet.process.progress import track
+from keras_lgmsnet.process.progress import say, track
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no_run
 from keras_lgmsnet.training.distribution import data_parallel
@@ -274,6 +274,8 @@ def _fit(task: Task, scope: Scope, finished: FinishedEpochs) -> None:
         _compile(task, task.model)
         if finished.history:
             _load_weights(task.model, finished.checkpoint)
+        if keras.backend.backend() != "torch":
+            say("The first step is compiled, and takes a minute or more.")
         task.model.fit(
             task.batches,
             validation_data=task.validation_data,

@@ -76,7 +76,8 @@ def rehearse(
         "network": _describe_network(task),
         "first step": f"{_describe_seconds(first)}, with all that is prepared once",
         "time": f"{_describe_seconds(step)} a step, {epoch} an epoch, "
-        f"{_describe_seconds(step * steps_per_epoch * epochs)} in all, validation not counted",
+        f"{_describe_seconds(step * steps_per_epoch * epochs)} in all, as busy as this "
+        "machine is now; validation not counted",
         "memory": _describe_memory(),
     }
 
@@ -110,7 +111,7 @@ class _Clock(keras.callbacks.Callback):
 def _describe_data(task: Task, manual_dir: str | Path | None) -> str:
     data, kind = task.recipe.data, task.recipe.kind
     count = sum(map(len, task.splits.values()))
-    return f"{describe_source(data.source, manual_dir)}, {count} {kind.name}"
+    return f"{describe_source(data.source, manual_dir)}, {count} {kind.noun(count)}"
 
 
 def _describe_split(task: Task) -> str:
