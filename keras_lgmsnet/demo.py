@@ -27,6 +27,7 @@ from typing import BinaryIO
 
 from keras_lgmsnet.files.writing import atomic_directory, require_unused
 from keras_lgmsnet.kinds import IMAGES
+from keras_lgmsnet.process.progress import say
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run_directory import read_json
 
@@ -179,6 +180,7 @@ def read_litertjs(folder: str | Path | None = None) -> dict[str, bytes]:
     """
     if folder is None:
         contents: dict[str, bytes] = {}
+        say(f"Fetching LiteRT.js {VERSION}, 12 MB.")
         for package in ARCHIVES:
             contents |= _unpack(package, _fetch(package))
     else:
