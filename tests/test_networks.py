@@ -31,6 +31,7 @@ from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.kinds import Kind, kind_of_rank
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.models.base import SegmentationNetwork
+from keras_lgmsnet.models.network import Network
 from keras_lgmsnet.models.published_names import named_variables
 from tests.fixtures import generate
 from tests.helpers import frozen
@@ -88,7 +89,7 @@ class Row:
         return kind_of_rank(len(self.input_shape) - 1)
 
     @property
-    def entry(self) -> registry.Network:
+    def entry(self) -> Network:
         """Its description in the registry."""
         return registry.find(self.name, self.kind.rank)
 
