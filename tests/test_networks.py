@@ -177,6 +177,17 @@ ROWS = (
         ),
         frozen="unet_3d",
     ),
+    Row(
+        name="cmunext",
+        arguments={"filters": (4, 4, 4, 4, 4), "depths": (1, 1, 1, 2, 1)},
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        refused=(
+            ({"filters": (8, 8)}, r"of the five stages\. Received: filters=\(8, 8\)"),
+            ({"depths": (1, 1, 1, 0, 1)}, r"positive integer\. Received: depths=0"),
+        ),
+        frozen="cmunext",
+    ),
 )
 
 row_by_row = pytest.mark.parametrize("row", ROWS, ids=str)

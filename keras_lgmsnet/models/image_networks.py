@@ -72,4 +72,27 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="cmunext",
+        rank=2,
+        title="CMUNeXt",
+        module="keras_lgmsnet.models.cmunext",
+        class_name="CMUNeXt2D",
+        stages=U_STAGES,
+        sides=fixed(divisor=16),
+        paper="Tang et al., CMUNeXt, ISBI 2024",
+        program="https://github.com/FengheTan9/CMUNeXt",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=3_149_185,
+                parameters_in_program=3_149_185,
+                parameters_counted=3_149_185,
+                multiply_adds=7_417_733_120,
+                printed="3.14 M, 7.41 G (LGMSNet's Table 1)",
+            ),
+        ),
+    ),
 )
