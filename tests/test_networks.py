@@ -188,6 +188,20 @@ ROWS = (
         ),
         frozen="cmunext",
     ),
+    Row(
+        name="attention_unet",
+        # In gates of four channels; with two, one of the seeds' may let next to nothing through.
+        arguments={"filters": (8, 8, 8, 8, 4)},
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        refused=(
+            *_UNET_REFUSED,
+            ({"filters": (4, 3, 4)}, r"must be even but for the deepest level's.*\(4, 3, 4\)"),
+            ({"block": "lms"}, "Attention U-Net for images has no argument 'block'"),
+        ),
+        frozen="attention_unet",
+        frozen_layers={f"Att{level}": f"gate{level}" for level in (5, 4, 3, 2)},
+    ),
 )
 
 row_by_row = pytest.mark.parametrize("row", ROWS, ids=str)

@@ -95,4 +95,27 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="attention_unet",
+        rank=2,
+        title="Attention U-Net",
+        module="keras_lgmsnet.models.attention_unet",
+        class_name="AttentionUNet2D",
+        stages=U_STAGES,
+        sides=halved("filters", 5),
+        paper="Oktay et al., Attention U-Net, 2018, in the form that LGMSNet's paper compares",
+        program="https://github.com/FengheTan9/Medical-Image-Segmentation-Benchmarks",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=34_878_573,
+                parameters_in_program=34_878_573,
+                parameters_counted=34_878_573,
+                multiply_adds=66_631_847_936,
+                printed="34.87 M, 66.63 G (LGMSNet's Table 1)",
+            ),
+        ),
+    ),
 )
