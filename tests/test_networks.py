@@ -202,6 +202,18 @@ ROWS = (
         frozen="attention_unet",
         frozen_layers={f"Att{level}": f"gate{level}" for level in (5, 4, 3, 2)},
     ),
+    Row(
+        name="nnunet",
+        arguments={"filters": (2, 2, 2, 2, 4, 4, 4)},
+        input_shape=(128, 128, 3),
+        irregular_shape=(128, 192, 2),
+        refused=_UNET_REFUSED,
+        frozen="nnunet",
+        frozen_layers={
+            **{f"conv_blocks_context.{number}": f"encoder{number + 1}" for number in range(7)},
+            **{f"conv_blocks_localization.{number}": f"decoder{7 - number}" for number in range(6)},
+        },
+    ),
 )
 
 row_by_row = pytest.mark.parametrize("row", ROWS, ids=str)

@@ -118,4 +118,32 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="nnunet",
+        rank=2,
+        title="nnU-Net",
+        module="keras_lgmsnet.models.nnunet",
+        class_name="NNUNet2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4", "encoder5", "encoder6", "encoder7"),
+            *("decoder7", "decoder6", "decoder5", "decoder4", "decoder3", "decoder2"),
+        ),
+        sides=halved("filters", 7, bottom=2),
+        paper="Isensee et al., nnU-Net, Nature Methods 2021, the network of its version 1",
+        program="https://github.com/MIC-DKFZ/nnUNet (branch nnunetv1)",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=26_100_992,
+                parameters_in_program=26_101_952,
+                parameters_counted=26_101_952,
+                multiply_adds=12_717_537_280,
+                printed="26.10 M, 12.67 G (LGMSNet's Table 1)",
+                remark="The other 960 are of the program's heads for deep supervision. The printed "
+                "count has these (0.001 G), but not the bilinear upsampling (0.045 G).",
+            ),
+        ),
+    ),
 )
