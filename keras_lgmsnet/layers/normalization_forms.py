@@ -1,0 +1,248 @@
+"""Group and batch normalization by different operations: the same results and gradients.
+
+Every form takes the layer, built, the inputs `(batch, *sides, channels)` and whether to train, and
+returns what the layer does. Statistics are computed in float32. What each is good for stands in
+`keras_lgmsnet.layers.forms`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lgmsnet.layers.forms import choose, form
+
+Normalize = Callable[[Any, Any, bool], Any]
+Mean = Callable[[Any], Any]
+
+
+def choose_normalization(kind: str, rank: int, dtype: str) -> Normalize:
+    """Return the form of `"group"` or `"batch"` normalization."""
+    return choose(f"{kind} normalization", rank=rank, dtype=dtype)
+
+
+# === Groups ===
+
+
+@form("group normalization", "by axis", made=True)
+def group_form_by_axis() -> Normalize:
+    """Return the form whose means are taken axis by axis."""
+    return _written_out(_mean_by_axis)
+
+
+@form("group normalization", "at once", made=True)
+def group_form_at_once() -> Normalize:
+    """Return the form whose means are taken of all axes at once."""
+    return _written_out(_mean_at_once)
+
+
+@form("group normalization", "native", backends=("torch",))
+def normalize_groups_natively(layer: Any, inputs: Any, training: bool) -> Any:
+    """Normalize by PyTorch's own operation, which takes and returns half precision."""
+    import torch
+
+    groups = inputs.shape[-1] if layer.groups == -1 else layer.groups
+    gamma, beta = (
+        None if weight is None else ops.cast(weight, inputs.dtype)
+        for weight in (layer.gamma, layer.beta)
+    )
+    outputs = torch.group_norm(inputs.movedim(-1, 1), groups, gamma, beta, layer.epsilon)
+    return outputs.movedim(1, -1)
+
+
+def _mean_by_axis(images: Any) -> Any:
+    # TensorFlow and LiteRT add 256² numbers up less exactly than twice 256.
+    for axis in range(images.ndim - 2, 0, -1):
+        images = ops.mean(images, axis=axis, keepdims=True)
+    return images
+
+
+def _mean_at_once(images: Any) -> Any:
+    return ops.mean(images, axis=tuple(range(images.ndim - 2, 0, -1)), keepdims=True)
+
+
+def _written_out(mean_of_pixels: Mean) -> Normalize:
+    """Return a form of few operations, and a gradient of few tensors."""
+    # PyTorch's is made here, not when it is called: `torch.compile` can trace the use of an
+    # autograd function, but not the `class` statement that defines it.
+    on_torch = keras.backend.backend() == "torch"
+    standardize = _torch_standardization() if on_torch else _standardize
+
+    def normalize(layer: Any, inputs: Any, training: bool) -> Any:
+        if training:
+            outputs = standardize(inputs, layer, mean_of_pixels)
+            if layer.scale:
+                outputs = outputs * ops.cast(layer.gamma, "float32")
+        else:
+            # This is also what is exported: no gradient of our own, and as few steps as possible.
+            outputs, _, factor = _moments(inputs, layer, mean_of_pixels)
+            if layer.scale:
+                factor = factor * ops.cast(layer.gamma, "float32")
+            outputs = outputs * factor
+        if layer.center:
+            outputs = outputs + ops.cast(layer.beta, "float32")
+        return ops.cast(outputs, layer.compute_dtype)
+
+    return normalize
+
+
+def _standardize(inputs: Any, layer: Any, mean_of_pixels: Mean) -> Any:
+    """Bring each group to mean 0 and variance 1, with a gradient of few tensors."""
+
+    @ops.custom_gradient
+    def standardize(inputs: Any) -> tuple[Any, Callable[[Any], Any]]:
+        centred, mean, factor = _moments(inputs, layer, mean_of_pixels)
+
+        def gradient(upstream: Any) -> Any:
+            return _gradient(inputs, mean, factor, upstream, layer, mean_of_pixels)
+
+        return centred * factor, gradient
+
+    return standardize(inputs)
+
+
+@functools.cache
+def _torch_standardization() -> Callable[[Any, Any, Mean], Any]:
+    """Return what `_standardize` is on PyTorch.
+
+    There `ops.custom_gradient` keeps the tensors of every layer until the whole backward pass is
+    over; an autograd function frees them layer by layer. It is defined in a function, once, since
+    PyTorch is imported only where it is the backend.
+    """
+    import torch
+
+    class Standardization(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, inputs: Any, layer: Any, mean_of_pixels: Mean) -> Any:
+            centred, mean, factor = _moments(inputs, layer, mean_of_pixels)
+            context.save_for_backward(inputs, mean, factor)
+            context.settings = (layer, mean_of_pixels)
+            centred *= factor
+            return centred
+
+        @staticmethod
+        def backward(context: Any, upstream: Any) -> tuple[Any, None, None]:
+            inputs, mean, factor = context.saved_tensors
+            return _gradient(inputs, mean, factor, upstream, *context.settings), None, None
+
+    return Standardization.apply
+
+
+def _moments(inputs: Any, layer: Any, mean_of_pixels: Mean) -> tuple[Any, Any, Any]:
+    """Return the images less their groups' means, these means, and 1 / standard deviations."""
+    # Sums over 256² pixels overflow in float16.
+    images = ops.cast(inputs, "float32")
+    mean = _mean_of_groups(images, layer, mean_of_pixels)
+    centred = images - mean
+    variance = _mean_of_groups(ops.square(centred), layer, mean_of_pixels)
+    return centred, mean, ops.rsqrt(variance + layer.epsilon)
+
+
+def _gradient(
+    inputs: Any, mean: Any, factor: Any, upstream: Any, layer: Any, mean_of_pixels: Mean
+) -> Any:
+    """Return the inputs' gradient: factor · (g - mean(g) - y · mean(g · y)).
+
+    Here g is the upstream gradient of the standardized images y, and `factor` 1 / the standard
+    deviation. It is the gradient of batch normalization (Ioffe and Szegedy 2015, section 3), for
+    groups.
+    """
+    # On PyTorch `*=` and the like write in place; `gradient * …` would make a volume each time.
+    gradient = ops.cast(inputs, "float32") - mean
+    gradient *= factor
+    gradient *= _mean_of_groups(upstream * gradient, layer, mean_of_pixels)
+    gradient -= upstream
+    gradient += _mean_of_groups(upstream, layer, mean_of_pixels)
+    gradient *= -factor
+    return ops.cast(gradient, inputs.dtype)
+
+
+def _mean_of_groups(images: Any, layer: Any, mean_of_pixels: Mean) -> Any:
+    """Return the means over pixels and a group's channels, repeated for every channel."""
+    means, channels = mean_of_pixels(images), images.shape[-1]
+    if layer.groups in (-1, channels):
+        return means
+    grouped = ops.reshape(means, (-1, layer.groups, channels // layer.groups))
+    grouped = ops.mean(grouped, axis=-1, keepdims=True)
+    grouped = ops.repeat(grouped, channels // layer.groups, axis=-1)
+    return ops.reshape(grouped, (-1, *(1,) * (images.ndim - 2), channels))
+
+
+# === Batches ===
+
+
+@form("batch normalization", "keras")
+def normalize_by_keras(layer: Any, inputs: Any, training: bool) -> Any:
+    """Normalize by Keras's own layer."""
+    return keras.layers.BatchNormalization.call(layer, inputs, training=training)
+
+
+@form("batch normalization", "fused", backends=("tensorflow", "torch"))
+def normalize_fused(layer: Any, inputs: Any, training: bool) -> Any:
+    """Normalize by the backend's kernel, which takes and returns half precision."""
+    if keras.backend.backend() == "torch":
+        return _normalize_in_torch(layer, inputs, training)
+    return _normalize_in_tensorflow(layer, inputs, training)
+
+
+@form("batch normalization", "fused in float32", backends=("tensorflow", "torch"))
+def normalize_fused_in_float32(layer: Any, inputs: Any, training: bool) -> Any:
+    """Normalize by the backend's kernel, in float32."""
+    outputs = normalize_fused(layer, ops.cast(inputs, "float32"), training)
+    return ops.cast(outputs, layer.compute_dtype)
+
+
+@form("batch normalization", "fused in training", backends=("tensorflow", "torch"))
+def normalize_fused_in_training(layer: Any, inputs: Any, training: bool) -> Any:
+    """Normalize in training by the backend's kernel, in float32, and else by Keras's own layer."""
+    if training:
+        return normalize_fused_in_float32(layer, inputs, training)
+    return normalize_by_keras(layer, inputs, training)
+
+
+def _normalize_in_tensorflow(layer: Any, inputs: Any, training: bool) -> Any:
+    import tensorflow as tf
+
+    shape = ops.shape(inputs)
+    # The kernel takes images only; how pixels are arranged does not matter to the statistics.
+    images = ops.reshape(inputs, (shape[0], -1, 1, shape[-1]))
+    none = tf.zeros(0)
+    moving = (ops.cast(w, "float32") for w in (layer.moving_mean, layer.moving_variance))
+    known_mean, known_variance = (none, none) if training else moving
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=images,
+        scale=ops.cast(layer.gamma, "float32"),
+        offset=ops.cast(layer.beta, "float32"),
+        mean=known_mean,
+        variance=known_variance,
+        epsilon=layer.epsilon,
+        is_training=training,
+    )
+    if training:
+        pixels = ops.cast(tf.size(images) // shape[-1], "float32")
+        layer.move(mean, variance * (ops.maximum(pixels - 1, 1) / pixels))
+    return ops.reshape(outputs, shape)
+
+
+def _normalize_in_torch(layer: Any, inputs: Any, training: bool) -> Any:
+    import torch
+
+    weights = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+    gamma, beta, *moving = (ops.cast(weight, "float32") for weight in weights)
+    known_mean, known_variance = (None, None) if training else moving
+    outputs, mean, factor = torch.native_batch_norm(
+        inputs.movedim(-1, 1),
+        gamma,
+        beta,
+        known_mean,
+        known_variance,
+        training,
+        0.0,  # the moving statistics are Keras's to move
+        layer.epsilon,
+    )
+    if training:
+        # It tells 1 / the standard deviation.
+        layer.move(mean.detach(), factor.detach() ** -2 - layer.epsilon)
+    return outputs.movedim(1, -1)
