@@ -58,7 +58,7 @@ def convolve(inputs: Any, kernel: Any) -> Any:
     return ops.conv(inputs, kernel, padding="same", data_format="channels_last")
 
 
-@form("convolution", "matrix product")
+@form("convolution", "matrix product", kernel_sizes=(1,))
 def convolve_by_matrix(inputs: Any, kernel: Any) -> Any:
     """Convolve with a dense kernel of one tap, which is a product of two matrices.
 
@@ -168,7 +168,7 @@ def convolve_apart(inputs: Any, kernel: Any) -> Any:
     return ops.concatenate([convolve(*part) for part in parts], axis=-1)
 
 
-@form("depthwise convolution", "scaled")
+@form("depthwise convolution", "scaled", kernel_sizes=(1,))
 def scale(inputs: Any, kernel: Any) -> Any:
     """Convolve with a depthwise kernel of one tap, which multiplies each channel by a number."""
     return inputs * ops.reshape(kernel, (-1,))
