@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# A worker holds up to 4 GB of compiled networks. `worksteal` keeps neighbours, which share
-# fixtures, together, and still lets no worker wait.
-PARALLEL = ("-n", "logical", "--maxprocesses", "2", "--dist", "worksteal")
+# A worker holds up to 4 GB of compiled networks. The groups are given by `conftest`; in the order
+# of the files, of which the last take a moment, no worker waits long for the other.
+PARALLEL = (
+    *("-n", "logical", "--maxprocesses", "2"),
+    *("--dist", "loadgroup", "--no-loadscope-reorder"),
+)
 
 
 FILES = {

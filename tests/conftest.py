@@ -1,4 +1,4 @@
-"""What every test shares: a fixed seed, the once-only tests, and how JAX compiles."""
+"""What every test shares: a fixed seed, who runs it, and how JAX compiles."""
 
 import functools
 import os
@@ -12,8 +12,15 @@ def _seed() -> None:
     random.seed(0)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run tests that do not touch Keras with the first backend only."""
+    """Run tests that do not touch Keras with the first backend only.
+
+    What shares fixtures runs in one process: the tests of a file, and of a network's row.
+    """
+    for item in items:
+        row = item.callspec.params.get("row", "") if hasattr(item, "callspec") else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{row and f' {row}'}"))
     if os.environ.get("LGMSNET_TEST_BACKENDS_DONE"):
         once = [item for item in items if item.get_closest_marker("no_backend")]
         items[:] = [item for item in items if item not in once]

@@ -145,10 +145,10 @@ def test_float16_survives_the_sums_of_a_256_pixel_image() -> None:
         assert np.isfinite(ops.convert_to_numpy(variable)).all(), variable.path
 
 
-if keras.backend.backend() == "jax":  # elsewhere it is quick, and in the default suite
+if keras.backend.backend() != "torch":  # where it is quick, and in the default suite
 
     @row_by_row
-    def test_float16_trains_on_jax(row: Row) -> None:
+    def test_float16_trains_in_a_compiled_program(row: Row) -> None:
         train_a_step(row, "mixed_float16")
 
 

@@ -484,19 +484,21 @@ def test_files_are_read_where_the_package_was_imported_after_keras(tmp_path: Pat
     run_in_fresh_process(_LOAD.format(imports=imports, computes=False), tmp_path)
 
 
-# JAX compiles half a minute for each: the other there is tried by `--networks`.
+# JAX compiles half a minute for each, and TensorFlow would trace a graph as long: one policy there,
+# and no graph here; `--networks` tries the other, and the graph.
 @pytest.mark.parametrize(
     "policy",
     ["mixed_bfloat16"] if keras.backend.backend() == "jax" else ["mixed_bfloat16", "mixed_float16"],
 )
 @row_by_row
 def test_mixed_precision_trains(row: Row, policy: str) -> None:
-    train_a_step(row, policy)
+    train_a_step(row, policy, eagerly=keras.backend.backend() == "tensorflow")
 
 
-def train_a_step(row: Row, policy: str) -> None:
+def train_a_step(row: Row, policy: str, eagerly: bool = False) -> None:
     """Train in mixed precision, and look at all that is finite then."""
     network = row.create(dtype=policy)
+    network.run_eagerly = eagerly
     assert network.output.dtype == "float32"
     for stage in row.entry.stages:
         assert network.get_layer(stage).output.dtype == policy.removeprefix("mixed_")
