@@ -31,6 +31,7 @@ from keras_lgmsnet.files.paths import size_on_disk
 from keras_lgmsnet.files.writing import named_in_errors, write_csv, write_json, write_text
 from keras_lgmsnet.inference.windows import sigmoid
 from keras_lgmsnet.keras_settings import ignore_keras_json
+from keras_lgmsnet.layers.forms import forced_device
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.process.progress import report_to, say, track
 from keras_lgmsnet.run import ImageRun, Run
@@ -199,7 +200,8 @@ if __name__ == "__main__":
     ignore_keras_json()
     report_to(sys.stdout)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        # What a file computes must not depend on the machine that writes it.
+        with contextlib.redirect_stdout(sys.stderr), forced_device("cpu"):
             write_exports(
                 Path(arguments.pop("run_directory")),
                 Path(arguments.pop("output_directory")),

@@ -160,12 +160,17 @@ def convolve_where_deep(inputs: Any, kernel: Any) -> Any:
 @form("grouped convolution", "apart")
 def convolve_apart(inputs: Any, kernel: Any) -> Any:
     """Convolve each group by a dense convolution of its own."""
-    groups = inputs.shape[-1] // kernel.shape[-2]
-    kernels = ops.split(kernel, groups, axis=-1)
-    taps, *_, channels, filters = kernels[0].shape
-    convolve = choose_convolution(inputs.ndim - 2, taps, channels, filters, _dtype(inputs))
-    parts = zip(ops.split(inputs, groups, axis=-1), kernels, strict=True)
-    return ops.concatenate([convolve(*part) for part in parts], axis=-1)
+    taps, *_, channels, filters = kernel.shape
+    groups = inputs.shape[-1] // channels
+    rank = inputs.ndim - 2
+    convolve = choose_convolution(rank, taps, channels, filters // groups, _dtype(inputs))
+    outputs = [
+        convolve(group_inputs, group_kernel)
+        for group_inputs, group_kernel in zip(
+            ops.split(inputs, groups, axis=-1), ops.split(kernel, groups, axis=-1), strict=True
+        )
+    ]
+    return ops.concatenate(outputs, axis=-1)
 
 
 @form("depthwise convolution", "scaled", kernel_sizes=(1,))

@@ -23,6 +23,49 @@ def choose_normalization(kind: str, rank: int, dtype: str) -> Normalize:
     return choose(f"{kind} normalization", rank=rank, dtype=dtype)
 
 
+# === Both ===
+
+
+def _normalize(layer: Any, inputs: Any, mean_of: Mean) -> tuple[Any, Any, Any]:
+    """Return the outputs, in the inputs' dtype, and the means and variances that they have less.
+
+    Nothing but the inputs is kept for the gradient, in their own dtype. That is what group
+    normalization has below, for a scale and an offset as well: with g the upstream gradient of the
+    standardized images y, factor · (g - mean(g) - y · mean(g · y)).
+
+    Args:
+        layer: Has `gamma` and `beta`, `None` where there is none, and `epsilon`.
+        inputs: Shape `(batch, *sides, channels)`.
+        mean_of: Takes the means that are subtracted, of a tensor in float32.
+    """
+    channels = inputs.shape[-1]
+
+    @ops.custom_gradient
+    def normalize(inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Callable[..., Any]]:
+        images = ops.cast(inputs, "float32")
+        mean = mean_of(images)
+        variance = mean_of(ops.square(images - mean))
+        factor = ops.rsqrt(variance + layer.epsilon)
+        outputs = ops.cast((images - mean) * (factor * gamma) + beta, inputs.dtype)
+
+        def gradient(*upstream: Any) -> tuple[Any, Any, Any]:
+            # JAX gives one tuple of all outputs' gradients, TensorFlow an argument each.
+            of_outputs = ops.cast(keras.tree.flatten(upstream)[0], "float32")
+            standardized = (ops.cast(inputs, "float32") - mean) * factor
+            pixels = tuple(range(inputs.ndim - 1))
+            for_gamma = ops.sum(of_outputs * standardized, axis=pixels)
+            for_beta = ops.sum(of_outputs, axis=pixels)
+            scaled = of_outputs * gamma
+            others = mean_of(scaled) + standardized * mean_of(scaled * standardized)
+            return ops.cast(factor * (scaled - others), inputs.dtype), for_gamma, for_beta
+
+        return (outputs, mean, variance), gradient
+
+    gamma = ops.ones(channels) if layer.gamma is None else ops.cast(layer.gamma, "float32")
+    beta = ops.zeros(channels) if layer.beta is None else ops.cast(layer.beta, "float32")
+    return normalize(inputs, gamma, beta)
+
+
 # === Groups ===
 
 
@@ -36,6 +79,15 @@ def group_form_by_axis() -> Normalize:
 def group_form_at_once() -> Normalize:
     """Return the form whose means are taken of all axes at once."""
     return _written_out(_mean_at_once)
+
+
+@form("group normalization", "whole", backends=("tensorflow", "jax"))
+def normalize_groups_whole(layer: Any, inputs: Any, training: bool) -> Any:
+    """Normalize, scale and shift as one operation, which keeps no float32 copy for the gradient."""
+    outputs, _, _ = _normalize(
+        layer, inputs, lambda images: _mean_of_groups(images, layer, _mean_at_once)
+    )
+    return outputs
 
 
 @form("group normalization", "native", backends=("torch",))
@@ -177,6 +229,19 @@ def _mean_of_groups(images: Any, layer: Any, mean_of_pixels: Mean) -> Any:
 def normalize_by_keras(layer: Any, inputs: Any, training: bool) -> Any:
     """Normalize by Keras's own layer."""
     return keras.layers.BatchNormalization.call(layer, inputs, training=training)
+
+
+@form("batch normalization", "whole", backends=("jax",))
+def normalize_batch_whole(layer: Any, inputs: Any, training: bool) -> Any:
+    """Normalize in training as one operation, which keeps no float32 copy for the gradient."""
+    if not training:
+        return normalize_by_keras(layer, inputs, training)
+    axes = tuple(range(inputs.ndim - 1))
+    outputs, mean, variance = _normalize(
+        layer, inputs, lambda images: ops.mean(images, axis=axes, keepdims=True)
+    )
+    layer.move(ops.ravel(mean), ops.ravel(variance))
+    return outputs
 
 
 @form("batch normalization", "fused", backends=("tensorflow", "torch"))
