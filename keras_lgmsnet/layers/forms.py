@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -85,12 +85,12 @@ class Rule:
     operation: str
     device: str
     form: str
-    backends: Container[str] | None = None
-    rank: Container[int] | None = None
-    kernel_size: Container[int] | None = None
-    channels: Container[int] | None = None
-    filters: Container[int] | None = None
-    dtype: Container[str] | None = None
+    backends: Sequence[str] | None = None
+    rank: Sequence[int] | None = None
+    kernel_size: Sequence[int] | None = None
+    channels: Sequence[int] | None = None
+    filters: Sequence[int] | None = None
+    dtype: Sequence[str] | None = None
     measured: str | None = None
 
     def holds(self, operation: str, device: str, **case: Any) -> bool:
