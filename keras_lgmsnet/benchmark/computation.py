@@ -27,7 +27,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         case "tensorflow":
             import tensorflow as tf
 
-            graph = tf.function(function)
+            graph = tf.function(function, autograph=False)
 
             def call(*tensors: Any) -> Any:
                 outputs = graph(*tensors)
@@ -90,7 +90,7 @@ def with_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fastest(step: Callable[[], Any], seconds: float = 0.5) -> float:
-    """Return the least seconds of a step, repeated for about so many seconds, after two.
+    """Return the least seconds of a step, repeated for about so many seconds, after two calls.
 
     Args:
         step: What returns when it is done.
@@ -99,7 +99,7 @@ def fastest(step: Callable[[], Any], seconds: float = 0.5) -> float:
     step()
     start = time.perf_counter()
     step()
-    times = []
+    times: list[float] = []
     while not times or time.perf_counter() - start < seconds:
         begun = time.perf_counter()
         step()

@@ -60,6 +60,13 @@ class FormCase:
     seconds: float = 0.2
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Batch, sides, channels of what it computes."""
+        images, *sides, channels = self.input_shape
+        factor = {"max pooling": 0.5, "linear upsampling": 2}.get(self.operation, 1)
+        return (images, *(int(factor * side) for side in sides), self.filters or channels)
+
+    @property
     def choice(self) -> dict[str, Any]:
         """The arguments of `forms.choose`."""
         of_kernel = {"kernel_size": self.kernel_size, "filters": self.filters}
@@ -249,14 +256,18 @@ def time_case(case: FormCase) -> list[dict[str, Any]]:
     try:
         with forms.forced_device("cpu"):
             exact = replace(case, dtype="float32")
-            reference = _outputs(exact, forms.choose(case.operation, **exact.choice))
+            of_cpu = forms.choose(case.operation, **exact.choice)
+            reference = _to_numpy(_computation(exact, of_cpu)())
     except Exception:  # it may be too large for the memory; the forms are timed all the same
         reference = None
     rows: list[dict[str, Any]] = []
     for name, form in forms.OPERATIONS[case.operation].items():
-        if backend not in form.backends or case.rank not in form.ranks:
-            continue
-        if form.kernel_sizes is not None and case.kernel_size not in form.kernel_sizes:
+        kernel_sizes = form.kernel_sizes or (case.kernel_size,)
+        if not (
+            backend in form.backends
+            and case.rank in form.ranks
+            and case.kernel_size in kernel_sizes
+        ):
             continue
         row: dict[str, Any] = {"form": name, "chosen": name == chosen, "failure": None}
         try:
@@ -275,28 +286,27 @@ def _time(
     case: FormCase, form: Callable[..., Any], reference: list[np.ndarray] | None
 ) -> dict[str, Any]:
     """Return the seconds of a form, and how far it is from the reference."""
-    function, tensors = _computation(case, form)
-    seconds = fastest(lambda: function(*tensors), case.seconds)
+    compute = _computation(case, form)
+    seconds = fastest(compute, case.seconds)
     difference = None
     if reference is not None:
         difference = max(
             float(np.abs(output - exact).max() / (exact.std() or 1))
-            for output, exact in zip(_outputs(case, form), reference, strict=True)
+            for output, exact in zip(_to_numpy(compute()), reference, strict=True)
         )
     return {"seconds": seconds, "difference": difference}
 
 
-def _outputs(case: FormCase, form: Callable[..., Any]) -> list[np.ndarray]:
-    """Return the output of a form, and the gradients if there are any."""
+def _to_numpy(outputs: Any) -> list[np.ndarray]:
+    """Return an output, and its gradients if there are any, in float32."""
     import keras
 
-    function, tensors = _computation(case, form)
-    outputs = keras.tree.flatten(function(*tensors))
+    outputs = keras.tree.flatten(outputs)
     return [keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")) for output in outputs]
 
 
-def _computation(case: FormCase, form: Callable[..., Any]) -> tuple[Callable[..., Any], list[Any]]:
-    """Return what computes a case by a form, and the tensors that it takes."""
+def _computation(case: FormCase, form: Callable[..., Any]) -> Callable[[], Any]:
+    """Return what computes a case by a form, on drawn numbers."""
     import keras
 
     generator = np.random.default_rng(0)
@@ -318,10 +328,10 @@ def _computation(case: FormCase, form: Callable[..., Any]) -> tuple[Callable[...
         function = form(keras.ops.gelu)
     elif case.operation.endswith("normalization"):
         function = functools.partial(_normalize, form, _norm(case), training=case.gradient)
-    if not case.gradient:
-        return compiled(function), tensors
-    upstream = draw(*keras.ops.shape(compiled(function)(*tensors)))
-    return compiled(with_gradient(function)), [upstream, *tensors]
+    if case.gradient:
+        function, tensors = with_gradient(function), [draw(*case.output_shape), *tensors]
+    function = compiled(function)
+    return lambda: function(*tensors)
 
 
 def _normalize(form: Callable[..., Any], layer: Any, inputs: Any, *, training: bool) -> Any:
@@ -351,9 +361,9 @@ def _operations(layer: Any, images: int) -> Iterator[FormCase]:
     from keras_lgmsnet.layers.gms import HEAD_DIM, NUM_HEADS
     from keras_lgmsnet.layers.normalization import BatchNormalization
 
-    shape = (layer.get_build_config() or {}).get("input_shape")
-    rank = getattr(layer, "rank", None) or len(shape or ()) - 2
-    here = functools.partial(FormCase, input_shape=(images, *(shape or ())[1:]), rank=rank)
+    shape = (layer.get_build_config() or {}).get("input_shape") or ()
+    rank = getattr(layer, "rank", len(shape) - 2)
+    here = functools.partial(FormCase, input_shape=(images, *shape[1:]), rank=rank)
     match layer:
         case layers.GroupedConv(groups=1):
             yield here("convolution", kernel_size=layer.kernel_size, filters=layer.filters)

@@ -94,7 +94,7 @@ def describe_card(sizes: tuple[int, int]) -> dict[str, Any]:
     for precision in PRECISIONS:
         dtype = precision.removeprefix("mixed_")
         matrix = keras.ops.ones((side, side), dtype)
-        seconds = fastest(lambda matrix=matrix: multiply(matrix, matrix))
+        seconds = fastest(functools.partial(multiply, matrix, matrix))
         values[f"{precision}_flops"] = 2 * side**3 / seconds
     return values
 
@@ -115,7 +115,6 @@ def measure(trial: Trial) -> dict[str, Any]:
         values, run = _training(trial, images, targets)
     else:
         values, run = {}, _predict(_network(trial), images)
-    run(2)
     seconds = _seconds_a_step(run, trial.seconds)
     values["seconds"] = seconds
     values["images_per_second"] = trial.case.batch_size / seconds
@@ -376,10 +375,10 @@ def _card(backend: str) -> dict[str, Any]:
 
 def _seconds_a_step(run: Callable[[int], Any], seconds: float) -> float:
     """Return the seconds a step of what runs a number of steps, timed for about so long."""
+    run(1)
     start = time.perf_counter()
-    run(2)
-    first = (time.perf_counter() - start) / 2
-    number = max(3, min(1000, round(seconds / first / 3)))
+    run(1)
+    number = max(1, min(1000, round(seconds / 3 / (time.perf_counter() - start))))
     means = []
     for _ in range(3):
         start = time.perf_counter()
