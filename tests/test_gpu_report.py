@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from keras_lgmsnet.benchmark import forms, gpu
 from keras_lgmsnet.benchmark.gpu import PARTS, gpu_report
 from keras_lgmsnet.benchmark.gpu_conclusions import conclude
 from keras_lgmsnet.benchmark.workers import LEFT_OUT, try_each
+from keras_lgmsnet.cli.benchmark import benchmark
 from tests.helpers.in_process import try_each_here
 
 CHECKOUT = Path(__file__).parents[1]
@@ -162,6 +164,24 @@ def test_a_backend_without_the_gpu_is_left_out_beside_one_that_has_it(
     found = gpu_report(["jax", "torch"], tmp_path / "report.json", tell=lines.append)
     assert [row["backend"] for row in found["rows"]] == ["jax", "torch", "torch", "torch"]
     assert "\njax is left out from here on: it computes on no GPU." in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gpu-report"], "Name the JSON file to write: -o report.json"),
+        (["--forms", "--gpu-report", "-o", "report.json"], "stand alone"),
+        (["--forms", "--batch-size", "2", "-o", "report.json"], "stand alone"),
+        (["--quick"], "belong to --forms and --gpu-report"),
+        (["--forms", "--minutes", "0", "-o", "forms.json"], "Received: minutes=0.0"),
+        (["--gpu-report", "-o", "nowhere/report.json"], "No such file or directory"),
+    ],
+)
+def test_mistakes_at_the_command_line(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(benchmark, arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert message in result.output
 
 
 def trained(backend: str, network: str, precision: str, speed: float, **others: Any) -> dict:

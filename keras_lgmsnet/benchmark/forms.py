@@ -138,6 +138,7 @@ def benchmark_forms(
         "quick": quick,
         "rows": [],
     }
+    write_json(output, found)  # a folder that is not there is told before any time is spent
     tell(f"# Forms\n\n{found['machine']}\n")
     tell(table_head(HEADER))
     for number, backend in enumerate(backends):

@@ -158,6 +158,7 @@ class _Report:
 
     def run(self) -> None:
         """Do one part after the other; the forms have what is left of the time."""
+        self._write()  # a folder that is not there is told before any time is spent
         self.tell(f"# Report on a GPU\n\n{self.found['machine']}")
         for part in PARTS:
             self._do(part, self._left() * part.share)

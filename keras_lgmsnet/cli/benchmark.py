@@ -134,14 +134,6 @@ def benchmark(
     """Time the networks on each backend beside plain PyTorch, and count their arithmetic."""
     from keras_lgmsnet import benchmark as timing
 
-    if forms or gpu_report:
-        if output is None:
-            raise click.ClickException("Name the JSON file to write: -o report.json")
-        measure = timing.benchmark_forms if forms else timing.gpu_report
-        # Those first whose GPU package is the one installed most often.
-        installed = sorted(installed_backends(), key=("jax", "torch", "tensorflow").index)
-        measure(backends or installed, output, minutes=minutes, quick=quick, tell=_tell)
-        return
     given = {
         "network": network,
         "arguments": _parse_arguments(assignments) if assignments else None,
@@ -149,6 +141,19 @@ def benchmark(
         "num_classes": num_classes,
     }
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if forms or gpu_report:
+        others = (chosen, names, exports, batch_size is not None, threads is not None)
+        if any(others) or (forms and gpu_report):
+            raise click.ClickException(
+                "--forms and --gpu-report stand alone: beside one of them, only --backend, "
+                "--minutes, --quick and -o have a meaning."
+            )
+        _measure_device(forms, backends, minutes, quick, output)
+        return
+    if quick or output is not None:
+        raise click.ClickException(
+            "--quick and -o belong to --forms and --gpu-report: add one of them."
+        )
     if exports:
         if backends or names or batch_size is not None:
             raise click.ClickException(
@@ -173,6 +178,20 @@ def benchmark(
         click.echo(f"\n{timing.format_pipeline_table(pipeline_rows)}")
 
 
+def _measure_device(
+    forms: bool, backends: tuple[str, ...], minutes: float, quick: bool, output: Path | None
+) -> None:
+    """Time the forms, or report on the GPU."""
+    from keras_lgmsnet import benchmark as timing
+
+    if output is None:
+        raise click.ClickException("Name the JSON file to write: -o report.json")
+    measure = timing.benchmark_forms if forms else timing.gpu_report
+    # TensorFlow last, whose PyPI package knows no GPU.
+    installed = sorted(installed_backends(), key=("jax", "torch", "tensorflow").index)
+    measure(backends or installed, output, minutes=minutes, quick=quick, tell=_tell)
+
+
 def _benchmark_exports(chosen: dict[str, Any], repeats: int, threads: int | None) -> None:
     """Time the exported network in its runtimes."""
     from keras_lgmsnet import benchmark as timing
@@ -188,7 +207,7 @@ def _benchmark_exports(chosen: dict[str, Any], repeats: int, threads: int | None
 
 
 def _tell(text: str) -> None:
-    """Print at once, also where the output is not a terminal."""
+    """Print at once, also where the output is no terminal."""
     print(text, flush=True)
 
 
