@@ -4,7 +4,10 @@ Beside the default suite because of what it takes: the frozen numbers of U-Net a
 TensorFlow and PyTorch, two on JAX, on two busy cores.
 """
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -31,6 +34,7 @@ from tests.test_networks import (
     train_a_step,
 )
 
+CHECKOUT = Path(__file__).parents[1]
 # LGMSNet's frozen numbers are older than the rows' and have the published program's names.
 LGMSNET_STAGES = {
     **{stage: stage for stage in ("stem", *(f"encoder{level}" for level in range(1, 6)))},
@@ -194,3 +198,15 @@ def test_exports_agree_as_is_promised(row: Row, tmp_path: Path) -> None:
             # Not IoU, as in the gate: random weights find nothing that could be lost.
             error = np.sqrt(np.mean(np.square(received - logits))) / logits.std()
             assert error < row.export_errors.get(precision, row.rounding), (name, error)
+
+
+def test_the_report_on_a_gpu_runs_dry(tmp_path: Path) -> None:
+    """Of LGMSNet, in processes; `test_gpu_report.py` has a network that trains faster."""
+    command = [sys.executable, "-m", "keras_lgmsnet.cli.benchmark", "--gpu-report", "--quick"]
+    options = ["--backend", keras.backend.backend(), "--minutes", "60", "-o", tmp_path / "report"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, cwd=CHECKOUT)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "report").read_text())
+    assert [row for row in report["rows"] + report["forms"] if row["failure"]] == []
+    assert "The losses of all" in report["conclusions"][0], report["conclusions"]
+    assert "| attention | " in result.stdout
