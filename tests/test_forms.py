@@ -300,10 +300,8 @@ def test_the_device_that_jax_computes_on(kind: str, device: str, monkeypatch) ->
 def _network(rank: int, dtype: str = "float32") -> keras.Model:
     """Return a network of all layers that choose."""
     image = keras.Input((*(4, 6, 8)[:rank], 4))
-    x = layers.LMSBlock((3, 5), normalization="batch", dtype=dtype)(image)
-    x = layers.MaxPooling(dtype=dtype)(x)
-    x = layers.LMSBlock((1, 3), normalization="instance", dtype=dtype)(x)
-    x = layers.LinearUpsampling(dtype=dtype)(x)
+    x = layers.LMSBlock((3, 5), dtype=dtype)(image)
+    x = layers.LinearUpsampling(dtype=dtype)(layers.MaxPooling(dtype=dtype)(x))
     x = layers.GMSBlock(8, dtype=dtype)(x)
     return keras.Model(image, layers.FusionBlock(4, dtype=dtype)(x))
 
@@ -351,26 +349,34 @@ def _trace(model: keras.Model, x: np.ndarray) -> None:
 
 
 def _trained(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a network's outputs in inference and training, and the gradients of all weights."""
-    variables = model.trainable_variables
-    others = model.non_trainable_variables
+    """Return a network's outputs, its moved statistics, and the gradients of its weights."""
+    weights, others = (
+        [ops.convert_to_numpy(variable) for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    )
+    # Squares of what was normalized add up to the same whatever the weights.
+    factors = np.random.default_rng(1).random((*x.shape[:-1], 4), "float32")
 
-    def train(*values: Any) -> Any:
-        mapping = list(zip(variables, values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping):
-            return ops.cast(model(x, training=True), "float32")
+    def call(training: bool, *weights: Any) -> tuple[Any, list[Any]]:
+        return model.stateless_call(weights, others, x, training=training)
 
-    if BACKEND == "tensorflow":
-        train = _on_xla(train)
-    values = [ops.convert_to_numpy(variable) for variable in variables]
-    received = gradients(train, *values)
-    outputs = {"inference": model(x, training=False), "training": model(x, training=True)}
-    names = [variable.path for variable in variables]
-    return {
-        **{name: ops.convert_to_numpy(output) for name, output in outputs.items()},
-        **{variable.path: ops.convert_to_numpy(variable) for variable in others},
-        **{f"gradient of {name}": value for name, value in zip(names, received, strict=True)},
-    }
+    def outputs(*weights: Any) -> list[Any]:
+        trained, moved = call(True, *weights)
+        return [call(False, *weights)[0], trained, *moved]
+
+    def loss(*weights: Any) -> Any:
+        return ops.multiply(call(True, *weights)[0], factors)
+
+    names = [
+        *("inference", "training"),
+        *(variable.path for variable in model.non_trainable_variables),
+        *(f"gradient of {variable.path}" for variable in model.trainable_variables),
+    ]
+    values = [
+        *(ops.convert_to_numpy(value) for value in compiled(outputs)(*weights)),
+        *gradients(_on_xla(loss), *weights),
+    ]
+    return dict(zip(names, values, strict=True))
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -386,7 +392,7 @@ def test_a_gpus_forms_compute_what_a_cpus_do(rank: int, tmp_path) -> None:
     expected, received = _trained(of_cpu, x), _trained(of_gpu, x)
     assert received.keys() == expected.keys()
     for name, values in expected.items():
-        _assert_close(received[name], values, 1e-3)  # the round-off of ten norms in a row
+        _assert_close(received[name], values, 1e-3)  # the round-off of seven norms in a row
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -397,7 +403,7 @@ def test_a_gpus_forms_compute_in_half_precision(policy: str) -> None:
         for dtype in ("float32", policy):
             keras.utils.set_random_seed(0)
             models.append(_network(2, dtype))
-    expected, outputs = (compiled(model)(x, training=True) for model in models)
+    expected, outputs = (compiled(model)(x) for model in models)
     assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
     expected, outputs = (ops.convert_to_numpy(ops.cast(y, "float32")) for y in (expected, outputs))
     assert np.abs(outputs - expected).max() < 0.3 * expected.std()
@@ -425,7 +431,7 @@ def test_only_statistics_are_computed_in_float32_on_a_gpu(
 ) -> None:
     import jax
 
-    x = _draw(rank, 4, 4).astype("bfloat16")
+    x = _draw(rank, 32, 4).astype("bfloat16")
     with forms.forced_device("gpu"):
         built = layer(dtype="mixed_bfloat16")
         built.build(x.shape)
@@ -435,15 +441,15 @@ def test_only_statistics_are_computed_in_float32_on_a_gpu(
     ]
 
     def outputs(weights: Any, x: Any) -> Any:
-        return built.stateless_call(*weights, x, training=True)[0]
+        training = {"training": True} if casts else {}
+        return built.stateless_call(*weights, x, **training)[0]
 
     def train(weights: Any, x: Any) -> Any:
         y, gradient = jax.vjp(outputs, weights, x)
         return gradient(y)
 
     kept = jax.tree.leaves(jax.eval_shape(lambda *of: jax.vjp(outputs, *of)[1], weights, x))
-    # The least an activation has here: one channel of an upsampled image would have more.
-    least = x.size // 4
+    least = x.size // 8  # no weights are as large, nor what is made of pooled images smaller
     assert not [a for a in kept if a.dtype == "float32" and a.size >= least]
     assert _count_casts(jax.make_jaxpr(train)(weights, x).jaxpr, least) == casts
 
