@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> int:
     arguments = [str(FILES.get(argument, argument)) for argument in arguments]
     for number, backend in enumerate(backends):
         print(f"=== Keras backend: {backend}", flush=True)
-        # PyTorch's threads wait for one another in loops: more of them than cores take several times
-        # as long.
+        # PyTorch's threads wait for one another in loops: more of them than cores take several
+        # times as long.
         environment = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
         if number:
             environment["LGMSNET_TEST_BACKENDS_DONE"] = "1"

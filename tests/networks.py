@@ -83,7 +83,7 @@ def _reference_network(rank: int) -> keras.Model:
     return model
 
 
-@pytest.mark.optimized
+@pytest.mark.fused
 @pytest.mark.parametrize("rank", [2, 3])
 def test_every_stage_of_lgmsnet_has_the_frozen_numbers(rank: int) -> None:
     model = _reference_network(rank)
@@ -104,7 +104,7 @@ def test_every_stage_of_lgmsnet_has_the_frozen_numbers(rank: int) -> None:
         )
 
 
-@pytest.mark.optimized
+@pytest.mark.fused
 def test_training_of_lgmsnet_has_the_frozen_gradients_and_losses() -> None:
     """In one test, since nothing here takes longer to compile than this network's step."""
     model = _reference_network(2)
