@@ -16,11 +16,13 @@ def _seed() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run tests that do not touch Keras with the first backend only.
 
-    What shares fixtures runs in one process: the tests of a file, and of a network's row.
+    What shares fixtures runs in one process: the tests of a network's row, and those of a file,
+    but for the files that are run by name, whose tests take long and share little.
     """
     for item in items:
-        row = item.callspec.params.get("row", "") if hasattr(item, "callspec") else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{row and f' {row}'}"))
+        row = item.callspec.params.get("row") if hasattr(item, "callspec") else None
+        if row or "test" in item.path.stem:
+            item.add_marker(pytest.mark.xdist_group(str(row or item.path.stem)))
     if os.environ.get("LGMSNET_TEST_BACKENDS_DONE"):
         once = [item for item in items if item.get_closest_marker("no_backend")]
         items[:] = [item for item in items if item not in once]
