@@ -6,8 +6,8 @@ forms of it. `TABLE` says which one is taken, by backend and device; `OPERATIONS
 which the modules of the layers register.
 
 A layer chooses its forms when it is built, once; a form that is made of other operations chooses
-theirs when it is made or called. No form enters a layer's config or a file: a saved network takes those of
-the machine that it is loaded on.
+theirs when it is made or called. No form enters a layer's config or a file: a saved network takes
+those of the machine that it is loaded on.
 """
 
 import contextlib

@@ -27,11 +27,11 @@ def choose_normalization(kind: str, rank: int, dtype: str) -> Normalize:
 
 
 def _normalize(layer: Any, inputs: Any, mean_of: Mean) -> tuple[Any, Any, Any]:
-    """Return the outputs, in the inputs' dtype, and the means and variances that they have less.
+    """Normalize, scale and shift; return the outputs, and the means and variances taken.
 
-    Nothing but the inputs is kept for the gradient, in their own dtype. That is what group
-    normalization has below, for a scale and an offset as well: with g the upstream gradient of the
-    standardized images y, factor · (g - mean(g) - y · mean(g · y)).
+    Nothing but the inputs is kept for the gradient, in their own dtype. It is factor · (g - mean(g)
+    - y · mean(g · y)), where y are the standardized images, g is their upstream gradient, and
+    `factor` is 1 / their standard deviation (Ioffe and Szegedy 2015, section 3).
 
     Args:
         layer: Has `gamma` and `beta`, `None` where there is none, and `epsilon`.
