@@ -435,14 +435,12 @@ def test_only_statistics_are_computed_in_float32_on_a_gpu(
     with forms.forced_device("gpu"):
         built = layer(dtype="mixed_bfloat16")
         built.build(x.shape)
-    weights = [
-        [variable.value for variable in some]
-        for some in (built.trainable_variables, built.non_trainable_variables)
-    ]
+    weights = [variable.value for variable in built.variables]
 
     def outputs(weights: Any, x: Any) -> Any:
         training = {"training": True} if casts else {}
-        return built.stateless_call(*weights, x, **training)[0]
+        with keras.StatelessScope(zip(built.variables, weights, strict=True)):
+            return built(x, **training)
 
     def train(weights: Any, x: Any) -> Any:
         y, gradient = jax.vjp(outputs, weights, x)
