@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -411,6 +412,18 @@ def test_a_gpus_forms_compute_in_half_precision(policy: str, monkeypatch) -> Non
     assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
     expected, outputs = (ops.convert_to_numpy(ops.cast(y, "float32")) for y in (expected, outputs))
     assert np.abs(outputs - expected).max() < 0.3 * expected.std()
+
+
+@pytest.mark.no_backend
+def test_files_are_written_in_a_cpus_forms(monkeypatch) -> None:
+    from keras_lgmsnet.export import child
+
+    def read(run_directory: Path) -> None:
+        raise ValueError(f"read on a {forms.device()}")
+
+    monkeypatch.setattr(child.Run, "read", read)
+    with forms.forced_device("gpu"), pytest.raises(ValueError, match="read on a cpu"):
+        child.write_exports(Path(), Path(), [], "none", None, None)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="its programs can be read")

@@ -40,6 +40,7 @@ from keras_lgmsnet.run_directory import describe_unfinished, read_json
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx")
 
 
+@forced_device("cpu")  # what a file computes must not depend on the machine that writes it
 def write_exports(
     run_directory: Path,
     output_directory: Path,
@@ -200,8 +201,7 @@ if __name__ == "__main__":
     ignore_keras_json()
     report_to(sys.stdout)
     try:
-        # What a file computes must not depend on the machine that writes it.
-        with contextlib.redirect_stdout(sys.stderr), forced_device("cpu"):
+        with contextlib.redirect_stdout(sys.stderr):
             write_exports(
                 Path(arguments.pop("run_directory")),
                 Path(arguments.pop("output_directory")),
