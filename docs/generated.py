@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from keras_lgmsnet import demo
 from keras_lgmsnet.cli.networks import networks
 from keras_lgmsnet.kinds import KINDS
+from keras_lgmsnet.layers import forms
 from keras_lgmsnet.models.registry import NETWORKS
 from keras_lgmsnet.recipe.checking import Interval, Section, annotations, describe, interval_of
 from keras_lgmsnet.recipe.model import Model
@@ -57,6 +58,7 @@ def pages() -> dict[str, str]:
         "recipe.md": "\n\n".join([REMARK, *recipe_page()]) + "\n",
         "commands.md": "\n\n".join([REMARK, *commands_page()]) + "\n",
         "networks.md": "\n\n".join([REMARK, *networks_page()]) + "\n",
+        "forms.md": "\n\n".join([REMARK, *forms_page()]) + "\n",
         "api.md": "\n\n".join([REMARK, *api_page()]) + "\n",
     }
 
@@ -178,6 +180,42 @@ def networks_page() -> Iterator[str]:
 
 def _printed(arguments: list[str]) -> str:
     return CliRunner().invoke(networks, arguments, catch_exceptions=False).output.strip()
+
+
+def forms_page() -> Iterator[str]:
+    """Yield the parts of the page of the forms that the layers' operations take."""
+    yield "# Forms"
+    yield (
+        "Which form of an operation is computed, by device and backend; the first line that holds. "
+        "A GPU is every device that is no CPU. [Layers](../explanation/layers.md) tells what the "
+        "forms are, `lgms-benchmark --forms` measures all of them on the device at hand."
+    )
+    for operation in forms.OPERATIONS:
+        yield f"## {operation[0].upper()}{operation[1:]}"
+        yield markdown_table(
+            ["device", "backend", "of", "form", "measured"],
+            [_rule_row(rule) for rule in forms.TABLE if rule.operation == operation],
+        )
+
+
+def _rule_row(rule: forms.Rule) -> list[str]:
+    conditions = [{2: "images", 3: "volumes"}[rank] for rank in rule.rank or ()]
+    for numbers, unit in (
+        (rule.kernel_size, "wide"),
+        (rule.channels, "channels"),
+        (rule.filters, "filters"),
+    ):
+        if numbers is not None:
+            start = f"from {numbers[0]}" if len(numbers) > 1 else str(numbers[0])
+            conditions.append(f"{start} {unit}")
+    conditions += rule.dtype or ()
+    return [
+        rule.device,
+        ", ".join(rule.backends or ["any"]),
+        ", ".join(conditions) or "any",
+        rule.form,
+        rule.measured or "not measured",
+    ]
 
 
 def api_page() -> Iterator[str]:

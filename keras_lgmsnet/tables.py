@@ -85,10 +85,24 @@ def comparison_cells(
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose columns also line up as plain text."""
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *rows)]
+    lines = [[_escape(cell) for cell in line] for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+
+
+def table_head(header: Sequence[str]) -> str:
+    """Return the two lines that begin a Markdown table, to be followed by lines as they come."""
+    return f"{table_line(header)}\n{table_line(['---'] * len(header))}"
+
+
+def table_line(cells: Sequence[str]) -> str:
+    """Return a line of a Markdown table."""
+    return f"| {' | '.join(map(_escape, cells))} |"
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("|", "\\|")
 
 
 def fact_lines(facts: Mapping[str, str], indent: str = "  ") -> list[str]:

@@ -2,7 +2,7 @@
 
     lgms-train recipes/busi.py --manual-dir FOLDER_OF_BUSI
 
-Hardware: one CUDA GPU.
+Hardware: one CUDA GPU; how much memory it needs was not measured.
 Time: not measured here; 500 epochs of 452 images at 256 × 256.
 Expected: validation IoU 73.40 ± 2.0 %, F1 81.82 ± 1.9 % (the paper's three splits; each repeat
     picked its best epoch on the images it reports, which flatters).

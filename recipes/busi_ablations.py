@@ -21,7 +21,7 @@ The transformer's share of the GMS blocks' channels, from all convolution to all
     --set model.transformer_ratio=0.75      2,321,393 parameters
     --set model.transformer_ratio=1         2,388,081 parameters
 
-Hardware: one CUDA GPU.
+Hardware: one CUDA GPU; how much memory it needs was not measured.
 Time: not measured; each is a training of `busi.py`, 500 epochs of 452 images at 256 × 256.
 Expected: not measured. The paper prints 73.40 ± 2.0 % IoU, 81.82 ± 1.9 % F1 for 3,5,7,9 and 0.75;
     the other scores it only draws. Its text says that 3,5,7,9 is, on average, 1 % above single

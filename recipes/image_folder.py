@@ -3,7 +3,7 @@
     lgms-train recipes/image_folder.py --manual-dir FOLDER
 
 Hardware: one CUDA GPU, or two CPU cores with patience: `--set data.image_size=128,128`.
-Time: depends on the number of images; 150 passes over 1000 of 256 × 256 are 150,000 images.
+Time: not measured on a GPU; 150 passes over 1000 images of 256 × 256 are 150,000 images.
 Expected: depends on the images; a tenth of them is set aside, and scored once trained.
 
 Images of one patient belong into one folder within `images/` (and `masks/`): then none is trained

@@ -2,7 +2,7 @@
 
     lgms-train recipes/kits23.py --manual-dir CLONE_OF_kits23
 
-Hardware: one CUDA GPU.
+Hardware: one CUDA GPU; how much memory it needs was not measured.
 Time: not measured here; 5000 epochs of 391 volumes, each with 4 patches of 96 × 96 × 96 voxels.
 Expected: not measured here. The paper's scores are of 599 cases, of which 489 are public, in a
     split that it does not tell.

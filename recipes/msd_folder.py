@@ -3,7 +3,7 @@
     lgms-train recipes/msd_folder.py --manual-dir FOLDER
 
 Hardware: one CUDA GPU, or CPU cores with patience: `--set data.patch_size=32,32,32`.
-Time: depends on the number of volumes and the size of the patches.
+Time: not measured on a GPU; depends on the number of volumes and the size of the patches.
 Expected: depends on the volumes; a fifth of them is set aside, and scored once trained.
 
 FOLDER holds `dataset.json`, which names labels and channels, `imagesTr` and `labelsTr`. Spacing and

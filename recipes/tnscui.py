@@ -2,7 +2,7 @@
 
     lgms-train recipes/tnscui.py --manual-dir FOLDER_OF_image_AND_mask
 
-Hardware: one CUDA GPU.
+Hardware: one CUDA GPU; how much memory it needs was not measured.
 Time: not measured here; 500 epochs of 2550 images at 256 × 256.
 Expected: validation IoU 78.03 ± 0.3 %, F1 86.17 ± 0.3 % (the paper's three splits; each repeat
     picked its best epoch on the images it reports, which flatters).

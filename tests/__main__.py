@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# A worker holds up to 4 GB of compiled networks. `worksteal` keeps neighbours, which share
-# fixtures, together, and still lets no worker wait.
-PARALLEL = ("-n", "logical", "--maxprocesses", "2", "--dist", "worksteal")
+# A worker holds up to 4 GB of compiled networks. The groups are given by `conftest`; in the order
+# of the files, of which the last take a moment, no worker waits long for the other.
+PARALLEL = (
+    *("-n", "logical", "--maxprocesses", "2"),
+    *("--dist", "loadgroup", "--no-loadscope-reorder"),
+)
 
 
 FILES = {
@@ -34,7 +37,9 @@ def main(arguments: list[str]) -> int:
     arguments = [str(FILES.get(argument, argument)) for argument in arguments]
     for number, backend in enumerate(backends):
         print(f"=== Keras backend: {backend}", flush=True)
-        environment = os.environ | {"KERAS_BACKEND": backend}
+        # PyTorch's threads wait for one another in loops: more of them than cores take several
+        # times as long.
+        environment = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
         if number:
             environment["LGMSNET_TEST_BACKENDS_DONE"] = "1"
         with tempfile.TemporaryDirectory() as cache:

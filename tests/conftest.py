@@ -1,4 +1,4 @@
-"""What every test shares: a fixed seed, the once-only tests, and how JAX compiles."""
+"""What every test shares: a fixed seed, who runs it, and what is compiled for it."""
 
 import functools
 import os
@@ -12,8 +12,17 @@ def _seed() -> None:
     random.seed(0)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run tests that do not touch Keras with the first backend only."""
+    """Run tests that do not touch Keras with the first backend only.
+
+    What shares fixtures runs in one process: the tests of a network's row, and those of a file,
+    but for the files that are run by name, whose tests take long and share little.
+    """
+    for item in items:
+        row = item.callspec.params.get("row") if hasattr(item, "callspec") else None
+        if row or "test" in item.path.stem:
+            item.add_marker(pytest.mark.xdist_group(str(row or item.path.stem)))
     if os.environ.get("LGMSNET_TEST_BACKENDS_DONE"):
         once = [item for item in items if item.get_closest_marker("no_backend")]
         items[:] = [item for item in items if item not in once]
@@ -22,9 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 if os.environ.get("KERAS_BACKEND") == "jax":
     # All that JAX compiles, single operations too, compiles in a third of the time so, and on small
-    # images it runs quickly anyway. Processes that tests start, and networks in tests marked
-    # `optimized`, compile as users' programs do.
-    _optimized_options = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    # images it runs quickly anyway. Processes that tests start compile as users' programs do.
     _compiler_options = {}
     with pytest.MonkeyPatch.context() as _environment:
         _flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
@@ -37,7 +44,17 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     jax.jit = functools.partial(jax.jit, compiler_options=_compiler_options)
 
     @pytest.fixture(autouse=True)
-    def _optimized(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-        if request.node.get_closest_marker("optimized"):
-            for option, value in _optimized_options.items():
-                monkeypatch.setitem(_compiler_options, option, value)
+    def _fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        if request.node.get_closest_marker("fused"):
+            monkeypatch.setitem(_compiler_options, "xla_cpu_use_fusion_emitters", True)
+
+
+if os.environ.get("KERAS_BACKEND") == "tensorflow":
+
+    @pytest.fixture(autouse=True)
+    def _untraced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        if request.node.get_closest_marker("untraced"):
+            import keras
+
+            eagerly = property(lambda self: True, lambda self, value: None)
+            monkeypatch.setattr(keras.Model, "run_eagerly", eagerly)

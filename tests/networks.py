@@ -4,7 +4,10 @@ Beside the default suite because of what it takes: the frozen numbers of U-Net a
 TensorFlow and PyTorch, two on JAX, on two busy cores.
 """
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -32,6 +35,7 @@ from tests.test_networks import (
     train_a_step,
 )
 
+CHECKOUT = Path(__file__).parents[1]
 # LGMSNet's frozen numbers are older than the rows' and have the published program's names.
 LGMSNET_STAGES = {
     **{stage: stage for stage in ("stem", *(f"encoder{level}" for level in range(1, 6)))},
@@ -80,7 +84,7 @@ def _reference_network(rank: int) -> keras.Model:
     return model
 
 
-@pytest.mark.optimized
+@pytest.mark.fused
 @pytest.mark.parametrize("rank", [2, 3])
 def test_every_stage_of_lgmsnet_has_the_frozen_numbers(rank: int) -> None:
     model = _reference_network(rank)
@@ -101,7 +105,7 @@ def test_every_stage_of_lgmsnet_has_the_frozen_numbers(rank: int) -> None:
         )
 
 
-@pytest.mark.optimized
+@pytest.mark.fused
 def test_training_of_lgmsnet_has_the_frozen_gradients_and_losses() -> None:
     """In one test, since nothing here takes longer to compile than this network's step."""
     model = _reference_network(2)
@@ -146,10 +150,10 @@ def test_float16_survives_the_sums_of_a_256_pixel_image() -> None:
         assert np.isfinite(ops.convert_to_numpy(variable)).all(), variable.path
 
 
-if keras.backend.backend() == "jax":  # elsewhere it is quick, and in the default suite
+if keras.backend.backend() != "torch":  # where it is quick, and in the default suite
 
     @row_by_row
-    def test_float16_trains_on_jax(row: Row) -> None:
+    def test_float16_trains_in_a_compiled_program(row: Row) -> None:
         train_a_step(row, "mixed_float16")
 
 
@@ -195,3 +199,15 @@ def test_exports_agree_as_is_promised(row: Row, tmp_path: Path) -> None:
             # Not IoU, as in the gate: random weights find nothing that could be lost.
             error = np.sqrt(np.mean(np.square(received - logits))) / logits.std()
             assert error < row.export_errors.get(precision, row.rounding), (name, error)
+
+
+def test_the_report_on_a_gpu_runs_dry(tmp_path: Path) -> None:
+    """Of LGMSNet, in processes; `test_gpu_report.py` has a network that trains faster."""
+    command = [sys.executable, "-m", "keras_lgmsnet.cli.benchmark", "--gpu-report", "--quick"]
+    options = ["--backend", keras.backend.backend(), "--minutes", "60", "-o", tmp_path / "report"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, cwd=CHECKOUT)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "report").read_text())
+    assert [row for row in report["rows"] + report["forms"] if row["failure"]] == []
+    assert "The losses of all" in report["conclusions"][0], report["conclusions"]
+    assert "| attention | " in result.stdout

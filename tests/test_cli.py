@@ -113,6 +113,7 @@ def test_train_lgmsnet(tmp_path: Path, monkeypatch) -> None:
         assert groups["all"]["scores"][name]["mean"] == pytest.approx(mean, abs=1e-6)
 
 
+@pytest.mark.untraced
 def test_a_guest_goes_the_same_way(tmp_path: Path) -> None:
     """U-Net, narrow, is trained, predicts, and is held against LGMSNet.
 

@@ -30,6 +30,7 @@ def test_a_network_is_created_by_name() -> None:
     assert count == numbers.parameters
 
 
+@pytest.mark.untraced  # U-Net's blocks, which are these, are traced in `test_networks`
 def test_the_blocks_train_in_another_network() -> None:
     namespace: dict = {}
     exec(_python_block("extend.md", "def u_net"), namespace)

@@ -21,7 +21,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import tfds_builders
-from keras_lgmsnet import LGMSNet2D, models
+from keras_lgmsnet import models
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.export import child, parent
@@ -44,7 +44,9 @@ from keras_lgmsnet.run import Run
 from tests.helpers.runs import scatter
 
 SIDES = (32, 64)
-NETWORK = {"dims": (4, 4, 4, 4, 4), "kernel_sizes": (3,)}
+# Of few layers, since what an export takes is tracing them for each file; and so wide that
+# `dynamic` has kernels to make smaller.
+UNET = Model(network="unet", filters=(8, 16))
 NUM_IMAGES = 20
 NUM_HELD_OUT = 9
 EVERY_FILE = {
@@ -56,6 +58,8 @@ EVERY_FILE = {
     "model_float32.onnx",
 }
 
+# What is exported is traced, in a process of its own; here is what it is compared with.
+pytestmark = pytest.mark.untraced
 
 # As they are, before the fixture below.
 PROMISES = dict(IMAGE_PROMISES)
@@ -70,9 +74,14 @@ def _untrained_networks_may_be_exported() -> Iterator[None]:
         yield
 
 
+def create(model: Model, sides: tuple[int | None, int | None] = SIDES) -> keras.Model:
+    shapes = {"input_shape": (*sides, 3), "num_classes": 1}
+    return scatter(models.create(model.network, **shapes, **model.arguments))
+
+
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
-    return scatter(LGMSNet2D(input_shape=(*SIDES, 3), **NETWORK))
+    return create(UNET)
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +122,10 @@ def published(network, tmp_path_factory) -> Path:
     return output_directory
 
 
-def write_run(folder: Path, *, model: Model | None = None, **data) -> None:
+def write_run(folder: Path, *, model: Model = UNET, **data) -> None:
     """Write all of a run but its network."""
     data = {"source": "synthetic", "num_images": NUM_IMAGES, "image_size": SIDES, **data}
-    recipe = Recipe(data=Data(**data), model=model or Model(**NETWORK))
+    recipe = Recipe(data=Data(**data), model=model)
     ids = [f"synthetic_{index:05d}" for index in range(NUM_IMAGES)]
     folder.mkdir()
     values = {"recipe": recipe.to_dict(), "dataset": "synthetic/0", "backend": "jax"}
@@ -177,25 +186,22 @@ def test_export_is_the_network(run, output_directory, network) -> None:
 
 
 @pytest.mark.no_backend
-def test_other_networks_are_exported_as_well(tmp_path) -> None:
+def test_lgmsnet_is_exported_as_well(tmp_path) -> None:
+    """In one format: `test_litert` has its LiteRT models, `test_export_benchmark` its ONNX."""
     run_directory, output_directory = tmp_path / "run", tmp_path / "exported"
-    write_run(run_directory, model=Model(network="unet", filters=(4, 8)))
-    network = scatter(models.create("unet", input_shape=(*SIDES, 3), num_classes=1, filters=(4, 8)))
+    model = Model(dims=(4, 4, 4, 4, 4), kernel_sizes=(3,))
+    write_run(run_directory, model=model)
+    network = create(model)
     network.save(run_directory / "model.keras")
-    exported = export(run_directory, output_directory, precisions=PRECISIONS)
+    exported = export(run_directory, output_directory, ["saved_model"])
 
-    assert exported["files"].keys() == EVERY_FILE
-    assert "the same U-Net with its" in (output_directory / "model_card.md").read_text()
-    for file in exported["files"].values():
-        assert IMAGE_PROMISES[file["precision"]].is_kept(file["agreement"])
-        if file["format"] == "tflite":
-            assert file["litert"]["not_delegated"].keys() <= {"CAST"}  # of 8 bits
-            assert file["litert"]["not_on_gpu"] == {}
+    (file,) = exported["files"].values()
+    assert IMAGE_PROMISES["float32"].is_kept(file["agreement"])
+    assert "the same LGMSNet with its" in (output_directory / "model_card.md").read_text()
     expected = sigmoid(network.predict_on_batch(preprocess(pixels())))
     assert expected.std() > 0.05
-    for run in (run_saved_model, run_tflite, run_onnx):
-        outputs = run(output_directory, pixels())
-        np.testing.assert_allclose(sigmoid(outputs["logits"]), expected, atol=1e-4)
+    outputs = run_saved_model(output_directory, pixels())
+    np.testing.assert_allclose(sigmoid(outputs["logits"]), expected, atol=1e-4)
 
 
 @pytest.mark.no_backend
@@ -250,9 +256,11 @@ def test_directory_holds_the_files_and_what_is_known_of_them(output_directory) -
 
 @pytest.mark.no_backend
 def test_who_computes_a_tflite_model_is_told(output_directory, published) -> None:
-    for name, file in read(output_directory)["files"].items():
-        if file["format"] == "tflite":
-            assert file["litert"]["delegated_share"] > 0.95, name
+    for folder in (output_directory, published):
+        files = [file for file in read(folder)["files"].values() if file["format"] == "tflite"]
+        assert len(files) == len(PRECISIONS)
+        for file in files:
+            assert file["litert"]["not_delegated"].keys() <= {"CAST"}  # of 8 bits
             assert file["litert"]["max_axes"] == 4
             assert file["litert"]["not_on_gpu"] == {}
     card = (output_directory / "model_card.md").read_text()
@@ -319,6 +327,7 @@ def test_model_card_tells_what_a_user_must_know(output_directory, published) -> 
         "Licence: none needed",
         "9 of the\n9 validation images of synthetic/0, beside",
         "Resize it to 32 × 64 pixels",
+        "the same U-Net with its",
         "| iou    | 0.6250 |",
         *EVERY_FILE,
         *(promise.words for promise in IMAGE_PROMISES.values()),
@@ -483,7 +492,7 @@ def test_absent_images_are_asked_for(run_directory, tmp_path) -> None:
 def test_networks_for_other_images_are_refused(sides, run_directory, tmp_path) -> None:
     run = tmp_path / "run"
     write_run(run)
-    LGMSNet2D(input_shape=(*sides, 3), **NETWORK).save(run / "model.keras")
+    create(UNET, sides).save(run / "model.keras")
     with pytest.raises(ValueError, match=r"for images of shape \(32, 64, 3\).* Received: "):
         read_export_examples(Run.read(run), None, None, calibrate=False)
 
@@ -520,7 +529,7 @@ def test_an_erfc_of_another_kind_is_refused() -> None:
 @pytest.mark.no_backend
 def test_full_disk_leaves_nothing(run_directory, tmp_path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the child inherits it
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # the child inherits it
     try:
         with pytest.raises(ChildProcessError, match=r"could not be exported: File too large"):
             export(run_directory, tmp_path / "exported", ["tflite"])

@@ -124,7 +124,10 @@ def outputs(monkeypatch) -> dict[tuple[str, str], np.ndarray]:
 @WRITES
 @pytest.mark.parametrize(
     ("network", "arguments"),
-    [("lgmsnet", {"dims": (4, 4, 4, 4, 4)}), ("unet", {"filters": (4, 8, 8), "block": "gms"})],
+    [
+        ("lgmsnet", {"dims": (4, 4, 4, 4, 4), "kernel_sizes": (3, 5)}),
+        ("unet", {"filters": (4, 8, 8), "block": "gms"}),
+    ],
 )
 def test_contestants_are_one_network(outputs, network, arguments):
     of_peer = ["PyTorch peer, ONNX Runtime", "PyTorch peer, OpenVINO"]

@@ -35,6 +35,9 @@ from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training
 from keras_lgmsnet.run import Run
 from keras_lgmsnet.run_directory import read_json
 
+# It is about what is drawn of networks; that they are the same when traced, `test_networks` tries.
+pytestmark = pytest.mark.untraced
+
 SIZE = (32, 32)
 IDS = synthetic.generate(6, SIZE).ids
 HELD_OUT = [IDS[4], IDS[1], IDS[3]]

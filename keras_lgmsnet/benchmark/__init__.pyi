@@ -14,6 +14,8 @@ from .exports import (
     format_export_table as format_export_table,
     left_out as left_out,
 )
+from .forms import benchmark_forms as benchmark_forms
+from .gpu import gpu_report as gpu_report
 from .machine import describe_machine as describe_machine
 from .networks import (
     Row as Row,

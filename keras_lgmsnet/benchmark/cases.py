@@ -75,6 +75,17 @@ class Case:
         """Raise `ValueError` unless the network has such arguments; it imports Keras."""
         self.entry.complete(self.arguments)
 
+    def draw_batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return noise, channels last, with targets as the loss takes them."""
+        generator = np.random.default_rng(0)
+        images = generator.random((self.batch_size, *self.input_shape), "float32")
+        if self.depthwise is not None:
+            return images, images
+        sides = self.batch_size, *self.input_shape[:-1]
+        if self.has_masks:
+            return images, generator.integers(0, 2, (*sides, self.num_classes)).astype("float32")
+        return images, generator.integers(0, self.num_classes, sides, "int32")
+
     def create_network(self) -> "keras.Model":
         """Return the network, with random weights.
 

@@ -18,11 +18,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tqdm import tqdm
 
 from keras_lgmsnet.benchmark import peers
-from keras_lgmsnet.benchmark.cases import DEFAULT_CASES, Case, channels_first
+from keras_lgmsnet.benchmark.cases import DEFAULT_CASES, Case
 from keras_lgmsnet.benchmark.machine import (
     BACKENDS,
     default_device,
@@ -30,6 +29,7 @@ from keras_lgmsnet.benchmark.machine import (
     milliseconds,
     ratio,
 )
+from keras_lgmsnet.benchmark.peer_steps import peer_step
 from keras_lgmsnet.benchmark.workers import (
     import_packages,
     peak_memory,
@@ -274,12 +274,11 @@ def _time_step(case: Case, subject: str) -> float:
 
 @functools.cache
 def _step(case: Case, subject: str) -> Callable[[], Any]:
-    return _peer_step(case) if subject == PEER else _keras_step(case, subject)
-
-
-def _keras_step(case: Case, subject: str) -> Callable[[], Any]:
+    images, targets = case.draw_batch()
+    if subject == PEER:
+        step = peer_step(case, images, targets)
+        return lambda: step().cpu()  # which waits until it is computed
     model = _keras_model(case, subject)
-    images, targets = _batch(case)
     if case.training:
         return lambda: model.train_on_batch(images, targets)
     return lambda: model.predict_on_batch(images)
@@ -314,53 +313,3 @@ def _complexity(case: Case) -> tuple[int, int]:
         parameters, multiply_adds = count(_keras_model(case, "layer").layers[-1])
     # Not as a `Complexity`: to unpickle one, the calling process would have to import Keras.
     return parameters, multiply_adds
-
-
-def _peer_step(case: Case) -> Callable[[], Any]:
-    import torch
-
-    from keras_lgmsnet.benchmark.torch_losses import bce_dice_loss, dice_ce_loss
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = case.create_peer().to(device)
-    images, targets = _batch(case)
-    images = channels_first(images)
-    if not case.training:
-        network.eval()
-
-        @torch.inference_mode()
-        def forward() -> np.ndarray:
-            return network(torch.from_numpy(images).to(device)).cpu().numpy()
-
-        return forward
-
-    # The published training.
-    create_optimizer = case.kind.choose(
-        images=functools.partial(torch.optim.SGD, lr=0.02, momentum=0.9, weight_decay=1e-4),
-        volumes=functools.partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-5),
-    )
-    optimizer: torch.optim.Optimizer = create_optimizer(network.parameters())
-    loss_function = bce_dice_loss if case.has_masks else dice_ce_loss
-    targets = channels_first(targets) if case.has_masks else targets.astype("int64")
-
-    def train() -> float:
-        logits = network(torch.from_numpy(images).to(device))
-        loss = loss_function(logits, torch.from_numpy(targets).to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return train
-
-
-def _batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Return noise, channels last, with targets as the case's loss takes them."""
-    generator = np.random.default_rng(0)
-    images = generator.random((case.batch_size, *case.input_shape), "float32")
-    if case.depthwise is not None:
-        return images, images
-    sides = case.batch_size, *case.input_shape[:-1]
-    if case.has_masks:
-        return images, generator.integers(0, 2, (*sides, case.num_classes)).astype("float32")
-    return images, generator.integers(0, case.num_classes, sides, "int32")

@@ -70,7 +70,7 @@ def benchmark_pipeline(
             continue
         with start_worker(trained[0].backend, threads) as worker:
             for augmentation in ("rotate_flip", "kvasir"):
-                seconds = worker.submit(_time_pipeline, case, augmentation, repeats).result()
+                seconds = worker.submit(time_pipeline, case, augmentation, repeats).result()
                 pipeline_rows.append(
                     PipelineRow(
                         case=name,
@@ -107,8 +107,14 @@ def format_pipeline_table(rows: Sequence[PipelineRow]) -> str:
     return markdown_table(header, lines)
 
 
-def _time_pipeline(case: Case, augmentation: str, repeats: int) -> float:
-    """Return the median seconds an image, its batch made in full."""
+def time_pipeline(case: Case, augmentation: str, repeats: int) -> float:
+    """Return the median seconds an image, its batch made in full.
+
+    Args:
+        case: The batch's size and the images'.
+        augmentation: A key of `keras_lgmsnet.data.augmentation.AUGMENTATIONS`.
+        repeats: Timed passes over eight batches, after one to warm up.
+    """
     from keras_lgmsnet.data.augmentation import AUGMENTATIONS
     from keras_lgmsnet.data.images import Examples, ImageBatches
 

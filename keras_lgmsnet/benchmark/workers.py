@@ -4,10 +4,103 @@ import importlib
 import multiprocessing
 import os
 import platform
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 from keras_lgmsnet.process import memory
 from keras_lgmsnet.process.quiet import quieten
+
+# What begins the failure of a case that was never begun.
+LEFT_OUT = "Left out"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a case.
+
+    Args:
+        value: What the function returned.
+        failure: Why it returned nothing, in a sentence; it begins with `LEFT_OUT` where the case
+            was not begun.
+        details: The traceback of a function that raised.
+    """
+
+    value: Any = None
+    failure: str | None = None
+    details: str | None = None
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the case was never begun."""
+        return (self.failure or "").startswith(LEFT_OUT)
+
+
+def try_each(
+    function: Callable[[Any], Any],
+    cases: Iterable[Any],
+    backend: str | None,
+    seconds: float,
+    *,
+    gpu: bool = True,
+) -> Iterator[Outcome]:
+    """Yield what comes of each case, computed one after the other in a process of its own.
+
+    A case that fails is told of, and the next goes on; so it does, in another process, after a case
+    that ended its process. When the time is up, the process is ended, whatever it does.
+
+    Args:
+        function: From a case to what can be pickled; it is found by its name.
+        cases: What it takes, one after the other.
+        backend: Keras's in that process; `None` where it uses no Keras.
+        seconds: For all cases together, and for starting the process.
+        gpu: Whether it sees the machine's GPUs.
+
+    Yields:
+        An outcome for each case.
+    """
+    end = time.monotonic() + seconds
+    process, connection = None, None
+    try:
+        for case in cases:
+            left = end - time.monotonic()
+            if left <= 0:
+                yield Outcome(failure=f"{LEFT_OUT}: no time was left.")
+                continue
+            if process is None or connection is None:
+                process, connection = _start(function, backend, gpu)
+            try:
+                connection.send(case)
+                if connection.poll(left):
+                    yield connection.recv()
+                    continue
+                failure = f"Stopped after {left:.0f} s, when the time of its part was up."
+            except (EOFError, OSError):
+                process.join()
+                failure = f"Its process ended, with exit code {process.exitcode}."
+            process.kill()
+            process = None
+            yield Outcome(failure=failure)
+    finally:
+        if process is not None:
+            process.kill()
+            process.join()  # and so a GPU's memory is free again
+
+
+def attempt(function: Callable[[Any], Any], case: Any) -> Outcome:
+    """Return what comes of a case that is computed here."""
+    try:
+        return Outcome(function(case))
+    except Exception as error:
+        return Outcome(failure=in_a_sentence(error), details=traceback.format_exc())
+
+
+def in_a_sentence(error: Exception) -> str:
+    """Return what an error says, in one line of no more than 300 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def start_worker(
@@ -62,6 +155,27 @@ def peak_memory(imported: int | None) -> int | None:
     """
     peak = memory.most_held()
     return None if imported is None or peak is None else peak - imported
+
+
+def _start(function: Callable[[Any], Any], backend: str | None, gpu: bool) -> tuple[Any, Any]:
+    """Start a process of `try_each`; return it and the connection to it."""
+    context = multiprocessing.get_context("spawn")
+    ours, others = context.Pipe()
+    process = context.Process(target=_serve, args=(others, function, backend, gpu))
+    process.start()
+    others.close()  # so that the connection ends with the process
+    return process, ours
+
+
+def _serve(connection: Any, function: Callable[[Any], Any], backend: str | None, gpu: bool) -> None:
+    """Compute cases until there are no more."""
+    _prepare(backend, None, gpu)
+    while True:
+        try:
+            case = connection.recv()
+        except EOFError:
+            return
+        connection.send(attempt(function, case))
 
 
 def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:

@@ -1,6 +1,7 @@
 """`lgms-benchmark`: times the networks and their exports."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -81,6 +82,36 @@ from keras_lgmsnet.recipe.checking import parse_argument, split_assignment
     help="Time the exported network in LiteRT, ONNX Runtime and so on, beside Keras and PyTorch, "
     "on one image at a time.",
 )
+@click.option(
+    "--forms",
+    is_flag=True,
+    help="Time every exact form of the layers' operations at the shapes that LGMSNet has, on the "
+    "device at hand.",
+)
+@click.option(
+    "--gpu-report",
+    is_flag=True,
+    help="Measure on a GPU whether the networks train rightly and how fast they are, beside plain "
+    "PyTorch.",
+)
+@click.option(
+    "--minutes",
+    default=8.0,
+    show_default=True,
+    help="The longest that --forms or --gpu-report may take; what matters least is left out.",
+)
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Take tiny networks for --forms or --gpu-report, to see that everything runs.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="JSON file that --forms or --gpu-report writes.",
+)
 @verbose_option
 @mistakes_in_one_sentence
 def benchmark(
@@ -94,6 +125,11 @@ def benchmark(
     repeats: int,
     threads: int | None,
     exports: bool,
+    forms: bool,
+    gpu_report: bool,
+    minutes: float,
+    quick: bool,
+    output: Path | None,
 ) -> None:
     """Time the networks on each backend beside plain PyTorch, and count their arithmetic."""
     from keras_lgmsnet import benchmark as timing
@@ -105,6 +141,19 @@ def benchmark(
         "num_classes": num_classes,
     }
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if forms or gpu_report:
+        others = (chosen, names, exports, batch_size is not None, threads is not None)
+        if any(others) or (forms and gpu_report):
+            raise click.ClickException(
+                "--forms and --gpu-report stand alone: beside one of them, only --backend, "
+                "--minutes, --quick and -o have a meaning."
+            )
+        _measure_device(forms, backends, minutes, quick, output)
+        return
+    if quick or output is not None:
+        raise click.ClickException(
+            "--quick and -o belong to --forms and --gpu-report: add one of them."
+        )
     if exports:
         if backends or names or batch_size is not None:
             raise click.ClickException(
@@ -129,6 +178,20 @@ def benchmark(
         click.echo(f"\n{timing.format_pipeline_table(pipeline_rows)}")
 
 
+def _measure_device(
+    forms: bool, backends: tuple[str, ...], minutes: float, quick: bool, output: Path | None
+) -> None:
+    """Time the forms, or report on the GPU."""
+    from keras_lgmsnet import benchmark as timing
+
+    if output is None:
+        raise click.ClickException("Name the JSON file to write: -o report.json")
+    measure = timing.benchmark_forms if forms else timing.gpu_report
+    # TensorFlow last, whose PyPI package knows no GPU.
+    installed = sorted(installed_backends(), key=("jax", "torch", "tensorflow").index)
+    measure(backends or installed, output, minutes=minutes, quick=quick, tell=_tell)
+
+
 def _benchmark_exports(chosen: dict[str, Any], repeats: int, threads: int | None) -> None:
     """Time the exported network in its runtimes."""
     from keras_lgmsnet import benchmark as timing
@@ -143,7 +206,16 @@ def _benchmark_exports(chosen: dict[str, Any], repeats: int, threads: int | None
         click.echo(f"Left out: {name}, which needs {needed}.")
 
 
+def _tell(text: str) -> None:
+    """Print at once, also where the output is no terminal."""
+    print(text, flush=True)
+
+
 def _parse_arguments(assignments: Iterable[str]) -> dict[str, Any]:
     """Return the arguments of a constructor that `--set` gives."""
     pairs = (split_assignment(text, "--set", "filters=16,32,64") for text in assignments)
     return {name: parse_argument(text) for name, text in pairs}
+
+
+if __name__ == "__main__":  # from a checkout, without installing it
+    benchmark()

@@ -31,6 +31,7 @@ from keras_lgmsnet.files.paths import size_on_disk
 from keras_lgmsnet.files.writing import named_in_errors, write_csv, write_json, write_text
 from keras_lgmsnet.inference.windows import sigmoid
 from keras_lgmsnet.keras_settings import ignore_keras_json
+from keras_lgmsnet.layers.forms import forced_device
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.process.progress import report_to, say, track
 from keras_lgmsnet.run import ImageRun, Run
@@ -39,6 +40,7 @@ from keras_lgmsnet.run_directory import describe_unfinished, read_json
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx")
 
 
+@forced_device("cpu")  # what a file computes must not depend on the machine that writes it
 def write_exports(
     run_directory: Path,
     output_directory: Path,

@@ -7,7 +7,7 @@ import keras
 from keras_lgmsnet.layers.base import SpatialLayer, get_activation
 from keras_lgmsnet.layers.convolution import GroupedConv
 from keras_lgmsnet.layers.normalization import normalization_layer
-from keras_lgmsnet.layers.recomputation import recomputed
+from keras_lgmsnet.layers.recomputation import choose_recomputation
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -67,6 +67,7 @@ class ConvNormActivation(SpatialLayer):
             self.normalization, self.rank, dtype=self.dtype_policy, name="norm"
         )
         self.norm.build(self.compute_output_shape(input_shape))
+        self._recomputed = choose_recomputation(self.rank, self.norm)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Convolve, normalize, activate."""
@@ -74,7 +75,7 @@ class ConvNormActivation(SpatialLayer):
         def normalize(x: Any) -> Any:
             return self.activation(self.norm(x, training=training))
 
-        return recomputed(normalize, self.rank, self.norm)(self.convolution(inputs))
+        return self._recomputed(normalize)(self.convolution(inputs))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the input's shape with `filters` channels."""

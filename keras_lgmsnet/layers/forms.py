@@ -6,8 +6,8 @@ forms of it. `TABLE` says which one is taken, by backend and device; `OPERATIONS
 which the modules of the layers register.
 
 A layer chooses its forms when it is built, once; a form that is made of other operations chooses
-theirs when it is called. No form enters a layer's config or a file: a saved network takes those of
-the machine that it is loaded on.
+theirs when it is made or called. No form enters a layer's config or a file: a saved network takes
+those of the machine that it is loaded on.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -33,11 +33,13 @@ class Form:
         make: Returns what computes it; the arguments are told at `OPERATIONS`.
         backends: Those that it runs on.
         ranks: 2 if it takes images, 3 if it takes volumes.
+        kernel_sizes: Widths of the kernels that it takes; `None` is any.
     """
 
     make: Callable[[], Callable[..., Any]]
     backends: tuple[str, ...]
     ranks: tuple[int, ...]
+    kernel_sizes: tuple[int, ...] | None = None
 
 
 # The forms of every operation by name, and the arguments that they are called with.
@@ -83,12 +85,12 @@ class Rule:
     operation: str
     device: str
     form: str
-    backends: Container[str] | None = None
-    rank: Container[int] | None = None
-    kernel_size: Container[int] | None = None
-    channels: Container[int] | None = None
-    filters: Container[int] | None = None
-    dtype: Container[str] | None = None
+    backends: Sequence[str] | None = None
+    rank: Sequence[int] | None = None
+    kernel_size: Sequence[int] | None = None
+    channels: Sequence[int] | None = None
+    filters: Sequence[int] | None = None
+    dtype: Sequence[str] | None = None
     measured: str | None = None
 
     def holds(self, operation: str, device: str, **case: Any) -> bool:
@@ -256,7 +258,8 @@ TABLE = (
         measured=_TWO_CORES + "training of LGMSNet3D on PyTorch, 96³: 6 s for 12 s",
     ),
     Rule("group normalization", "gpu", "native", ("torch",)),
-    Rule("group normalization", "gpu", "at once"),
+    # What is kept for the gradient: the inputs, and no float32 copies of what is made of them.
+    Rule("group normalization", "gpu", "whole"),
     Rule(
         "batch normalization",
         "cpu",
@@ -273,7 +276,7 @@ TABLE = (
     ),
     Rule("batch normalization", "cpu", "keras"),
     Rule("batch normalization", "gpu", "fused", ("tensorflow", "torch")),
-    Rule("batch normalization", "gpu", "keras"),
+    Rule("batch normalization", "gpu", "whole"),
     # === Memory ===
     Rule(
         "recomputation",
@@ -294,6 +297,7 @@ def form(
     *,
     backends: tuple[str, ...] = BACKENDS,
     ranks: tuple[int, ...] = (2, 3),
+    kernel_sizes: tuple[int, ...] | None = None,
     made: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a form.
@@ -303,6 +307,7 @@ def form(
         name: The form's.
         backends: Those that it runs on.
         ranks: 2 if it takes images, 3 if it takes volumes.
+        kernel_sizes: Widths of the kernels that it takes; `None` is any.
         made: The function takes no arguments and returns the form. So a class of PyTorch's is
             defined only where PyTorch is the backend, and before `torch.compile` traces its use.
 
@@ -316,7 +321,7 @@ def form(
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         make = function if made else lambda: function
-        OPERATIONS[operation][name] = Form(make, backends, ranks)
+        OPERATIONS[operation][name] = Form(make, backends, ranks, kernel_sizes)
         return function
 
     return register

@@ -7,7 +7,7 @@ import keras
 from keras_lgmsnet.layers.base import SpatialLayer, require_positive
 from keras_lgmsnet.layers.convolution import GroupedConv
 from keras_lgmsnet.layers.normalization import normalization_layer
-from keras_lgmsnet.layers.recomputation import recomputed
+from keras_lgmsnet.layers.recomputation import choose_recomputation
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -76,16 +76,18 @@ class FusionBlock(SpatialLayer):
             norm.build(shape)
             self.convolutions.append(convolution)
             self.norms.append(norm)
+        self._recomputed = [choose_recomputation(self.rank, norm) for norm in self.norms]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Apply the block."""
         x = inputs
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        steps = zip(self.convolutions, self.norms, self._recomputed, strict=True)
+        for convolution, norm, recomputed in steps:
 
             def normalize(x: Any, norm: keras.layers.Layer = norm) -> Any:
                 return norm(keras.activations.gelu(x, approximate=False), training=training)
 
-            x = recomputed(normalize, self.rank, norm)(convolution(x))
+            x = recomputed(normalize)(convolution(x))
         return x
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_lgmsnet.layers.attention import choose_attention
 from keras_lgmsnet.layers.base import SpatialLayer, require_positive
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv
@@ -156,6 +157,7 @@ class SparseTransformer(SpatialLayer):
         self.feed_forward.build(sequences_shape)
         self.feed_forward_output = self._dense(self.channels, "feed_forward_output")
         self.feed_forward_output.build((*sequences_shape[:-1], self.feed_forward_dim))
+        self._attention = choose_attention(self.rank, self.compute_dtype)
 
     def call(self, inputs: Any) -> Any:
         """Attend within every sequence, then transform every pixel."""
@@ -170,13 +172,7 @@ class SparseTransformer(SpatialLayer):
             ops.reshape(part, (batch, length, NUM_HEADS, HEAD_DIM))
             for part in ops.split(query_key_value, 3, axis=-1)
         )
-        if keras.backend.backend() == "torch":
-            # Its fused kernel never holds the weights, here 16 times as large as the input.
-            attended = ops.dot_product_attention(query, key, value, scale=HEAD_DIM**-0.5)
-        elif keras.backend.backend() == "jax":
-            attended = _attention_in_jax(query, key, value)
-        else:
-            attended = _attention(query, key, value)
+        attended = self._attention(query, key, value)
         return ops.reshape(attended, (batch, length, NUM_HEADS * HEAD_DIM))
 
     def get_config(self) -> dict[str, Any]:
@@ -226,45 +222,3 @@ class DepthwiseResidual(SpatialLayer):
         """Apply the branch."""
         x = ops.relu(self.norm(self.depthwise(inputs), training=training))
         return self.scale_norm(self.scale(x), training=training) + inputs
-
-
-def _attention(query: Any, key: Any, value: Any) -> Any:
-    """Return softmax(QKᵀ/√d)V of `(batch, length, heads, features)`, the softmax in float32."""
-    if query.shape[1] == 1:
-        return value  # a token alone attends to itself; Keras would warn of the softmax
-    query = ops.transpose(query * HEAD_DIM**-0.5, (0, 2, 1, 3))
-    key = ops.transpose(key, (0, 2, 3, 1))
-    value = ops.transpose(value, (0, 2, 1, 3))
-    weights = ops.softmax(ops.cast(ops.matmul(query, key), "float32"))
-    attended = ops.matmul(ops.cast(weights, value.dtype), value)
-    return ops.transpose(attended, (0, 2, 1, 3))
-
-
-def _attention_in_jax(query: Any, key: Any, value: Any) -> Any:
-    """Return what `_attention` does, on a CPU one sequence after the other.
-
-    The attention weights of one sequence stay in the cache, and are computed again for the
-    gradient. Those of all sequences together, half a gigabyte for eight images of 256 × 256, take
-    eight times as long forwards and twice as long backwards. The softmax's division by the sum
-    comes after the product with the values: XLA takes twice as long for the gradient of a softmax,
-    because it materializes products of weights before it adds them up.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    if jax.default_backend() != "cpu":
-        return _attention(query, key, value)
-
-    @jax.checkpoint
-    def attend(sequence: tuple[Any, Any, Any]) -> Any:
-        query, key, value = (jnp.swapaxes(part, 0, 1) for part in sequence)
-        scores = jnp.matmul(query * HEAD_DIM**-0.5, jnp.swapaxes(key, 1, 2)).astype("float32")
-        largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-        weights = jnp.exp(scores - largest).astype(value.dtype)
-        # A further feature of ones makes the product return the sum of the weights as well.
-        value = jnp.concatenate([value, jnp.ones_like(value[..., :1])], axis=-1)
-        sums = jnp.matmul(weights, value, preferred_element_type="float32")
-        attended = (sums[..., :-1] / sums[..., -1:]).astype(value.dtype)
-        return jnp.swapaxes(attended, 0, 1)
-
-    return jax.lax.map(attend, (query, key, value))

@@ -10,7 +10,7 @@ from keras_lgmsnet.layers.base import SpatialLayer, get_activation, require_odd
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv
 from keras_lgmsnet.layers.normalization import GroupNormalization
-from keras_lgmsnet.layers.recomputation import recomputed
+from keras_lgmsnet.layers.recomputation import choose_recomputation
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -76,6 +76,7 @@ class LMSBlock(SpatialLayer):
         for layer in self.depthwise:
             layer.build((*input_shape[:-1], channels // groups))
         self.group_normalization.build(input_shape)
+        self._recomputed = choose_recomputation(self.rank, self.group_normalization)
         common = {"normalization": self.normalization, "dtype": self.dtype_policy}
         self.squeeze = ConvNormActivation(max(1, channels // 4), 1, name="squeeze", **common)
         self.squeeze.build(input_shape)
@@ -91,7 +92,7 @@ class LMSBlock(SpatialLayer):
             return self.activation(self.group_normalization(x, training=training))
 
         x = ops.concatenate(scales, axis=-1) + inputs
-        x = recomputed(normalize, self.rank, self.group_normalization)(x)
+        x = self._recomputed(normalize)(x)
         x = self.expand(self.squeeze(x, training=training), training=training)
         return x + inputs
 

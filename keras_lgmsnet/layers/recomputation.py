@@ -5,31 +5,44 @@ from typing import Any
 
 import keras
 
+from keras_lgmsnet.layers.forms import choose, form
 
-def recomputed(
-    function: Callable[..., Any], rank: int, *layers: keras.layers.Layer
-) -> Callable[..., Any]:
-    """Return a function that keeps nothing but its inputs for the gradient, where that pays.
+
+def choose_recomputation(
+    rank: int, *layers: keras.layers.Layer
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what makes of a function one that keeps for the gradient what is best on the device.
+
+    Args:
+        rank: 2 for images, 3 for volumes.
+        *layers: Those that the function calls, built. With one that changes weights of its own, as
+            batch normalization does, nothing is computed again: that must not happen twice.
+
+    Example:
+    ```python
+    outputs = choose_recomputation(3)(keras.ops.gelu)(inputs)
+    ```
+    """
+    if any(layer.non_trainable_variables for layer in layers):
+        return kept
+    return choose("recomputation", rank=rank)
+
+
+@form("recomputation", "kept")
+def kept(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function as it is: the backend keeps what it needs for the gradient."""
+    return function
+
+
+@form("recomputation", "recomputed", backends=("jax",))
+def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that keeps nothing but its inputs for the gradient.
 
     It pays for volumes on JAX, which keeps several tensors an activation: a process that compiled
     and ran the gradient of `LGMSNet3D` at 96³ took 8.4 GB without and takes 5.4 GB with this, in no
     more time on two cores. TensorFlow and PyTorch keep less by themselves. Forward-mode derivatives
     (`jax.jvp`) are not defined.
-
-    Args:
-        function: From tensors to a tensor.
-        rank: 2 for images, 3 for volumes.
-        *layers: Those that the function calls. With one that changes weights of its own, as batch
-            normalization does, the function stays as it is: that must not happen twice.
-
-    Example:
-    ```python
-    outputs = recomputed(keras.ops.gelu, rank=3)(inputs)
-    ```
     """
-    changes_weights = any(layer.non_trainable_variables for layer in layers)
-    if rank == 2 or changes_weights or keras.backend.backend() != "jax":
-        return function
     import jax
 
     def with_own_gradient(*inputs: Any) -> Any:

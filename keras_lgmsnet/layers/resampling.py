@@ -13,6 +13,7 @@ from keras_lgmsnet.layers.base import (
     rank_and_channels,
     require_positive,
 )
+from keras_lgmsnet.layers.forms import choose, form
 from keras_lgmsnet.layers.initializers import FanInUniform
 
 
@@ -32,19 +33,11 @@ class MaxPooling(SpatialLayer):
         """Check the sides."""
         super().build(input_shape)
         _require_even_sides(input_shape, self.name)
+        self._pool = choose("max pooling", rank=self.rank, dtype=self.compute_dtype)
 
     def call(self, inputs: Any) -> Any:
         """Return the maxima."""
-        if keras.backend.backend() == "jax":
-            # The gradient of XLA's own pooling takes up to seven times as long on a CPU.
-            return functools.reduce(ops.maximum, _positions(inputs))
-        # TensorFlow pools volumes in no half precision on a CPU; a maximum is exact in any.
-        images = ops.cast(inputs, "float32")
-        if keras.backend.backend() == "torch":
-            pooled = _pool_in_torch(images)
-        else:
-            pooled = ops.max_pool(images, 2, 2, padding="valid", data_format="channels_last")
-        return ops.cast(pooled, inputs.dtype)
+        return self._pool(inputs)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape with halved sides."""
@@ -66,9 +59,14 @@ class LinearUpsampling(SpatialLayer):
     (1, 32, 32, 32, 4)
     """
 
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Choose the form."""
+        super().build(input_shape)
+        self._double = choose("linear upsampling", rank=self.rank, dtype=self.compute_dtype)
+
     def call(self, inputs: Any) -> Any:
-        """Interpolate in the form that is fastest on the backend."""
-        return _DOUBLE[keras.backend.backend()](inputs)
+        """Interpolate."""
+        return self._double(inputs)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape with doubled sides."""
@@ -234,7 +232,34 @@ def _fold(grids: list[Any], rank: int) -> Any:
     return grids[0]
 
 
-def _double_by_resize(inputs: Any) -> Any:
+@form("max pooling", "native")
+def pool(inputs: Any) -> Any:
+    """Pool by the backend's own operation.
+
+    On PyTorch without the copies that Keras makes: 6 ms for 57, 256² × 64 channels.
+    """
+    if keras.backend.backend() == "torch":
+        from torch.nn import functional
+
+        pool_first = functional.max_pool2d if inputs.ndim == 4 else functional.max_pool3d
+        return pool_first(inputs.movedim(-1, 1), 2).movedim(1, -1)
+    return ops.max_pool(inputs, 2, 2, padding="valid", data_format="channels_last")
+
+
+@form("max pooling", "in float32")
+def pool_in_float32(inputs: Any) -> Any:
+    """Pool in float32, where the device does not in half precision: a maximum is exact in any."""
+    return ops.cast(pool(ops.cast(inputs, "float32")), inputs.dtype)
+
+
+@form("max pooling", "of positions")
+def pool_positions(inputs: Any) -> Any:
+    """Take the maxima of the pixels at each position of the patches."""
+    return functools.reduce(ops.maximum, _positions(inputs))
+
+
+@form("linear upsampling", "resize")
+def double_by_resize(inputs: Any) -> Any:
     """Double two sides by an image resize; of a volume first those, then the depth."""
     shape = ops.shape(inputs)
     if len(shape) == 4:
@@ -242,7 +267,7 @@ def _double_by_resize(inputs: Any) -> Any:
             inputs, (2 * shape[1], 2 * shape[2]), "bilinear", data_format="channels_last"
         )
     batch, depth, height, width, channels = shape
-    slices = _double_by_resize(ops.reshape(inputs, (batch * depth, height, width, channels)))
+    slices = double_by_resize(ops.reshape(inputs, (batch * depth, height, width, channels)))
     columns = ops.reshape(slices, (batch, depth, 4 * height * width, channels))
     columns = ops.image.resize(
         columns, (2 * depth, 4 * height * width), "bilinear", data_format="channels_last"
@@ -250,15 +275,9 @@ def _double_by_resize(inputs: Any) -> Any:
     return ops.reshape(columns, (batch, 2 * depth, 2 * height, 2 * width, channels))
 
 
-def _pool_in_torch(inputs: Any) -> Any:
-    """Return maxima without the copies that Keras makes: 6 ms for 57, 256² × 64 channels."""
-    from torch.nn import functional
-
-    pool = functional.max_pool2d if inputs.ndim == 4 else functional.max_pool3d
-    return pool(inputs.movedim(-1, 1), 2).movedim(1, -1)
-
-
-def _double_in_torch(inputs: Any) -> Any:
+@form("linear upsampling", "interpolate", backends=("torch",))
+def double_by_interpolation(inputs: Any) -> Any:
+    """Double the sides by PyTorch's own operation."""
     from torch.nn import functional
 
     mode = "bilinear" if inputs.ndim == 4 else "trilinear"
@@ -266,13 +285,12 @@ def _double_in_torch(inputs: Any) -> Any:
     return doubled.movedim(1, -1)
 
 
-def _double_by_axis(inputs: Any) -> Any:
+@form("linear upsampling", "by axis")
+def double_by_axis(inputs: Any) -> Any:
+    """Double one side after the other, as sums of shifted pixels."""
     for axis in range(inputs.ndim - 2, 0, -1):
         inputs = _double_axis(inputs, axis)
     return inputs
-
-
-_DOUBLE = {"tensorflow": _double_by_resize, "torch": _double_in_torch, "jax": _double_by_axis}
 
 
 def _double_axis(inputs: Any, axis: int) -> Any:

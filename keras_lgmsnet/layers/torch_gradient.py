@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from keras_lgmsnet.layers.forms import form
+
 
 def convolve(inputs: Any, kernel: Any) -> Any:
     """Convolve images or volumes, zeros around, without the copies that Keras makes.
@@ -27,6 +29,7 @@ def convolve(inputs: Any, kernel: Any) -> Any:
     return outputs.movedim(1, -1)
 
 
+@form("convolution", "gradient channels first", backends=("torch",), made=True)
 @functools.cache
 def convolution_with_own_gradient() -> Callable[[Any, Any], Any]:
     """Return `convolve` with a gradient of the kernel that is computed with the channels first.

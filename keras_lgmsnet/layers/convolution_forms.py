@@ -1,0 +1,317 @@
+"""Convolutions arranged in several ways: the same sums, in other times on other devices.
+
+Every form takes the inputs `(batch, *sides, channels)` and the kernel `(*kernel_size, channels /
+groups, filters)`. What each is good for stands in `keras_lgmsnet.layers.forms`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_lgmsnet.layers import torch_gradient
+from keras_lgmsnet.layers.forms import choose, form
+from keras_lgmsnet.layers.recomputation import choose_recomputation
+
+# Below so many pixels an image, XLA's own gradient of the kernel is as fast.
+LEAST_PIXELS = 64**2
+
+Convolve = Callable[[Any, Any], Any]
+
+
+def choose_convolution(
+    rank: int, kernel_size: int, channels: int, filters: int, dtype: str, groups: int = 1
+) -> Convolve:
+    """Return the form of a dense or grouped convolution, all groups at once."""
+    return choose(
+        "convolution" if groups == 1 else "grouped convolution",
+        rank=rank,
+        kernel_size=kernel_size,
+        channels=channels,
+        filters=filters,
+        dtype=dtype,
+    )
+
+
+def choose_depthwise(rank: int, kernel_size: int, channels: int, dtype: str) -> Convolve:
+    """Return the form of a depthwise convolution."""
+    return choose(
+        "depthwise convolution",
+        rank=rank,
+        kernel_size=kernel_size,
+        channels=channels,
+        filters=channels,
+        dtype=dtype,
+    )
+
+
+@form("convolution", "native")
+@form("grouped convolution", "native")
+@form("depthwise convolution", "native")
+def convolve(inputs: Any, kernel: Any) -> Any:
+    """Convolve by the backend's own operation; the kernel's shape implies the groups."""
+    if keras.backend.backend() == "torch":
+        return torch_gradient.convolve(inputs, kernel)
+    return ops.conv(inputs, kernel, padding="same", data_format="channels_last")
+
+
+@form("convolution", "matrix product", kernel_sizes=(1,))
+def convolve_by_matrix(inputs: Any, kernel: Any) -> Any:
+    """Convolve with a dense kernel of one tap, which is a product of two matrices.
+
+    XLA computes the kernel's gradient in a third of the time so.
+    """
+    shape = ops.shape(inputs)
+    pixels = ops.reshape(inputs, (-1, shape[-1]))
+    outputs = ops.matmul(pixels, ops.reshape(kernel, kernel.shape[-2:]))
+    return ops.reshape(outputs, (*shape[:-1], kernel.shape[-1]))
+
+
+@form("convolution", "gradient by taps", backends=("jax",), ranks=(2,))
+def convolve_with_gradient_by_taps(inputs: Any, kernel: Any) -> Any:
+    """Convolve images, whose kernel's gradient is a matrix product for each tap.
+
+    XLA's own is a convolution whose kernel is as large as the image. Measured on two cores, 3 × 3
+    taps, milliseconds for both gradients: 256² × 64 channels 830 and 392, 128² × 128 446 and 247,
+    64² × 256 243 and 196, 32² × 512 237 and 240: of smaller images XLA's own is taken. Forward-mode
+    derivatives (`jax.jvp`) are not defined.
+    """
+    if not _pays(inputs.shape[1:3]):
+        return convolve(inputs, kernel)
+    import jax
+
+    convolve_by_taps = jax.custom_vjp(convolve)
+    convolve_by_taps.defvjp(
+        lambda inputs, kernel: (convolve(inputs, kernel), (inputs, kernel)), _gradients_by_taps
+    )
+    return convolve_by_taps(inputs, kernel)
+
+
+def _pays(sides: tuple[Any, ...]) -> bool:
+    """Say whether images are large enough; sides may be symbols where a program is exported."""
+    return all(isinstance(side, int) for side in sides) and math.prod(sides) >= LEAST_PIXELS
+
+
+def _gradients_by_taps(kept: tuple[Any, Any], upstream: Any) -> tuple[Any, Any]:
+    """Return the gradients of the inputs and of the kernel."""
+    import jax
+
+    inputs, kernel = kept
+    _, height, width, channels = inputs.shape
+    rows, columns = kernel.shape[:2]
+    of_inputs = convolve(upstream, ops.swapaxes(kernel[::-1, ::-1], -1, -2))
+    padded = ops.pad(inputs, ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
+    pixels = ops.reshape(upstream, (-1, upstream.shape[-1]))
+    of_taps = [
+        jax.lax.dot_general(
+            ops.reshape(padded[:, row : row + height, column : column + width], (-1, channels)),
+            pixels,
+            (((0,), (0,)), ((), ())),
+            preferred_element_type="float32",
+        )
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    of_kernel = ops.reshape(ops.stack(of_taps), kernel.shape)
+    return of_inputs, ops.cast(of_kernel, kernel.dtype)
+
+
+@form("convolution", "stacked", ranks=(3,), made=True)
+def stacked_form() -> Convolve:
+    """Return the form that convolves stacked slices."""
+    return choose_recomputation(3)(convolve_stacked)
+
+
+def convolve_stacked(inputs: Any, kernel: Any) -> Any:
+    """Convolve, dense in 3D, as one 2D convolution of every slice.
+
+    The channels of a slice are its own and those of its neighbours.
+    """
+    _, depth, height, width, channels = ops.shape(inputs)
+    taps, filters = kernel.shape[0], kernel.shape[-1]
+    padded = _pad_axis(inputs, 1, taps // 2, taps // 2)
+    slices = ops.concatenate([padded[:, tap : tap + depth] for tap in range(taps)], axis=-1)
+    slices = ops.reshape(slices, (-1, height, width, taps * channels))
+    kernel = ops.reshape(
+        ops.transpose(kernel, (1, 2, 0, 3, 4)), (taps, taps, taps * channels, filters)
+    )
+    convolve_2d = choose_convolution(2, taps, taps * channels, filters, _dtype(inputs))
+    return ops.reshape(convolve_2d(slices, kernel), (-1, depth, height, width, filters))
+
+
+@form("convolution", "native where deep", ranks=(3,))
+@form("grouped convolution", "native where deep", ranks=(3,))
+def convolve_where_deep(inputs: Any, kernel: Any) -> Any:
+    """Convolve natively, in float32 where the volume may be shallower than the kernel.
+
+    There oneDNN, the CPU kernels of TensorFlow and PyTorch, leaves some of the kernel's gradient
+    in bfloat16 unwritten, and so now and then NaN.
+    """
+    depth = inputs.shape[1]
+    if depth is not None and depth >= kernel.shape[0]:
+        return convolve(inputs, kernel)
+    outputs = convolve(ops.cast(inputs, "float32"), ops.cast(kernel, "float32"))
+    return ops.cast(outputs, inputs.dtype)
+
+
+@form("grouped convolution", "apart")
+def convolve_apart(inputs: Any, kernel: Any) -> Any:
+    """Convolve each group by a dense convolution of its own."""
+    taps, *_, channels, filters = kernel.shape
+    groups = inputs.shape[-1] // channels
+    rank = inputs.ndim - 2
+    convolve = choose_convolution(rank, taps, channels, filters // groups, _dtype(inputs))
+    outputs = [
+        convolve(group_inputs, group_kernel)
+        for group_inputs, group_kernel in zip(
+            ops.split(inputs, groups, axis=-1), ops.split(kernel, groups, axis=-1), strict=True
+        )
+    ]
+    return ops.concatenate(outputs, axis=-1)
+
+
+@form("depthwise convolution", "scaled", kernel_sizes=(1,))
+def scale(inputs: Any, kernel: Any) -> Any:
+    """Convolve with a depthwise kernel of one tap, which multiplies each channel by a number."""
+    return inputs * ops.reshape(kernel, (-1,))
+
+
+@form("depthwise convolution", "native 2D", ranks=(2,))
+def convolve_depthwise(inputs: Any, kernel: Any) -> Any:
+    """Convolve, depthwise in 2D, by Keras's own operation."""
+    return ops.depthwise_conv(
+        inputs, ops.swapaxes(kernel, -1, -2), padding="same", data_format="channels_last"
+    )
+
+
+@form("depthwise convolution", "by taps", ranks=(3,))
+def convolve_by_taps(inputs: Any, kernel: Any) -> Any:
+    """Convolve, depthwise in 3D, as a sum of 2D convolutions: one a tap along the depth.
+
+    The slices lie on the batch axis.
+    """
+    _, depth, height, width, channels = ops.shape(inputs)
+    taps = kernel.shape[0]
+    padded = _pad_axis(inputs, 1, taps // 2, taps // 2)
+    total = 0
+    for tap in range(taps):
+        images = ops.reshape(padded[:, tap : tap + depth], (-1, height, width, channels))
+        total = total + convolve_depthwise(images, kernel[tap])
+    return ops.reshape(total, (-1, depth, height, width, channels))
+
+
+@form("depthwise convolution", "shifted", made=True)
+def shifted_form() -> Convolve:
+    """Return the form that sums shifted inputs."""
+    return choose_recomputation(3)(sum_shifted)
+
+
+def sum_shifted(inputs: Any, kernel: Any) -> Any:
+    """Convolve, depthwise, as a sum of shifted inputs: one a tap, each scaled by channel."""
+    sides = ops.shape(inputs)[1:-1]
+    padded = inputs
+    for axis, taps in enumerate(kernel.shape[:-2]):
+        padded = _pad_axis(padded, axis + 1, taps // 2, taps // 2)
+    total = 0
+    for tap in np.ndindex(*kernel.shape[:-2]):
+        window = tuple(slice(start, start + side) for start, side in zip(tap, sides, strict=True))
+        total = total + padded[(slice(None), *window)] * kernel[tap][0]
+    return total
+
+
+@form("depthwise convolution", "blocked", ranks=(2,))
+def convolve_blocked(inputs: Any, kernel: Any) -> Any:
+    """Convolve, depthwise in 2D, as one matrix product a channel.
+
+    It leads from blocks of input pixels to blocks of 8 × 8 outputs, or more for a large kernel.
+    The matrix holds the kernel once per output pixel, and zeros. All channels are one batched
+    product, which XLA's CPU backend multiplies, differentiates and compiles fast.
+    """
+    batch, height, width, channels = ops.shape(inputs)
+    taps = kernel.shape[0]
+    block = max(8, taps - 1)
+    windows = _windows(_windows(inputs, 2, block, taps), 1, block, taps)
+    _, rows, side, columns, _, _ = ops.shape(windows)
+    windows = ops.transpose(windows, (5, 0, 1, 3, 2, 4))
+    windows = ops.reshape(windows, (channels, batch * rows * columns, side * side))
+    band = _band(block, taps, kernel.dtype)
+    matrices = ops.einsum("tio,sjp,tsc->cijop", band, band, kernel[:, :, 0])
+    outputs = ops.matmul(windows, ops.reshape(matrices, (channels, side * side, block * block)))
+    outputs = ops.reshape(outputs, (channels, batch, rows, columns, block, block))
+    outputs = ops.transpose(outputs, (1, 2, 4, 3, 5, 0))
+    outputs = ops.reshape(outputs, (batch, rows * block, columns * block, channels))
+    return outputs[:, :height, :width]
+
+
+@form("depthwise convolution", "banded", ranks=(3,), made=True)
+def banded_form() -> Convolve:
+    """Return the form that convolves blocks of slices."""
+    return choose_recomputation(3)(convolve_banded)
+
+
+def convolve_banded(inputs: Any, kernel: Any) -> Any:
+    """Convolve, depthwise in 3D, as one dense 2D convolution a channel, of blocks of slices.
+
+    The channels of that convolution are the slices of a block.
+    Out of `block + taps - 1` input slices the convolution computes `block` output slices; its
+    kernel is banded, each output slice seeing its own `taps` input slices. This multiplies by
+    some zeros, and turns a memory-bound loop over few channels into dense matrix products.
+    """
+    batch, depth, height, width, channels = ops.shape(inputs)
+    taps = kernel.shape[0]
+    block = _block_slices(inputs.shape[1], taps)
+    windows = _windows(inputs, 1, block, taps)
+    number = ops.shape(windows)[1]
+    windows = ops.reshape(windows, (-1, block + taps - 1, height, width, channels))
+    windows = ops.transpose(windows, (0, 2, 3, 1, 4))
+    band = _band(block, taps, kernel.dtype)
+    kernels = ops.einsum("tio,thwc->hwioc", band, kernel[:, :, :, 0])
+    outputs = [
+        convolve(windows[..., channel], kernels[..., channel]) for channel in range(channels)
+    ]
+    outputs = ops.transpose(ops.stack(outputs, axis=-1), (0, 3, 1, 2, 4))
+    outputs = ops.reshape(outputs, (batch, number * block, height, width, channels))
+    return outputs[:, :depth]
+
+
+def _block_slices(depth: int | None, taps: int) -> int:
+    """Return about 16 slices a block, evened out over a known depth, at least the overlap."""
+    if depth is None:
+        return max(16, taps - 1)
+    return max(-(-depth // -(-depth // 16)), taps - 1)
+
+
+def _windows(inputs: Any, axis: int, block: int, taps: int) -> Any:
+    """Cut an axis into (blocks, `block + taps - 1`), zeros around it, neighbours overlapping."""
+    shape = list(ops.shape(inputs))
+    blocks = (shape[axis] + block - 1) // block
+    # One block more than the outputs have, for what the last of them sees beyond itself.
+    padded = _pad_axis(inputs, axis, taps // 2, 2 * block)
+    before = (slice(None),) * axis
+    padded = padded[(*before, slice(0, (blocks + 1) * block))]
+    split = ops.reshape(padded, (*shape[:axis], blocks + 1, block, *shape[axis + 1 :]))
+    own = split[(*before, slice(0, -1))]
+    overlap = split[(*before, slice(1, None), slice(0, taps - 1))]
+    return ops.concatenate([own, overlap], axis=axis + 1)
+
+
+def _band(block: int, taps: int, dtype: str) -> Any:
+    """Return 1 at (tap, input, output) where the tap joins the two, and 0 elsewhere."""
+    band = np.zeros((taps, block + taps - 1, block))
+    for tap in range(taps):
+        band[tap, np.arange(block) + tap, np.arange(block)] = 1
+    return ops.convert_to_tensor(band, dtype=dtype)
+
+
+def _pad_axis(inputs: Any, axis: int, before: int, after: int) -> Any:
+    """Put zeros before and after an axis."""
+    width = [(0, 0)] * len(inputs.shape)
+    width[axis] = (before, after)
+    return ops.pad(inputs, width)
+
+
+def _dtype(inputs: Any) -> str:
+    return keras.backend.standardize_dtype(inputs.dtype)

@@ -1,0 +1,487 @@
+"""Every form of an operation against plain PyTorch, and the table that chooses among them."""
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import ops
+
+from keras_lgmsnet import layers
+from keras_lgmsnet.layers import convolution_forms, forms, normalization
+from tests.helpers.gradients import compiled, gradients
+
+BACKEND = keras.backend.backend()
+CONDITIONS = ("backends", "rank", "kernel_size", "channels", "filters", "dtype")
+
+
+def _forms(operation: str) -> list[tuple[str, int]]:
+    """Return (form, rank) of all that runs on the backend."""
+    return [
+        (name, rank)
+        for name, form in forms.OPERATIONS[operation].items()
+        for rank in form.ranks
+        if BACKEND in form.backends
+    ]
+
+
+def _draw(rank: int, side: int, channels: int) -> np.ndarray:
+    # Sides differ, so that exchanged axes show.
+    sides = [side + 2 * axis for axis in range(rank)]
+    return np.random.default_rng(0).standard_normal((2, *sides, channels)).astype("float32")
+
+
+def _to_torch(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.moveaxis(array, -1, 1).copy())
+
+
+def _from_torch(tensor: torch.Tensor) -> np.ndarray:
+    return np.moveaxis(tensor.detach().numpy(), 1, -1)
+
+
+def _assert_close(received: Any, expected: np.ndarray, tolerance: float = 2e-5) -> None:
+    received = ops.convert_to_numpy(received)
+    np.testing.assert_allclose(received, expected, rtol=0, atol=tolerance * (1 + np.std(expected)))
+
+
+def _on_xla(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function compiled, gradient and all, where TensorFlow has it on a CPU only so."""
+    if BACKEND != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True)
+
+
+# === Every form computes the same ===
+
+
+def _convolutions() -> Iterator[tuple[str, str, int, int]]:
+    """Yield (operation, form, rank, taps), of depthwise convolutions of all kinds of kernels."""
+    for operation in ("convolution", "grouped convolution", "depthwise convolution"):
+        usual = (1, 3, 9) if operation == "depthwise convolution" else (3,)
+        for name, rank in _forms(operation):
+            some = {"shifted": (1, 3), "gradient by taps": (3, 5)}  # one operation a tap
+            sizes = forms.OPERATIONS[operation][name].kernel_sizes or some.get(name, usual)
+            for taps in sizes:
+                yield operation, name, rank, taps
+
+
+@pytest.mark.parametrize(("operation", "name", "rank", "taps"), list(_convolutions()))
+def test_every_form_of_convolution_is_the_same_sum(
+    operation: str, name: str, rank: int, taps: int, monkeypatch
+) -> None:
+    monkeypatch.setattr(convolution_forms, "LEAST_PIXELS", 0)
+    form = forms.OPERATIONS[operation][name].make()
+    if name == "native" and rank == 3 and operation != "convolution":
+        form = _on_xla(form)
+    channels, filters, groups = {
+        "convolution": (3, 4, 1),
+        "grouped convolution": (4, 6, 2),
+        "depthwise convolution": (3, 3, 3),
+    }[operation]
+    x = _draw(rank, 17 if taps == 9 and rank == 2 else 5, channels)
+    kernel_shape = (taps,) * rank + (channels // groups, filters)
+    kernel = np.random.default_rng(1).standard_normal(kernel_shape).astype("float32")
+    images = _to_torch(x).requires_grad_()
+    weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy()).requires_grad_()
+    conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
+    expected = conv(images, weight, padding=taps // 2, groups=groups)
+    _assert_close(form(*map(ops.convert_to_tensor, (x, kernel))), _from_torch(expected))
+    expected.square().sum().backward()
+    for_images, for_kernel = gradients(form, x, kernel)
+    _assert_close(for_images, _from_torch(images.grad), 1e-4)
+    _assert_close(for_kernel, np.moveaxis(weight.grad.numpy(), (0, 1), (-1, -2)), 1e-4)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="others have gradients of their own")
+def test_gradient_by_taps_adds_up_half_precision_in_float32(monkeypatch) -> None:
+    monkeypatch.setattr(convolution_forms, "LEAST_PIXELS", 0)
+    by_taps, native = (
+        forms.OPERATIONS["convolution"][name].make() for name in ("gradient by taps", "native")
+    )
+    # Sums of 4096 numbers of one sign: in bfloat16 they would stand still at 256.
+    x, kernel = np.ones((1, 64, 64, 1)), np.full((3, 3, 1, 1), 0.125)
+    half = [array.astype("bfloat16") for array in (x, kernel)]
+    _, for_kernel = gradients(by_taps, *half)
+    _, expected = gradients(native, *(array.astype("float32") for array in (x, kernel)))
+    assert keras.backend.standardize_dtype(for_kernel.dtype) == "bfloat16"
+    np.testing.assert_allclose(for_kernel.astype("float32"), expected, rtol=0.01)
+
+
+@pytest.mark.parametrize(("name", "rank"), _forms("max pooling"))
+def test_every_form_of_max_pooling_is_pytorchs(name: str, rank: int) -> None:
+    pool = torch.nn.functional.max_pool2d if rank == 2 else torch.nn.functional.max_pool3d
+    _assert_is_resampling("max pooling", name, rank, lambda images: pool(images, 2))
+
+
+@pytest.mark.parametrize(("name", "rank"), _forms("linear upsampling"))
+def test_every_form_of_linear_upsampling_is_pytorchs(name: str, rank: int) -> None:
+    mode = "bilinear" if rank == 2 else "trilinear"
+
+    def upsample(images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(images, scale_factor=2, mode=mode)
+
+    _assert_is_resampling("linear upsampling", name, rank, upsample)
+
+
+def _assert_is_resampling(operation: str, name: str, rank: int, peer: Callable) -> None:
+    form, x = forms.OPERATIONS[operation][name].make(), _draw(rank, 4, 3)
+    images = _to_torch(x).requires_grad_()
+    expected = peer(images)
+    _assert_close(form(ops.convert_to_tensor(x)), _from_torch(expected))
+    expected.square().sum().backward()
+    _assert_close(gradients(form, x)[0], _from_torch(images.grad))
+
+
+@pytest.mark.parametrize("name", [name for name, rank in _forms("attention") if rank == 2])
+@pytest.mark.parametrize("length", [1, 5])
+def test_every_form_of_attention_is_pytorchs(name: str, length: int) -> None:
+    form = forms.OPERATIONS["attention"][name].make()
+    parts = np.random.default_rng(0).standard_normal((3, 2, length, 4, 8)).astype("float32")
+    leaves = [torch.from_numpy(part).requires_grad_() for part in parts]
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        *(leaf.transpose(1, 2) for leaf in leaves)
+    ).transpose(1, 2)
+    expected.square().sum().backward()
+    _assert_close(form(*map(ops.convert_to_tensor, parts)), expected.detach().numpy())
+    # Of a single token the weight is 1, so that only the value has a gradient.
+    first = 2 if length == 1 else 0
+    received = gradients(lambda *some: form(*parts[:first], *some), *parts[first:])
+    for gradient, leaf in zip(received, leaves[first:], strict=True):
+        _assert_close(gradient, leaf.grad.numpy())
+
+
+@pytest.mark.parametrize(("name", "rank"), _forms("group normalization"))
+@pytest.mark.parametrize("training", [False, True])
+def test_every_form_of_group_normalization_is_pytorchs(
+    name: str, rank: int, training: bool
+) -> None:
+    layer = layers.GroupNormalization(3)
+    _assert_is_normalization(name, "group", layer, torch.nn.GroupNorm(3, 6), rank, training)
+
+
+@pytest.mark.parametrize(("name", "rank"), _forms("batch normalization"))
+@pytest.mark.parametrize("training", [False, True])
+def test_every_form_of_batch_normalization_is_pytorchs(
+    name: str, rank: int, training: bool
+) -> None:
+    layer = normalization.BatchNormalization()
+    peer = (torch.nn.BatchNorm2d if rank == 2 else torch.nn.BatchNorm3d)(6).train(training)
+    x = _assert_is_normalization(name, "batch", layer, peer, rank, training)
+    # PyTorch corrects the variance that it keeps.
+    pixels = x.size // 6
+    correction = (pixels - 1) / pixels if training else 1
+    _assert_close(layer.moving_mean, peer.running_mean.numpy())
+    kept = 0.9 + (peer.running_var.numpy() - 0.9) * correction if training else np.ones(6)
+    _assert_close(layer.moving_variance, kept)
+
+
+def _assert_is_normalization(
+    name: str, kind: str, layer: Any, peer: torch.nn.Module, rank: int, training: bool
+) -> np.ndarray:
+    """Compare the outputs, and the gradients of the input, the scale and the offset."""
+    form = forms.OPERATIONS[f"{kind} normalization"][name].make()
+    x = 5 + 3 * _draw(rank, 3, 6)
+    generator = np.random.default_rng(1)
+    gamma, beta = 1 + generator.random((2, 6), "float32")
+    factors = generator.random(x.shape, "float32")  # of squares alone the input has no gradient
+    layer.build(x.shape)
+    layer.gamma.assign(gamma)
+    layer.beta.assign(beta)
+    peer.weight.data, peer.bias.data = torch.from_numpy(gamma), torch.from_numpy(beta)
+    images = _to_torch(x).requires_grad_()
+    expected = peer(images)
+    _assert_close(form(layer, ops.convert_to_tensor(x), training), _from_torch(expected))
+    (expected * _to_torch(factors)).square().sum().backward()
+
+    def weighted(images: Any, gamma: Any, beta: Any) -> Any:
+        layer.gamma, layer.beta = gamma, beta
+        with keras.StatelessScope():  # what JAX traces must not enter the moving statistics
+            return ops.multiply(form(layer, images, training), factors)
+
+    for received, wanted in zip(
+        gradients(weighted, x, gamma, beta),
+        (_from_torch(images.grad), peer.weight.grad.numpy(), peer.bias.grad.numpy()),
+        strict=True,
+    ):
+        _assert_close(received, wanted, 1e-4)
+    return x
+
+
+@pytest.mark.parametrize(("name", "rank"), _forms("recomputation"))
+def test_every_form_of_recomputation_changes_nothing(name: str, rank: int) -> None:
+    form, x = forms.OPERATIONS["recomputation"][name].make(), _draw(rank, 3, 2)
+    for received, expected in zip(
+        gradients(form(ops.gelu), x), gradients(ops.gelu, x), strict=True
+    ):
+        _assert_close(received, expected)
+
+
+# === The table ===
+
+
+def test_the_table_has_a_form_for_every_case(monkeypatch) -> None:
+    for backend, device, operation, rank, taps, channels, dtype in itertools.product(
+        forms.BACKENDS,
+        forms.DEVICES,
+        forms.OPERATIONS,
+        (2, 3),
+        (1, 3, 5, 7, 9),
+        (1, 16, 128),
+        ("float32", "float16", "bfloat16"),
+    ):
+        monkeypatch.setattr(forms, "_backend", lambda backend=backend: backend)
+        case = {"rank": rank, "kernel_size": taps, "channels": channels, "filters": channels}
+        with forms.forced_device(device):
+            name = forms.rule_for(operation, **case, dtype=dtype).form
+        form = forms.OPERATIONS[operation][name]
+        assert backend in form.backends
+        assert rank in form.ranks
+        assert form.kernel_sizes is None or taps in form.kernel_sizes
+
+
+def test_no_rule_stands_behind_one_that_holds_wherever_it_does() -> None:
+    for earlier, rule in itertools.combinations(forms.TABLE, 2):
+        assert (earlier.operation, earlier.device) != (rule.operation, rule.device) or any(
+            getattr(earlier, name) not in (None, getattr(rule, name)) for name in CONDITIONS
+        ), (earlier, rule)
+
+
+def test_this_machines_device_and_the_forced_one() -> None:
+    assert forms.device() == "cpu"
+    with forms.forced_device("gpu"):
+        assert forms.device() == "gpu"
+        with forms.forced_device("cpu"):
+            assert forms.device() == "cpu"
+        assert forms.device() == "gpu"
+    assert forms.device() == "cpu"
+    with (
+        pytest.raises(ValueError, match=r"one of cpu, gpu\. Received: 'cuda'"),
+        forms.forced_device("cuda"),
+    ):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("setting", "device"), [("cpu", "cpu"), ("cpu:0", "cpu"), ("cuda", "gpu"), ("mps", "gpu")]
+)
+def test_the_device_that_keras_is_told_for_pytorch(setting: str, device: str, monkeypatch) -> None:
+    monkeypatch.setattr(forms, "_backend", lambda: "torch")
+    monkeypatch.setenv("KERAS_TORCH_DEVICE", setting)
+    assert forms._own_device.__wrapped__() == device
+
+
+@pytest.mark.parametrize("kinds", [("CPU",), ("CPU", "GPU"), ("CPU", "TPU")])
+def test_the_devices_that_tensorflow_sees(kinds: tuple[str, ...], monkeypatch) -> None:
+    seen = [SimpleNamespace(device_type=kind) for kind in kinds]
+    tensorflow = SimpleNamespace(config=SimpleNamespace(get_visible_devices=lambda: seen))
+    monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
+    monkeypatch.setattr(forms, "_backend", lambda: "tensorflow")
+    assert forms._own_device.__wrapped__() == ("cpu" if kinds == ("CPU",) else "gpu")
+
+
+@pytest.mark.parametrize(("kind", "device"), [("cpu", "cpu"), ("gpu", "gpu"), ("tpu", "gpu")])
+def test_the_device_that_jax_computes_on(kind: str, device: str, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(default_backend=lambda: kind))
+    monkeypatch.setattr(forms, "_backend", lambda: "jax")
+    assert forms._own_device.__wrapped__() == device
+
+
+# === Layers of a GPU's table ===
+
+
+def _network(rank: int, dtype: str = "float32") -> keras.Model:
+    """Return a network of all layers that choose."""
+    image = keras.Input((*(4, 6, 8)[:rank], 4))
+    x = layers.LMSBlock((3, 5), dtype=dtype)(image)
+    x = layers.LinearUpsampling(dtype=dtype)(layers.MaxPooling(dtype=dtype)(x))
+    x = layers.GMSBlock(8, dtype=dtype)(x)
+    return keras.Model(image, layers.FusionBlock(4, dtype=dtype)(x))
+
+
+@pytest.mark.parametrize("device", forms.DEVICES)
+def test_layers_take_the_forms_that_the_table_has_for_the_device(device: str, monkeypatch) -> None:
+    called = set()
+
+    def recorded(operation: str, name: str, form: forms.Form) -> forms.Form:
+        def make() -> Callable:
+            function = form.make()
+
+            def record(*args: Any, **kwargs: Any) -> Any:
+                called.add((operation, name))
+                return function(*args, **kwargs)
+
+            return record
+
+        return dataclasses.replace(form, make=make)
+
+    for operation, entries in forms.OPERATIONS.items():
+        for name, form in entries.items():
+            monkeypatch.setitem(entries, name, recorded(operation, name, form))
+    for rank in (2, 3):
+        with forms.forced_device(device):
+            model = _network(rank)
+        _trace(model, _draw(rank, 4, 4))
+    allowed = {
+        (rule.operation, rule.form)
+        for rule in forms.TABLE
+        if rule.device == device and (rule.backends is None or BACKEND in rule.backends)
+    }
+    assert called <= allowed
+    assert {operation for operation, _ in called} == set(forms.OPERATIONS)
+
+
+def _trace(model: keras.Model, x: np.ndarray) -> None:
+    """Call a network, on JAX without compiling anything."""
+    if BACKEND == "jax":
+        import jax
+
+        jax.eval_shape(model, x)
+    else:
+        model(x)
+
+
+def _trained(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return a network's outputs, its moved statistics, and the gradients of its weights."""
+    weights, others = (
+        [ops.convert_to_numpy(variable) for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    )
+    # Squares of what was normalized add up to the same whatever the weights.
+    factors = np.random.default_rng(1).random((*x.shape[:-1], 4), "float32")
+
+    def call(training: bool, *weights: Any) -> tuple[Any, list[Any]]:
+        return model.stateless_call(weights, others, x, training=training)
+
+    def outputs(*weights: Any) -> list[Any]:
+        trained, moved = call(True, *weights)
+        return [call(False, *weights)[0], trained, *moved]
+
+    def loss(*weights: Any) -> Any:
+        return ops.multiply(call(True, *weights)[0], factors)
+
+    names = [
+        *("inference", "training"),
+        *(variable.path for variable in model.non_trainable_variables),
+        *(f"gradient of {variable.path}" for variable in model.trainable_variables),
+    ]
+    values = [
+        *(ops.convert_to_numpy(value) for value in compiled(outputs)(*weights)),
+        *gradients(_on_xla(loss), *weights),
+    ]
+    return dict(zip(names, values, strict=True))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_a_gpus_forms_compute_what_a_cpus_do(rank: int, tmp_path) -> None:
+    x = _draw(rank, 4, 4)
+    keras.utils.set_random_seed(0)
+    of_cpu = _network(rank)
+    of_cpu.save(tmp_path / "network.keras")
+    with forms.forced_device("gpu"):
+        of_gpu = keras.saving.load_model(tmp_path / "network.keras", compile=False)
+    configs = [[layer.get_config() for layer in model.layers] for model in (of_cpu, of_gpu)]
+    assert configs[0] == configs[1]
+    expected, received = _trained(of_cpu, x), _trained(of_gpu, x)
+    assert received.keys() == expected.keys()
+    for name, values in expected.items():
+        _assert_close(received[name], values, 1e-3)  # the round-off of seven norms in a row
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_gpus_forms_compute_in_half_precision(policy: str, monkeypatch) -> None:
+    if BACKEND == "jax" and policy == "mixed_float16":
+        # XLA refuses JAX's own attention in float16 on a CPU ("F16_F16_F32 is not supported").
+        attention = forms.OPERATIONS["attention"]
+        monkeypatch.setitem(attention, "native", attention["at once"])
+    x = _draw(2, 4, 4)
+    with forms.forced_device("gpu"):
+        models = []
+        for dtype in ("float32", policy):
+            keras.utils.set_random_seed(0)
+            models.append(_network(2, dtype))
+    expected, outputs = (compiled(model)(x) for model in models)
+    assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
+    expected, outputs = (ops.convert_to_numpy(ops.cast(y, "float32")) for y in (expected, outputs))
+    assert np.abs(outputs - expected).max() < 0.3 * expected.std()
+
+
+@pytest.mark.no_backend
+def test_files_are_written_in_a_cpus_forms(monkeypatch) -> None:
+    from keras_lgmsnet.export import child
+
+    def read(run_directory: Path) -> None:
+        raise ValueError(f"read on a {forms.device()}")
+
+    monkeypatch.setattr(child.Run, "read", read)
+    with forms.forced_device("gpu"), pytest.raises(ValueError, match="read on a cpu"):
+        child.write_exports(Path(), Path(), [], "none", None, None)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="its programs can be read")
+@pytest.mark.parametrize(
+    ("layer", "casts"),
+    [
+        (layers.MaxPooling, 0),
+        (layers.LinearUpsampling, 0),
+        (layers.NearestUpsampling, 0),
+        (lambda **kwargs: layers.GroupedConv(4, 3, groups=2, **kwargs), 0),
+        (lambda **kwargs: layers.DepthwiseConv(5, **kwargs), 0),
+        # For the statistics; of its gradient, the inputs and the upstream gradient.
+        (lambda **kwargs: layers.ConvNormActivation(4, 3, normalization="batch", **kwargs), 3),
+        (lambda **kwargs: layers.ConvNormActivation(4, 3, normalization="instance", **kwargs), 3),
+        (lambda **kwargs: layers.LMSBlock((3, 5), **kwargs), 9),
+        (lambda **kwargs: layers.FusionBlock(4, **kwargs), 9),
+    ],
+)
+@pytest.mark.parametrize("rank", [2, 3])
+def test_only_statistics_are_computed_in_float32_on_a_gpu(
+    layer: Callable, casts: int, rank: int
+) -> None:
+    import jax
+
+    x = _draw(rank, 32, 4).astype("bfloat16")
+    with forms.forced_device("gpu"):
+        built = layer(dtype="mixed_bfloat16")
+        built.build(x.shape)
+    weights = [variable.value for variable in built.variables]
+
+    def outputs(weights: Any, x: Any) -> Any:
+        training = {"training": True} if casts else {}
+        with keras.StatelessScope(zip(built.variables, weights, strict=True)):
+            return built(x, **training)
+
+    def train(weights: Any, x: Any) -> Any:
+        y, gradient = jax.vjp(outputs, weights, x)
+        return gradient(y)
+
+    kept = jax.tree.leaves(jax.eval_shape(lambda *of: jax.vjp(outputs, *of)[1], weights, x))
+    least = x.size // 8  # no weights are as large, nor what is made of pooled images smaller
+    assert not [a for a in kept if a.dtype == "float32" and a.size >= least]
+    assert _count_casts(jax.make_jaxpr(train)(weights, x).jaxpr, least) == casts
+
+
+def _count_casts(jaxpr: Any, least: int) -> int:
+    """Return how many tensors of at least some size a program casts to float32."""
+    import jax
+
+    count = 0
+    for equation in jaxpr.eqns:
+        of = [*equation.invars, *equation.outvars]
+        if equation.primitive.name == "convert_element_type":
+            count += of[1].aval.dtype == "float32" and of[1].aval.size >= least
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                count += _count_casts(inner, least)
+    return count
