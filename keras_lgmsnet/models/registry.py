@@ -17,6 +17,7 @@ Recipes, commands, exports, benchmarks and figures then know it by its name, and
 `keras.saving.load_model` finds it; nothing else has to be told of it.
 """
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ def create(
 
 
 def register(keras_module: Any) -> None:
-    """Let `keras.saving.load_model` find the layers, and the networks, which are imported on demand.
+    """Let `keras.saving.load_model` find layers, and networks, which are imported on demand.
 
     Keras looks a saved class up by the name that it was registered under, else in the module that
     it was in when it was saved; layers have moved since version 0.1. Until a network's module is
