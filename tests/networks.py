@@ -156,6 +156,9 @@ if keras.backend.backend() != "torch":  # where it is quick, and in the default 
     def test_float16_trains_in_a_compiled_program(row: Row) -> None:
         train_a_step(row, "mixed_float16")
 
+    def test_bfloat16_trains_in_a_compiled_program() -> None:
+        train_a_step(ROWS[0], "mixed_bfloat16")
+
 
 @once
 @pytest.mark.parametrize(("entry", "published"), PUBLISHED)
