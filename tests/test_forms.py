@@ -51,15 +51,6 @@ def _assert_close(received: Any, expected: np.ndarray, tolerance: float = 2e-5) 
     np.testing.assert_allclose(received, expected, rtol=0, atol=tolerance * (1 + np.std(expected)))
 
 
-def _on_xla(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function compiled, gradient and all, where TensorFlow has it on a CPU only so."""
-    if BACKEND != "tensorflow":
-        return function
-    import tensorflow as tf
-
-    return tf.function(function, jit_compile=True)
-
-
 # === Every form computes the same ===
 
 
@@ -80,8 +71,6 @@ def test_every_form_of_convolution_is_the_same_sum(
 ) -> None:
     monkeypatch.setattr(convolution_forms, "LEAST_PIXELS", 0)
     form = forms.OPERATIONS[operation][name].make()
-    if name == "native" and rank == 3 and operation != "convolution":
-        form = _on_xla(form)
     channels, filters, groups = {
         "convolution": (3, 4, 1),
         "grouped convolution": (4, 6, 2),
@@ -375,7 +364,7 @@ def _trained(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
     ]
     values = [
         *(ops.convert_to_numpy(value) for value in compiled(outputs)(*weights)),
-        *gradients(_on_xla(loss), *weights),
+        *gradients(loss, *weights),
     ]
     return dict(zip(names, values, strict=True))
 
