@@ -25,6 +25,7 @@ from keras_lgmsnet.models.network import Network, Published
 from keras_lgmsnet.models.published_names import named_variables
 from tests.helpers import frozen, reference
 from tests.helpers.stages import layers_of, stage_outputs
+from tests.test_forms import compare_devices
 from tests.test_networks import (
     ROWS,
     Row,
@@ -214,3 +215,7 @@ def test_the_report_on_a_gpu_runs_dry(tmp_path: Path) -> None:
     assert [row for row in report["rows"] + report["forms"] if row["failure"]] == []
     assert "The losses of all" in report["conclusions"][0], report["conclusions"]
     assert "| attention | " in result.stdout
+
+
+def test_a_gpus_forms_compute_what_a_cpus_do_on_volumes(tmp_path: Path) -> None:
+    compare_devices(3, tmp_path)

@@ -369,14 +369,18 @@ def _trained(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(names, values, strict=True))
 
 
-@pytest.mark.parametrize("rank", [2, 3])
-def test_a_gpus_forms_compute_what_a_cpus_do(rank: int, tmp_path) -> None:
+def test_a_gpus_forms_compute_what_a_cpus_do_on_images(tmp_path) -> None:
+    compare_devices(2, tmp_path)
+
+
+def compare_devices(rank: int, folder: Path) -> None:
+    """Save a network of a CPU's forms, load it with a GPU's, and compare what both compute."""
     x = _draw(rank, 4, 4)
     keras.utils.set_random_seed(0)
     of_cpu = _network(rank)
-    of_cpu.save(tmp_path / "network.keras")
+    of_cpu.save(folder / "network.keras")
     with forms.forced_device("gpu"):
-        of_gpu = keras.saving.load_model(tmp_path / "network.keras", compile=False)
+        of_gpu = keras.saving.load_model(folder / "network.keras", compile=False)
     configs = [[layer.get_config() for layer in model.layers] for model in (of_cpu, of_gpu)]
     assert configs[0] == configs[1]
     expected, received = _trained(of_cpu, x), _trained(of_gpu, x)
