@@ -17,7 +17,6 @@ Recipes, commands, exports, benchmarks and figures then know it by its name, and
 `keras.saving.load_model` finds it; nothing else has to be told of it.
 """
 
-import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -117,13 +116,11 @@ def create(
 
 
 def register(keras_module: Any) -> None:
-    """Let `keras.saving.load_model` find layers, and networks, which are imported on demand.
+    """Let `keras.saving.load_model` find the networks, whose modules are imported on demand.
 
-    Keras looks a saved class up by the name that it was registered under, else in the module that
-    it was in when it was saved; layers have moved since version 0.1. Until a network's module is
-    imported, and registers the class itself, a stand-in has that name.
+    Keras looks a saved network's class up by the name that it was registered under. Until the
+    network's module is imported, and registers the class itself, a stand-in has that name.
     """
-    importlib.import_module("keras_lgmsnet.layers")
     for network in NETWORKS:
         registered = keras_module.saving.register_keras_serializable(
             package="keras_lgmsnet", name=network.class_name
