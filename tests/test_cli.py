@@ -481,8 +481,8 @@ def test_networks_lists_all() -> None:
     assert result.exit_code == 0, result.output
     rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + len(registry.NETWORKS)
-    cells = [cell.strip(" |") for cell in rows[2]]
-    assert cells == [
+    cells = next(row for row in rows if row[0].strip(" |") == "lgmsnet")
+    assert [cell.strip(" |") for cell in cells] == [
         *("lgmsnet", "LGMSNet", "images", "2,321,393", "4.89 G"),
         "256 × 256 × 3, 1 class",
     ]

@@ -287,7 +287,7 @@ def test_the_device_that_jax_computes_on(kind: str, device: str, monkeypatch) ->
 # === Layers of a GPU's table ===
 
 
-def _network(rank: int, dtype: str = "float32") -> keras.Model:
+def network_of_all_forms(rank: int, dtype: str = "float32") -> keras.Model:
     """Return a network of all layers that choose."""
     image = keras.Input((*(4, 6, 8)[:rank], 4))
     x = layers.LMSBlock((3, 5), dtype=dtype)(image)
@@ -317,7 +317,7 @@ def test_layers_take_the_forms_that_the_table_has_for_the_device(device: str, mo
             monkeypatch.setitem(entries, name, recorded(operation, name, form))
     for rank in (2, 3):
         with forms.forced_device(device):
-            model = _network(rank)
+            model = network_of_all_forms(rank)
         _trace(model, _draw(rank, 4, 4))
     allowed = {
         (rule.operation, rule.form)
@@ -338,57 +338,6 @@ def _trace(model: keras.Model, x: np.ndarray) -> None:
         model(x)
 
 
-def _trained(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a network's outputs, its moved statistics, and the gradients of its weights."""
-    weights, others = (
-        [ops.convert_to_numpy(variable) for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    )
-    # Squares of what was normalized add up to the same whatever the weights.
-    factors = np.random.default_rng(1).random((*x.shape[:-1], 4), "float32")
-
-    def call(training: bool, *weights: Any) -> tuple[Any, list[Any]]:
-        return model.stateless_call(weights, others, x, training=training)
-
-    def outputs(*weights: Any) -> list[Any]:
-        trained, moved = call(True, *weights)
-        return [call(False, *weights)[0], trained, *moved]
-
-    def loss(*weights: Any) -> Any:
-        return ops.multiply(call(True, *weights)[0], factors)
-
-    names = [
-        *("inference", "training"),
-        *(variable.path for variable in model.non_trainable_variables),
-        *(f"gradient of {variable.path}" for variable in model.trainable_variables),
-    ]
-    values = [
-        *(ops.convert_to_numpy(value) for value in compiled(outputs)(*weights)),
-        *gradients(loss, *weights),
-    ]
-    return dict(zip(names, values, strict=True))
-
-
-def test_a_gpus_forms_compute_what_a_cpus_do_on_images(tmp_path) -> None:
-    compare_devices(2, tmp_path)
-
-
-def compare_devices(rank: int, folder: Path) -> None:
-    """Save a network of a CPU's forms, load it with a GPU's, and compare what both compute."""
-    x = _draw(rank, 4, 4)
-    keras.utils.set_random_seed(0)
-    of_cpu = _network(rank)
-    of_cpu.save(folder / "network.keras")
-    with forms.forced_device("gpu"):
-        of_gpu = keras.saving.load_model(folder / "network.keras", compile=False)
-    configs = [[layer.get_config() for layer in model.layers] for model in (of_cpu, of_gpu)]
-    assert configs[0] == configs[1]
-    expected, received = _trained(of_cpu, x), _trained(of_gpu, x)
-    assert received.keys() == expected.keys()
-    for name, values in expected.items():
-        _assert_close(received[name], values, 1e-3)  # the round-off of seven norms in a row
-
-
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_a_gpus_forms_compute_in_half_precision(policy: str, monkeypatch) -> None:
     if BACKEND == "jax" and policy == "mixed_float16":
@@ -400,7 +349,7 @@ def test_a_gpus_forms_compute_in_half_precision(policy: str, monkeypatch) -> Non
         models = []
         for dtype in ("float32", policy):
             keras.utils.set_random_seed(0)
-            models.append(_network(2, dtype))
+            models.append(network_of_all_forms(2, dtype))
     expected, outputs = (compiled(model)(x) for model in models)
     assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
     expected, outputs = (ops.convert_to_numpy(ops.cast(y, "float32")) for y in (expected, outputs))

@@ -110,7 +110,7 @@ from keras_lgmsnet.recipe.checking import parse_argument, split_assignment
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="JSON file that --forms or --gpu-report writes.",
+    help="JSON file to write, of --forms and --gpu-report, which have no default for it.",
 )
 @verbose_option
 @mistakes_in_one_sentence

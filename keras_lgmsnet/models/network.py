@@ -172,7 +172,7 @@ _COMMON = ("input_shape", "num_classes", "name", "dtype")
 
 def suggest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     """Return the end of a sentence: which names may have been meant, else all that are known."""
-    near = difflib.get_close_matches(name, known)
+    near = difflib.get_close_matches(name, known, cutoff=0.75)
     return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
 
 
