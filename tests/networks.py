@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,12 +21,14 @@ from keras_lgmsnet.data.images import preprocess
 from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.export.promises import FORMATS, terms_for
 from keras_lgmsnet.export.writers import open_, with_preprocessing, write
+from keras_lgmsnet.layers import forms
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.models.network import Network, Published
 from keras_lgmsnet.models.published_names import named_variables
 from tests.helpers import frozen, reference
+from tests.helpers.gradients import compiled, gradients
 from tests.helpers.stages import layers_of, stage_outputs
-from tests.test_forms import compare_devices
+from tests.test_forms import network_of_all_forms
 from tests.test_networks import (
     ROWS,
     Row,
@@ -217,5 +220,74 @@ def test_the_report_on_a_gpu_runs_dry(tmp_path: Path) -> None:
     assert "| attention | " in result.stdout
 
 
-def test_a_gpus_forms_compute_what_a_cpus_do_on_volumes(tmp_path: Path) -> None:
-    compare_devices(3, tmp_path)
+@pytest.mark.parametrize("rank", [2, 3])
+def test_a_gpus_forms_compute_what_a_cpus_do(rank: int, tmp_path: Path) -> None:
+    x = _draw_for_all_forms(rank)
+    keras.utils.set_random_seed(0)
+    of_cpu = network_of_all_forms(rank)
+    of_cpu.save(tmp_path / "network.keras")
+    with forms.forced_device("gpu"):
+        of_gpu = keras.saving.load_model(tmp_path / "network.keras", compile=False)
+    configs = [[layer.get_config() for layer in model.layers] for model in (of_cpu, of_gpu)]
+    assert configs[0] == configs[1]
+    expected, received = _trained(of_cpu, x), _trained(of_gpu, x)
+    assert received.keys() == expected.keys()
+    for name, values in expected.items():
+        # The round-off of seven norms in a row.
+        np.testing.assert_allclose(
+            received[name], values, rtol=0, atol=1e-3 * (1 + np.std(values)), err_msg=name
+        )
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_gpus_forms_compute_in_half_precision(policy: str, monkeypatch) -> None:
+    if keras.backend.backend() == "jax" and policy == "mixed_float16":
+        # XLA refuses JAX's own attention in float16 on a CPU ("F16_F16_F32 is not supported").
+        attention = forms.OPERATIONS["attention"]
+        monkeypatch.setitem(attention, "native", attention["at once"])
+    x = _draw_for_all_forms(2)
+    with forms.forced_device("gpu"):
+        models = []
+        for dtype in ("float32", policy):
+            keras.utils.set_random_seed(0)
+            models.append(network_of_all_forms(2, dtype))
+    expected, outputs = (compiled(model)(x) for model in models)
+    assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
+    expected, outputs = (ops.convert_to_numpy(ops.cast(y, "float32")) for y in (expected, outputs))
+    assert np.abs(outputs - expected).max() < 0.3 * expected.std()
+
+
+def _draw_for_all_forms(rank: int) -> np.ndarray:
+    shape = (2, *(4, 6, 8)[:rank], 4)
+    return np.random.default_rng(0).standard_normal(shape).astype("float32")
+
+
+def _trained(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return a network's outputs, its moved statistics, and the gradients of its weights."""
+    weights, others = (
+        [ops.convert_to_numpy(variable) for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    )
+    # Squares of what was normalized add up to the same whatever the weights.
+    factors = np.random.default_rng(1).random((*x.shape[:-1], 4), "float32")
+
+    def call(training: bool, *weights: Any) -> tuple[Any, list[Any]]:
+        return model.stateless_call(weights, others, x, training=training)
+
+    def outputs(*weights: Any) -> list[Any]:
+        trained, moved = call(True, *weights)
+        return [call(False, *weights)[0], trained, *moved]
+
+    def loss(*weights: Any) -> Any:
+        return ops.multiply(call(True, *weights)[0], factors)
+
+    names = [
+        *("inference", "training"),
+        *(variable.path for variable in model.non_trainable_variables),
+        *(f"gradient of {variable.path}" for variable in model.trainable_variables),
+    ]
+    values = [
+        *(ops.convert_to_numpy(value) for value in compiled(outputs)(*weights)),
+        *gradients(loss, *weights),
+    ]
+    return dict(zip(names, values, strict=True))
