@@ -483,7 +483,7 @@ def test_networks_lists_all() -> None:
     assert len(rows) == 2 + len(registry.NETWORKS)
     cells = next(row for row in rows if row[0].strip(" |") == "lgmsnet")
     assert [cell.strip(" |") for cell in cells] == [
-        *("lgmsnet", "LGMSNet", "images", "2,321,393", "4.89 G"),
+        *("lgmsnet", "images", "2,321,393", "4.89 G"),
         "256 × 256 × 3, 1 class",
     ]
     assert "unet, for volumes: Çiçek et al., 3D U-Net, MICCAI 2016." in result.stdout

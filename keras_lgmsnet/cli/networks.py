@@ -36,10 +36,10 @@ def _list_networks() -> str:
         kind = kind_of_rank(network.rank)
         with_defaults = [numbers for numbers in network.published if not numbers.arguments]
         cells = _size_cells(with_defaults[0]) if with_defaults else ["–"] * 3
-        rows.append([network.name, network.title, kind.name, *cells])
+        rows.append([network.name, kind.name, *cells])
         if network.paper is not None:
             papers.setdefault((network.name, network.paper), []).append(kind.name)
-    header = ["name", "network", "takes", "parameters", "multiply-adds", "at"]
+    header = ["name", "takes", "parameters", "multiply-adds", "at"]
     described = (
         wrap(f"{name}, for {' and '.join(kinds)}: {paper}.", "", "  ")
         for (name, paper), kinds in papers.items()
