@@ -1,7 +1,7 @@
 """Programs that stand for those of `.venv/bin` while the documentation's code runs.
 
-`lgms-train` and `lgms-benchmark` are given less to do. `pip`, `python -m tests` and `lgms-benchmark
---exports`, which starts some fifteen runtimes, only look at their arguments. All else is the
+`lgms-train` and `lgms-benchmark` are given less to do. `pip`, `python -m tests` and what takes
+`lgms-benchmark` minutes, which other tests run, only look at their arguments. All else is the
 program itself.
 """
 
@@ -39,7 +39,7 @@ def main(name: str, arguments: list[str]) -> None:
         if name == "lgms-train":
             arguments = [*arguments, *_less_training(arguments)]
         elif name == "lgms-benchmark":
-            if "--exports" in arguments:
+            if {"--exports", "--forms", "--gpu-report"}.intersection(arguments):
                 command.make_context(name, arguments)
                 return
             arguments = [*arguments, *_less_timing(arguments)]
