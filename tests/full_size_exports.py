@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_lgmsnet.models import registry
+from keras_lgmsnet.models.network import Network, Published
 from tests.helpers.exporting import train_and_export
 from tests.networks import PUBLISHED
 from tests.test_networks import once
@@ -17,8 +17,8 @@ from tests.test_networks import once
 @once
 @pytest.mark.parametrize(("entry", "published"), PUBLISHED)
 def test_full_size_exports_pass_the_gate(
-    entry: registry.Network,
-    published: registry.Published,
+    entry: Network,
+    published: Published,
     tmp_path: Path,
 ) -> None:
     start = time.perf_counter()

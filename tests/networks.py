@@ -21,6 +21,7 @@ from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.export.promises import FORMATS, terms_for
 from keras_lgmsnet.export.writers import open_, with_preprocessing, write
 from keras_lgmsnet.models import registry
+from keras_lgmsnet.models.network import Network, Published
 from keras_lgmsnet.models.published_names import named_variables
 from tests.helpers import frozen, reference
 from tests.helpers.stages import layers_of, stage_outputs
@@ -159,7 +160,7 @@ if keras.backend.backend() != "torch":  # where it is quick, and in the default 
 @once
 @pytest.mark.parametrize(("entry", "published"), PUBLISHED)
 def test_published_configurations_have_the_numbers_of_the_registry(
-    entry: registry.Network, published: registry.Published
+    entry: Network, published: Published
 ) -> None:
     network = kl.models.create(
         entry.name,

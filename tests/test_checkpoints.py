@@ -15,6 +15,7 @@ from keras_lgmsnet.benchmark.peers import lgmsnet as plain_pytorch
 from keras_lgmsnet.layers import GroupedConv
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.models.base import SegmentationNetwork
+from keras_lgmsnet.models.network import Network, fixed
 from keras_lgmsnet.models.published_names import named_variables
 
 DIMS = (4, 4, 8, 8, 8)
@@ -178,14 +179,14 @@ class _Program(torch.nn.Module):
 
 @pytest.fixture
 def with_leftovers(monkeypatch: pytest.MonkeyPatch) -> SegmentationNetwork:
-    network = registry.Network(
+    network = Network(
         name="leftovers",
         rank=2,
         title="Leftovers",
         module=__name__,
         class_name="_WithLeftovers",
         stages=(),
-        sides=lambda arguments: registry.Sides(),
+        sides=fixed(),
         paper="",
         program=None,
     )

@@ -26,6 +26,7 @@ from keras_lgmsnet.cli.train import train as lgms_train
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.kinds import kind_of_rank
 from keras_lgmsnet.models import registry
+from keras_lgmsnet.models.network import Network
 from keras_lgmsnet.process import progress
 from keras_lgmsnet.recipe.loading import load_recipe
 from keras_lgmsnet.run_directory import read_json, read_recipe
@@ -489,7 +490,7 @@ def test_networks_lists_all() -> None:
 
 
 @pytest.mark.parametrize("network", registry.NETWORKS, ids=lambda network: network.class_name)
-def test_networks_tells_all_of_one(network: registry.Network) -> None:
+def test_networks_tells_all_of_one(network: Network) -> None:
     """Silently but for that, on the backend that Keras is imported on."""
     result = run(lgms_networks, network.name)
     assert result.exit_code == 0, result.output

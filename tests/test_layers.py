@@ -340,6 +340,8 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.GMSBlock(4, feed_forward_dim=3),
         layers.GroupedConv(4, 3, bias_initializer=initializers.FanInUniform(seed=1, fan_in=9)),
         layers.ConvNormActivation(4, 3, use_bias=True, bias_initializer="ones"),
+        layers.ConvNormActivation(4, 3, kernel_initializer="he_normal"),
+        layers.FusionBlock(4, bias_initializer=initializers.FanInUniform()),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -401,9 +403,7 @@ def test_channels_first_is_refused() -> None:
 
 
 def test_initial_biases_are_pytorchs() -> None:
-    layer = layers.GroupedConv(
-        500, 3, bias_initializer=initializers.FanInUniform(seed=0, fan_in=36)
-    )
+    layer = layers.GroupedConv(500, 3, bias_initializer=initializers.FanInUniform(seed=0))
     layer.build((None, 8, 8, 4))
     peer = plain_pytorch.conv(2, 4, 500, 3)
     bound = float(peer.weight.detach().abs().max())  # PyTorch draws both within ±1/√36
@@ -411,6 +411,11 @@ def test_initial_biases_are_pytorchs() -> None:
     for values in (kernel, bias):
         assert 0.98 * bound < np.abs(values).max() <= 1 / 6
     assert abs(bias.mean()) < 0.02
+    fusion = layers.FusionBlock(4, bias_initializer=initializers.FanInUniform())
+    fusion.build((None, 8, 8, 8))
+    for part, fan_in in zip(fusion.convolutions, (36, 8, 16), strict=True):
+        bias = ops.convert_to_numpy(part.bias)
+        assert 0.5 < np.abs(bias).max() * np.sqrt(fan_in) < 1
 
 
 def test_a_seed_gives_the_same_kernel_on_every_backend() -> None:

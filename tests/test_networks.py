@@ -31,6 +31,7 @@ from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.kinds import Kind, kind_of_rank
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.models.base import SegmentationNetwork
+from keras_lgmsnet.models.network import Network
 from keras_lgmsnet.models.published_names import named_variables
 from tests.fixtures import generate
 from tests.helpers import frozen
@@ -88,7 +89,7 @@ class Row:
         return kind_of_rank(len(self.input_shape) - 1)
 
     @property
-    def entry(self) -> registry.Network:
+    def entry(self) -> Network:
         """Its description in the registry."""
         return registry.find(self.name, self.kind.rank)
 
@@ -175,6 +176,43 @@ ROWS = (
             ({"block": "lms"}, "U-Net for volumes has no argument 'block'; known are filters"),
         ),
         frozen="unet_3d",
+    ),
+    Row(
+        name="cmunext",
+        arguments={"filters": (4, 4, 4, 4, 4), "depths": (1, 1, 1, 2, 1)},
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        refused=(
+            ({"filters": (8, 8)}, r"of the five stages\. Received: filters=\(8, 8\)"),
+            ({"depths": (1, 1, 1, 0, 1)}, r"positive integer\. Received: depths=0"),
+        ),
+        frozen="cmunext",
+    ),
+    Row(
+        name="attention_unet",
+        # In gates of four channels; with two, one of the seeds' may let next to nothing through.
+        arguments={"filters": (8, 8, 8, 8, 4)},
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        refused=(
+            *_UNET_REFUSED,
+            ({"filters": (4, 3, 4)}, r"must be even but for the deepest level's.*\(4, 3, 4\)"),
+            ({"block": "lms"}, "Attention U-Net for images has no argument 'block'"),
+        ),
+        frozen="attention_unet",
+        frozen_layers={f"Att{level}": f"gate{level}" for level in (5, 4, 3, 2)},
+    ),
+    Row(
+        name="nnunet",
+        arguments={"filters": (2, 2, 2, 2, 4, 4, 4)},
+        input_shape=(128, 128, 3),
+        irregular_shape=(128, 192, 2),
+        refused=_UNET_REFUSED,
+        frozen="nnunet",
+        frozen_layers={
+            **{f"conv_blocks_context.{number}": f"encoder{number + 1}" for number in range(7)},
+            **{f"conv_blocks_localization.{number}": f"decoder{7 - number}" for number in range(6)},
+        },
     ),
 )
 

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_lgmsnet.models import registry
-from keras_lgmsnet.models.registry import Sides
+from keras_lgmsnet.models.network import Sides
 
 pytestmark = pytest.mark.no_backend
 

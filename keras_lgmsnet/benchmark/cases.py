@@ -12,6 +12,7 @@ import numpy as np
 from keras_lgmsnet.benchmark import peers
 from keras_lgmsnet.kinds import IMAGES, Kind, kind_of_rank
 from keras_lgmsnet.models import registry
+from keras_lgmsnet.models.network import Network
 
 if TYPE_CHECKING:
     import keras
@@ -61,7 +62,7 @@ class Case:
         return kind_of_rank(len(self.input_shape) - 1)
 
     @property
-    def entry(self) -> registry.Network:
+    def entry(self) -> Network:
         """What the registry knows of the network."""
         return registry.find(self.network, len(self.input_shape) - 1)
 
@@ -173,7 +174,7 @@ def network_cases(
     return cases
 
 
-def _find_entries(network: str, input_shape: tuple[int, ...] | None) -> list[registry.Network]:
+def _find_entries(network: str, input_shape: tuple[int, ...] | None) -> list[Network]:
     """Return what the registry knows of a network: of the kind of an input, or of all kinds."""
     if input_shape is not None:
         return [registry.find(network, len(input_shape) - 1)]

@@ -4,7 +4,8 @@ import click
 
 from keras_lgmsnet.cli.common import choose_backend, mistakes_in_one_sentence, verbose_option
 from keras_lgmsnet.kinds import kind_of_rank
-from keras_lgmsnet.models.registry import NETWORKS, Network, Published, find
+from keras_lgmsnet.models.network import Network, Published
+from keras_lgmsnet.models.registry import NETWORKS, find
 from keras_lgmsnet.tables import fact_lines, markdown_table, wrap
 
 

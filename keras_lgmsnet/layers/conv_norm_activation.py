@@ -21,7 +21,9 @@ class ConvNormActivation(SpatialLayer):
         use_bias: Whether the convolution has a bias.
         normalization: `"batch"`, `"instance"`, or `None` for the published choice: batch
             normalization in 2D, instance normalization in 3D.
-        bias_initializer: Name of a Keras initializer, or an object of one.
+        bias_initializer: Name of a Keras initializer, or an object of one; `FanInUniform()` goes by
+            the kernel's fan-in.
+        kernel_initializer: The same for the kernel; by default `FanInUniform()`.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -40,6 +42,7 @@ class ConvNormActivation(SpatialLayer):
         use_bias: bool = False,
         normalization: str | None = None,
         bias_initializer: Any = "zeros",
+        kernel_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -48,6 +51,7 @@ class ConvNormActivation(SpatialLayer):
             kernel_size,
             use_bias=use_bias,
             bias_initializer=bias_initializer,
+            kernel_initializer=kernel_initializer,
             dtype=self.dtype_policy,
             name="convolution",
         )
@@ -86,4 +90,5 @@ class ConvNormActivation(SpatialLayer):
             "use_bias": self.convolution.use_bias,
             "normalization": self.normalization,
             "bias_initializer": keras.initializers.serialize(self.convolution.bias_initializer),
+            "kernel_initializer": keras.initializers.serialize(self.convolution.kernel_initializer),
         }

@@ -19,25 +19,32 @@ class _Convolution(SpatialLayer):
     """The kernel and the bias that all forms of a convolution share."""
 
     def __init__(
-        self, kernel_size: int, use_bias: bool, bias_initializer: Any = "zeros", **kwargs: Any
+        self,
+        kernel_size: int,
+        use_bias: bool,
+        bias_initializer: Any,
+        kernel_initializer: Any,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         require_odd(kernel_size=kernel_size)
         self.kernel_size = kernel_size
         self.use_bias = use_bias
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer or FanInUniform())
 
     def _add_weights(self, channels_per_group: int, filters: int) -> None:
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size,) * self.rank + (channels_per_group, filters),
-            initializer=FanInUniform(),
+            initializer=self.kernel_initializer,
         )
         self.bias = None
         if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias", shape=(filters,), initializer=self.bias_initializer
-            )
+            initializer = self.bias_initializer
+            if isinstance(initializer, FanInUniform):
+                initializer = initializer.for_bias_of(self.kernel.shape)
+            self.bias = self.add_weight(name="bias", shape=(filters,), initializer=initializer)
 
     def _add_bias(self, outputs: Any) -> Any:
         return outputs if self.bias is None else outputs + self.bias
@@ -48,6 +55,7 @@ class _Convolution(SpatialLayer):
             "kernel_size": self.kernel_size,
             "use_bias": self.use_bias,
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 
 
@@ -62,7 +70,9 @@ class GroupedConv(_Convolution):
         kernel_size: Odd width of the kernel along every axis.
         groups: Number of groups; it must divide the input's channels.
         use_bias: Whether to add a bias per output channel.
-        bias_initializer: Name of a Keras initializer, or an object of one.
+        bias_initializer: Name of a Keras initializer, or an object of one; `FanInUniform()` goes by
+            the kernel's fan-in.
+        kernel_initializer: The same for the kernel; by default `FanInUniform()`.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -81,9 +91,10 @@ class GroupedConv(_Convolution):
         groups: int = 1,
         use_bias: bool = True,
         bias_initializer: Any = "zeros",
+        kernel_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(kernel_size, use_bias, bias_initializer, **kwargs)
+        super().__init__(kernel_size, use_bias, bias_initializer, kernel_initializer, **kwargs)
         require_positive(filters=filters, groups=groups)
         if filters % groups:
             raise ValueError(
@@ -130,7 +141,9 @@ class DepthwiseConv(_Convolution):
     Args:
         kernel_size: Odd width of the kernel along every axis.
         use_bias: Whether to add a bias per channel.
-        bias_initializer: Name of a Keras initializer, or an object of one.
+        bias_initializer: Name of a Keras initializer, or an object of one; `FanInUniform()` goes by
+            the kernel's fan-in.
+        kernel_initializer: The same for the kernel; by default `FanInUniform()`.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -146,9 +159,10 @@ class DepthwiseConv(_Convolution):
         kernel_size: int,
         use_bias: bool = True,
         bias_initializer: Any = "zeros",
+        kernel_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(kernel_size, use_bias, bias_initializer, **kwargs)
+        super().__init__(kernel_size, use_bias, bias_initializer, kernel_initializer, **kwargs)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the kernel and the bias."""

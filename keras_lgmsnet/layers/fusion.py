@@ -22,6 +22,7 @@ class FusionBlock(SpatialLayer):
     Args:
         filters: Output channels.
         normalization: `"batch"`, `"instance"`, or `None`: batch in 2D, instance in 3D.
+        bias_initializer: That of the convolutions.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -32,11 +33,18 @@ class FusionBlock(SpatialLayer):
     (1, 32, 32, 16)
     """
 
-    def __init__(self, filters: int, normalization: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        filters: int,
+        normalization: str | None = None,
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         require_positive(filters=filters)
         self.filters = filters
         self.normalization = normalization
+        self.bias_initializer = keras.initializers.get(bias_initializer)
         normalization_layer(normalization, rank=2)  # an unknown name is refused here already
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -48,7 +56,7 @@ class FusionBlock(SpatialLayer):
                 "even: concatenate a skip connection and features of the same width. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
-        common = {"dtype": self.dtype_policy}
+        common = {"dtype": self.dtype_policy, "bias_initializer": self.bias_initializer}
         convolutions = (
             GroupedConv(self.channels, 3, groups=2, name="grouped", **common),
             GroupedConv(4 * self.filters, 1, name="widen", **common),
@@ -60,7 +68,10 @@ class FusionBlock(SpatialLayer):
             convolution.build(shape)
             shape = convolution.compute_output_shape(shape)
             norm = normalization_layer(
-                self.normalization, self.rank, name=f"{convolution.name}_norm", **common
+                self.normalization,
+                self.rank,
+                name=f"{convolution.name}_norm",
+                dtype=self.dtype_policy,
             )
             norm.build(shape)
             self.convolutions.append(convolution)
@@ -88,4 +99,5 @@ class FusionBlock(SpatialLayer):
         return super().get_config() | {
             "filters": self.filters,
             "normalization": self.normalization,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }

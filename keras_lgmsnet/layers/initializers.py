@@ -20,7 +20,7 @@ class FanInUniform(keras.initializers.Initializer):
         seed: An integer, or `None` to draw one from Python's generator, which
             `keras.utils.set_random_seed` sets.
         fan_in: How many numbers add up to one output; by default what a kernel's shape tells. A
-            bias needs to be told that of its kernel.
+            bias needs to be told that of its kernel; this package's convolutions do that.
 
     Example:
     >>> FanInUniform(seed=1)((3, 3, 16, 32)).shape
@@ -39,6 +39,12 @@ class FanInUniform(keras.initializers.Initializer):
         limit = 1 / math.sqrt(self.fan_in or math.prod(shape[:-1]))
         values = np.random.default_rng(self._drawn_seed).uniform(-limit, limit, shape)
         return keras.ops.convert_to_tensor(values, dtype=dtype or keras.config.floatx())
+
+    def for_bias_of(self, kernel_shape: tuple[int, ...]) -> "FanInUniform":
+        """Return the initializer of the bias beside a kernel of such a shape."""
+        if self.fan_in is not None:
+            return self
+        return FanInUniform(self.seed, fan_in=math.prod(kernel_shape[:-1]))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -32,7 +32,7 @@ class _UNet(SegmentationNetwork):
         block: str | None = None,
         **kwargs: Any,
     ) -> None:
-        filters = _check_filters(filters)
+        filters = check_filters(filters)
         if block not in BLOCKS:
             raise ValueError(f"block must be 'lms', 'gms' or None. Received: block={block!r}")
         if block == "gms" and len(filters) < 3:
@@ -51,7 +51,7 @@ class _UNet(SegmentationNetwork):
                 3,
                 activation="relu",
                 use_bias=True,
-                bias_initializer=FanInUniform(fan_in=3**self.rank * x.shape[-1]),
+                bias_initializer=FanInUniform(),
                 name=name,
                 **common,
             )(x)
@@ -78,6 +78,7 @@ class _UNet(SegmentationNetwork):
         def decode(skip: Any, x: Any, level: int) -> Any:
             width, name = filters[level - 2], f"decoder{level}"
             join = keras.layers.Concatenate(dtype=dtype, name=f"{name}_concatenate")
+            skip = self.gate(skip, x, level, dtype)
             x = convolve(join([skip, x]), width, f"{name}_first")
             return convolve(x, width, name)
 
@@ -93,7 +94,7 @@ class _UNet(SegmentationNetwork):
         logits = GroupedConv(
             num_classes,
             1,
-            bias_initializer=FanInUniform(fan_in=filters[0]),
+            bias_initializer=FanInUniform(),
             # In half precision a loss of logits would lose its small differences.
             dtype="float32",
             name="logits",
@@ -107,6 +108,10 @@ class _UNet(SegmentationNetwork):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return super().get_config() | {"filters": self.filters}
+
+    def gate(self, skip: Any, x: Any, level: int, dtype: Any) -> Any:
+        """Return what a decoder that has come to `x` gets of a skip connection: all of it."""
+        return skip
 
     def _step(self, layer: str, convolution: str, norm: str) -> list[tuple[str, Any]]:
         """Return the published names of the convolution and the norm of a layer."""
@@ -227,7 +232,7 @@ class UNet3D(_UNet):
         filters: Sequence[int] = (64, 128, 256, 512),
         **kwargs: Any,
     ) -> None:
-        if any(width % 2 for width in _check_filters(filters)):
+        if any(width % 2 for width in check_filters(filters)):
             raise ValueError(
                 "filters must be even, since the first convolution of a level has half of them. "
                 f"Received: filters={tuple(filters)}"
@@ -251,7 +256,8 @@ class UNet3D(_UNet):
         return first + self._step(stage, f"{name}.conv2", f"{name}.bn2")
 
 
-def _check_filters(filters: Sequence[int]) -> tuple[int, ...]:
+def check_filters(filters: Sequence[int]) -> tuple[int, ...]:
+    """Return the widths of a network's levels, or raise unless they are."""
     filters = positive_integers(filters=filters)
     if len(filters) < 2:
         raise ValueError(
