@@ -79,7 +79,7 @@ def convolve(
         dilation: The distance between taps.
     """
     sizes, x = set(kernel.shape[:-2]), value.features
-    spacing = {"strides": strides, "dilation": dilation}
+    spacing: dict[str, Any] = {"strides": strides, "dilation": dilation}
     is_dense_in_space = strides == dilation == 1
     if groups == 1 and sizes == {3} and is_dense_in_space and value.repeated is not None:
         return resampling.convolve_repeated(value.repeated, kernel, bias, name, activation)

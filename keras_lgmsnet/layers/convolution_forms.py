@@ -35,7 +35,12 @@ def choose_convolution(
     dilation: int = 1,
 ) -> Convolve:
     """Return the form of a dense or grouped convolution, all groups at once."""
-    case = {"kernel_size": kernel_size, "channels": channels, "filters": filters, "dtype": dtype}
+    case: dict[str, Any] = {
+        "kernel_size": kernel_size,
+        "channels": channels,
+        "filters": filters,
+        "dtype": dtype,
+    }
     if strides == dilation == 1:
         return choose("convolution" if groups == 1 else "grouped convolution", rank=rank, **case)
     form = choose("spaced convolution", rank=rank, **case)
@@ -46,7 +51,12 @@ def choose_depthwise(
     rank: int, kernel_size: int, channels: int, dtype: str, strides: int = 1, dilation: int = 1
 ) -> Convolve:
     """Return the form of a depthwise convolution."""
-    case = {"kernel_size": kernel_size, "channels": channels, "filters": channels, "dtype": dtype}
+    case: dict[str, Any] = {
+        "kernel_size": kernel_size,
+        "channels": channels,
+        "filters": channels,
+        "dtype": dtype,
+    }
     if strides == dilation == 1:
         return choose("depthwise convolution", rank=rank, **case)
     form = choose("spaced depthwise convolution", rank=rank, **case)
