@@ -45,6 +45,9 @@ def test_networks(name, arguments, input_shape, num_classes, expected):
     [
         (layers.GroupedConv(6, 3, groups=2), (8, 8, 4), 6 * 18 + 6, 64 * 6 * 18),
         (layers.DepthwiseConv(5), (4, 4, 4, 2), 2 * 125 + 2, 64 * 2 * 125),
+        (layers.GroupedConv(6, 3, strides=2), (8, 7, 4), 6 * 36 + 6, 16 * 6 * 36),
+        (layers.DepthwiseConv(5, strides=2), (8, 8, 2), 2 * 25 + 2, 16 * 2 * 25),
+        (layers.DepthwiseConv(5, dilation=2), (8, 8, 2), 2 * 25 + 2, 64 * 2 * 25),
         (keras.layers.Conv2D(4, 3, strides=2, padding="same"), (8, 8, 3), 112, 16 * 4 * 27),
         (keras.layers.Conv1D(4, 3, padding="same"), (8, 3), 40, 8 * 4 * 9),
         (keras.layers.Conv3D(4, 3), (4, 4, 4, 3), 328, 8 * 4 * 81),

@@ -215,6 +215,14 @@ LAYERS = {
     "depthwise": lambda: layers.DepthwiseConv(3),
     "large depthwise": lambda: layers.DepthwiseConv(5),
     "scale": lambda: layers.DepthwiseConv(1),
+    "strided": lambda: layers.GroupedConv(6, 3, strides=2),
+    "strided pointwise": lambda: layers.GroupedConv(6, 1, strides=2),
+    "strided groups": lambda: layers.GroupedConv(8, 3, groups=2, strides=2),
+    "strided depthwise": lambda: layers.DepthwiseConv(5, strides=2),
+    "strided scale": lambda: layers.DepthwiseConv(1, strides=2),
+    "dilated": lambda: layers.GroupedConv(6, 3, dilation=2),
+    "dilated depthwise": lambda: layers.DepthwiseConv(5, dilation=2),
+    "strided step": lambda: layers.ConvNormActivation(6, 3, strides=2),
     "step": lambda: layers.ConvNormActivation(6, 3),
     "step with instance norm": lambda: layers.ConvNormActivation(6, 3, normalization="instance"),
     "local block": lambda: layers.LMSBlock((3, 5)),
@@ -229,6 +237,7 @@ LAYERS = {
     "nearest upsampling": lambda: layers.NearestUpsampling(),
     "transposed": lambda: layers.TransposedConv(6),
     "group norm": lambda: layers.GroupNormalization(2),
+    "layer norm": lambda: keras.layers.LayerNormalization(epsilon=1e-5),
     "instance norm": lambda: layers.GroupNormalization(-1, center=False, scale=False),
 }
 

@@ -1,6 +1,7 @@
 """Every form of an operation against plain PyTorch, and the table that chooses among them."""
 
 import dataclasses
+import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -54,9 +55,19 @@ def _assert_close(received: Any, expected: np.ndarray, tolerance: float = 2e-5) 
 # === Every form computes the same ===
 
 
+# Of each channels, filters and groups, and those of strides and dilation that are tried.
+CONVOLUTIONS = {
+    "convolution": ((3, 4, 1), [{}]),
+    "grouped convolution": ((4, 6, 2), [{}]),
+    "depthwise convolution": ((3, 3, 3), [{}]),
+    "spaced convolution": ((3, 4, 1), [{"strides": 2}, {"dilation": 2}]),
+    "spaced depthwise convolution": ((3, 3, 3), [{"strides": 2}, {"dilation": 2}]),
+}
+
+
 def _convolutions() -> Iterator[tuple[str, str, int, int]]:
     """Yield (operation, form, rank, taps), of depthwise convolutions of all kinds of kernels."""
-    for operation in ("convolution", "grouped convolution", "depthwise convolution"):
+    for operation in CONVOLUTIONS:
         usual = (1, 3, 9) if operation == "depthwise convolution" else (3,)
         for name, rank in _forms(operation):
             some = {"shifted": (1, 3), "gradient by taps": (3, 5)}  # one operation a tap
@@ -71,23 +82,23 @@ def test_every_form_of_convolution_is_the_same_sum(
 ) -> None:
     monkeypatch.setattr(convolution_forms, "LEAST_PIXELS", 0)
     form = forms.OPERATIONS[operation][name].make()
-    channels, filters, groups = {
-        "convolution": (3, 4, 1),
-        "grouped convolution": (4, 6, 2),
-        "depthwise convolution": (3, 3, 3),
-    }[operation]
+    (channels, filters, groups), spacings = CONVOLUTIONS[operation]
     x = _draw(rank, 17 if taps == 9 and rank == 2 else 5, channels)
     kernel_shape = (taps,) * rank + (channels // groups, filters)
     kernel = np.random.default_rng(1).standard_normal(kernel_shape).astype("float32")
-    images = _to_torch(x).requires_grad_()
-    weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy()).requires_grad_()
     conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
-    expected = conv(images, weight, padding=taps // 2, groups=groups)
-    _assert_close(form(*map(ops.convert_to_tensor, (x, kernel))), _from_torch(expected))
-    expected.square().sum().backward()
-    for_images, for_kernel = gradients(form, x, kernel)
-    _assert_close(for_images, _from_torch(images.grad), 1e-4)
-    _assert_close(for_kernel, np.moveaxis(weight.grad.numpy(), (0, 1), (-1, -2)), 1e-4)
+    for spacing in spacings:
+        images = _to_torch(x).requires_grad_()
+        weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy()).requires_grad_()
+        strides, dilation = spacing.get("strides", 1), spacing.get("dilation", 1)
+        padding = dilation * (taps // 2)
+        expected = conv(images, weight, None, strides, padding, dilation, groups)
+        spaced = functools.partial(form, **spacing)
+        _assert_close(spaced(*map(ops.convert_to_tensor, (x, kernel))), _from_torch(expected))
+        expected.square().sum().backward()
+        for_images, for_kernel = gradients(spaced, x, kernel)
+        _assert_close(for_images, _from_torch(images.grad), 1e-4)
+        _assert_close(for_kernel, np.moveaxis(weight.grad.numpy(), (0, 1), (-1, -2)), 1e-4)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="others have gradients of their own")
@@ -293,7 +304,9 @@ def network_of_all_forms(rank: int, dtype: str = "float32") -> keras.Model:
     x = layers.LMSBlock((3, 5), dtype=dtype)(image)
     x = layers.LinearUpsampling(dtype=dtype)(layers.MaxPooling(dtype=dtype)(x))
     x = layers.GMSBlock(8, dtype=dtype)(x)
-    return keras.Model(image, layers.FusionBlock(4, dtype=dtype)(x))
+    x = layers.FusionBlock(4, dtype=dtype)(x)
+    x = layers.GroupedConv(4, 3, strides=2, dtype=dtype)(x)
+    return keras.Model(image, layers.DepthwiseConv(3, dilation=2, dtype=dtype)(x))
 
 
 @pytest.mark.parametrize("device", forms.DEVICES)
@@ -359,6 +372,8 @@ def test_files_are_written_in_a_cpus_forms(monkeypatch) -> None:
         (layers.NearestUpsampling, 0),
         (lambda **kwargs: layers.GroupedConv(4, 3, groups=2, **kwargs), 0),
         (lambda **kwargs: layers.DepthwiseConv(5, **kwargs), 0),
+        (lambda **kwargs: layers.GroupedConv(4, 3, strides=2, **kwargs), 0),
+        (lambda **kwargs: layers.DepthwiseConv(5, strides=2, **kwargs), 0),
         # For the statistics; of its gradient, the inputs and the upstream gradient.
         (lambda **kwargs: layers.ConvNormActivation(4, 3, normalization="batch", **kwargs), 3),
         (lambda **kwargs: layers.ConvNormActivation(4, 3, normalization="instance", **kwargs), 3),

@@ -130,6 +130,53 @@ def test_grouped_conv(rank: int, groups: int, inside: int, outside: int, kernel_
     _assert_close(outputs, _from_torch(peer(_to_torch(x))))
 
 
+@few
+@given(
+    ranks,
+    st.sampled_from([(2, 1), (3, 1), (1, 2), (1, 3)]),
+    st.sampled_from([1, 3, 5]),
+    st.integers(1, 7),
+    st.integers(1, 2),
+)
+def test_strides_and_dilation_are_pytorchs(
+    rank: int, spacing: tuple, kernel_size: int, side: int, groups: int
+) -> None:
+    strides, dilation = spacing
+    arguments = {"strides": strides, "dilation": dilation, "bias_initializer": "ones"}
+    x = _inputs(rank, side, 4)
+    conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
+    for layer, number in (
+        # TensorFlow has gradients of a volume's groups in compiled programs only.
+        (layers.GroupedConv(6, kernel_size, groups if rank == 2 else 1, **arguments), groups),
+        (layers.DepthwiseConv(kernel_size, **arguments), 4),
+    ):
+        number = number if rank == 2 or number == 4 else 1
+        layer.build(x.shape)
+        images = _to_torch(x).requires_grad_()
+        kernel = np.moveaxis(ops.convert_to_numpy(layer.kernel), (-1, -2), (0, 1)).copy()
+        weight = torch.from_numpy(kernel).requires_grad_()
+        expected = 1 + conv(
+            images,
+            weight,
+            stride=strides,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=number,
+        )
+        assert layer.compute_output_shape(x.shape) == _from_torch(expected).shape
+        _assert_close(layer(x), _from_torch(expected))
+        expected.square().sum().backward()
+        (gradient,) = gradients(layer, x)
+        _assert_close(gradient, _from_torch(images.grad), 1e-4)
+
+
+def test_strided_convolution_by_hand() -> None:
+    # Zeros on both sides, so that the first output sees one of them and the first two pixels.
+    layer = layers.GroupedConv(1, 3, use_bias=False, kernel_initializer="ones", strides=2)
+    x = np.arange(1, 17, dtype="float32").reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(x))[0, :, :, 0], [[14, 30], [57, 99]])
+
+
 def test_volumes_shallower_than_the_kernel_train_in_bfloat16() -> None:
     # TensorFlow's and PyTorch's own gradients of this are NaN every second time.
     model = keras.Sequential(
@@ -180,6 +227,17 @@ def test_unfold_gathers_positions_and_fold_puts_them_back(
     expected = np.moveaxis(expected, 1, 0).reshape(-1, *expected.shape[2:])
     np.testing.assert_array_equal(ops.convert_to_numpy(sequences), expected)
     np.testing.assert_array_equal(ops.convert_to_numpy(layers.PatchFold()(sequences, x)), x)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_axial_shift_by_hand(axis: int) -> None:
+    # Parts of 2, 2, 2 and 1 channels; the last of five has none.
+    row = np.arange(1, 5, dtype="float32")
+    moved = [[3, 4, 0, 0], [2, 3, 4, 0], [1, 2, 3, 4], [0, 1, 2, 3]]
+    images = np.tile(row.reshape((1, -1, 1, 1) if axis == 1 else (1, 1, -1, 1)), (1, 1, 1, 7))
+    outputs = ops.convert_to_numpy(layers.AxialShift(axis)(images))
+    for channel, number in enumerate((0, 0, 1, 1, 2, 2, 3)):
+        np.testing.assert_array_equal(outputs[..., channel].ravel(), moved[number])
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -324,12 +382,16 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
 @pytest.mark.parametrize(
     "layer",
     [
+        layers.AxialShift(2),
         layers.ConvNormActivation(4, 3, "relu", use_bias=True, normalization="instance"),
         layers.DepthwiseConv(5, use_bias=False),
         layers.DepthwiseResidual(),
         layers.FusionBlock(4, normalization="batch"),
         layers.GMSBlock(4, transformer_ratio=0.5),
         layers.GroupedConv(4, 3, groups=2),
+        layers.GroupedConv(4, 3, strides=2),
+        layers.DepthwiseConv(3, dilation=2),
+        layers.ConvNormActivation(4, 3, strides=2),
         layers.GroupNormalization(2, center=False, scale=False),
         layers.LMSBlock((3, 5), activation="silu"),
         layers.LinearUpsampling(),
@@ -382,7 +444,10 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.GroupedConv(3, 3, groups=2), "filters=3, groups=2"),
         (lambda: layers.GroupedConv(4, 3, groups=2).build((1, 8, 8, 3)), "groups must divide"),
         (lambda: layers.GroupNormalization(3).build((1, 8, 8, 4)), "groups must divide"),
+        (lambda: layers.AxialShift(3).build((1, 8, 8, 4)), "from 1 to 2.*axis=3"),
         (lambda: layers.DepthwiseConv(2), "must be odd"),
+        (lambda: layers.DepthwiseConv(3, strides=0), "positive integer.*strides=0"),
+        (lambda: layers.GroupedConv(4, 3, strides=2, dilation=2), "both.*strides=2, dilation=2"),
         (lambda: layers.DepthwiseConv(3).build((8, 8, 4)), "image batch"),
         (lambda: layers.DepthwiseConv(3).build((1, 8, 8, None)), "static number of channels"),
         (lambda: layers.MaxPooling().build((1, 8, 9, 4)), "all must be even"),

@@ -216,6 +216,14 @@ ROWS = (
             **{f"conv_blocks_localization.{number}": f"decoder{7 - number}" for number in range(6)},
         },
     ),
+    Row(
+        name="unext",
+        arguments={"filters": (5, 2, 4, 5, 5)},
+        input_shape=(32, 32, 3),
+        irregular_shape=(32, 64, 2),
+        refused=(({"filters": (8, 8)}, r"the five levels' widths\. Received: filters=\(8, 8\)"),),
+        frozen="unext",
+    ),
 )
 
 row_by_row = pytest.mark.parametrize("row", ROWS, ids=str)

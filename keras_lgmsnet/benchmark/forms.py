@@ -42,6 +42,8 @@ class FormCase:
         kernel_size: Of a convolution.
         filters: Output channels of a convolution.
         groups: Of a convolution or of a group normalization.
+        strides: Of a convolution.
+        dilation: Of a convolution.
         affine: Whether a normalization scales and shifts.
         dtype: The dtype computed in.
         gradient: Whether the gradients are computed, too.
@@ -54,6 +56,8 @@ class FormCase:
     kernel_size: int | None = None
     filters: int | None = None
     groups: int | None = None
+    strides: int = 1
+    dilation: int = 1
     affine: bool = False
     dtype: str = "float32"
     gradient: bool = False
@@ -64,7 +68,8 @@ class FormCase:
         """Batch, sides, channels of what it computes."""
         images, *sides, channels = self.input_shape
         factor = {"max pooling": 0.5, "linear upsampling": 2}.get(self.operation, 1)
-        return (images, *(int(factor * side) for side in sides), self.filters or channels)
+        sides = [-(-int(factor * side) // self.strides) for side in sides]
+        return (images, *sides, self.filters or channels)
 
     @property
     def choice(self) -> dict[str, Any]:
@@ -323,6 +328,8 @@ def _computation(case: FormCase, form: Callable[..., Any]) -> Callable[[], Any]:
     if case.kernel_size is not None and case.filters is not None:
         sizes = (case.kernel_size,) * case.rank
         tensors.append(draw(*sizes, channels // (case.groups or 1), case.filters))
+        if case.operation.startswith("spaced"):
+            function = functools.partial(form, strides=case.strides, dilation=case.dilation)
     elif case.operation == "attention":
         tensors += [draw(*shape), draw(*shape)]
     elif case.operation == "recomputation":
@@ -356,6 +363,20 @@ def _norm(case: FormCase) -> Any:
     return layer
 
 
+def _of_kernel(layer: Any, kind: str, filters: int, groups: int | None) -> dict[str, Any]:
+    """Return the arguments of a convolution's case."""
+    if layer.strides > 1 or layer.dilation > 1:
+        kind = "spaced " if kind == "grouped " else f"spaced {kind}"
+    return {
+        "operation": f"{kind}convolution",
+        "kernel_size": layer.kernel_size,
+        "filters": filters,
+        "groups": groups,
+        "strides": layer.strides,
+        "dilation": layer.dilation,
+    }
+
+
 def _operations(layer: Any, images: int) -> Iterator[FormCase]:
     """Yield the operations of a built layer and of those within it, on so many images."""
     from keras_lgmsnet import layers
@@ -366,16 +387,12 @@ def _operations(layer: Any, images: int) -> Iterator[FormCase]:
     rank = getattr(layer, "rank", len(shape) - 2)
     here = functools.partial(FormCase, input_shape=(images, *shape[1:]), rank=rank)
     match layer:
-        case layers.GroupedConv(groups=1):
-            yield here("convolution", kernel_size=layer.kernel_size, filters=layer.filters)
         case layers.GroupedConv():
-            size, filters = layer.kernel_size, layer.filters
-            yield here(
-                "grouped convolution", kernel_size=size, filters=filters, groups=layer.groups
-            )
+            kind = "" if layer.groups == 1 else "grouped "
+            groups = None if layer.groups == 1 else layer.groups
+            yield here(**_of_kernel(layer, kind, layer.filters, groups))
         case layers.DepthwiseConv():
-            size, channels = layer.kernel_size, layer.channels
-            yield here("depthwise convolution", kernel_size=size, filters=channels, groups=channels)
+            yield here(**_of_kernel(layer, "depthwise ", layer.channels, layer.channels))
         case layers.MaxPooling():
             yield here("max pooling")
         case layers.LinearUpsampling():

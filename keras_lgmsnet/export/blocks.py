@@ -49,10 +49,11 @@ def conv_norm_activation(layer: ConvNormActivation, value: Value) -> Value | Non
     if not flat.is_elementwise(layer.activation):
         return None
     kernel, bias = fold_norm(layer.convolution, layer.norm)
+    spacing = {"strides": layer.convolution.strides, "dilation": layer.convolution.dilation}
     if isinstance(layer.norm, BatchNormalization):
-        x = convolve(value, kernel, bias, layer.name, activation=layer.activation)
+        x = convolve(value, kernel, bias, layer.name, activation=layer.activation, **spacing)
     else:
-        x = _finish(layer, convolve(value, kernel, bias, layer.name))
+        x = _finish(layer, convolve(value, kernel, bias, layer.name, **spacing))
     return Value(layer.name, x)
 
 

@@ -140,11 +140,11 @@ def normalize(
     return outputs if x.depth is None else ops.reshape(outputs, shape)
 
 
-def normalize_pixels(images: KerasTensor) -> KerasTensor:
+def normalize_pixels(images: KerasTensor, epsilon: float = EPSILON) -> KerasTensor:
     """Apply layer norm without scale and offset, to each pixel."""
     centred = images - ops.mean(images, axis=-1, keepdims=True)
     variance = ops.mean(centred * centred, axis=-1, keepdims=True)
-    return centred * ops.rsqrt(variance + EPSILON)
+    return centred * ops.rsqrt(variance + epsilon)
 
 
 # === Activations ===
@@ -200,19 +200,63 @@ def _attention(query: KerasTensor, key: KerasTensor, value: KerasTensor) -> Kera
 # === Convolutions ===
 
 
-def convolve(x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: str) -> Features:
+def convolve(
+    x: Features,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+    name: str,
+    strides: int = 1,
+    dilation: int = 1,
+) -> Features:
     """Apply a dense convolution of odd sizes; of volumes, slice by slice, neighbours joined."""
     if math.prod(kernel.shape[:-2]) == 1:
-        return pointwise(x, kernel, bias, name)
-    images = x.settled()
-    if x.depth is not None:
+        return pointwise(thin(x, strides), kernel, bias, name)
+    images, depth = x.settled(), x.depth
+    if depth is not None:
         taps, *sizes, _, filters = kernel.shape
-        padded = pad_depth(x, taps // 2, taps // 2)
-        slices = [padded[:, tap : tap + x.depth] for tap in range(taps)]
-        images = join(slices, axis=-1)
+        images = join(_slices_by_tap(x, taps, strides, dilation), axis=-1)
         images = ops.reshape(images, (-1, *x.sides, images.shape[-1]))
         kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(*sizes, -1, filters)
-    return x.replace(conv_2d(images, kernel, bias, name))
+        depth = -(-depth // strides)
+    images, padding = _with_padding(images, kernel, strides)
+    images = conv_2d(images, kernel, bias, name, (strides, strides), padding, dilation)
+    return Features(images, depth)
+
+
+def thin(x: Features, strides: int) -> Features:
+    """Keep one pixel of so many along every axis."""
+    if strides == 1:
+        return x
+    images, depth = x.images[:, ::strides, ::strides], x.depth
+    if depth is not None:
+        sides = images.shape[1:3]
+        volumes = ops.reshape(images, (-1, depth, math.prod(sides), x.channels))
+        images = ops.reshape(volumes[:, ::strides], (-1, *sides, x.channels))
+        depth = -(-depth // strides)
+    return Features(images, depth, x.pending)
+
+
+def _slices_by_tap(x: Features, taps: int, strides: int, dilation: int) -> list[KerasTensor]:
+    """Return for each tap along the depth the slices it meets, `(batch, depth, pixels, channels)`.
+
+    Beyond the volume they are zeros.
+    """
+    assert x.depth is not None
+    reach = dilation * (taps // 2)
+    padded = pad_depth(x, reach, reach)
+    starts = range(0, dilation * taps, dilation)
+    return [padded[:, start : start + x.depth : strides] for start in starts]
+
+
+def _with_padding(images: KerasTensor, kernel: np.ndarray, strides: int) -> tuple[KerasTensor, str]:
+    """Return the images and the padding that a layer of Keras is to add.
+
+    Its "same" puts as much on every side where nothing is strided only.
+    """
+    if strides == 1:
+        return images, "same"
+    rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
+    return ops.pad(images, ((0, 0), (rows, rows), (columns, columns), (0, 0))), "valid"
 
 
 def pointwise(x: Features, kernel: np.ndarray, bias: np.ndarray | None, name: str) -> Features:
@@ -229,27 +273,27 @@ def depthwise(
     bias: np.ndarray | None,
     name: str,
     activation: str | None = None,
+    strides: int = 1,
+    dilation: int = 1,
 ) -> Features:
     """Apply a depthwise convolution with a kernel `(*taps, 1, channels)`."""
     kernel = np.swapaxes(kernel, -1, -2)
     if x.depth is None:
-        return depthwise_2d(x, kernel, bias, name, activation)
+        return depthwise_2d(x, kernel, bias, name, activation, strides, dilation)
     taps = kernel.shape[0]
-    if x.channels <= (LANES if taps > 3 else 4):
+    if strides == dilation == 1 and x.channels <= (LANES if taps > 3 else 4):
         y = _depthwise_banded(x, kernel[..., 0], bias, name)
     else:
-        padded = pad_depth(x, taps // 2, taps // 2)
-        images = [
-            ops.reshape(padded[:, tap : tap + x.depth], (-1, *x.sides, x.channels))
-            for tap in range(taps)
-        ]
-        parts = [
-            depthwise_2d(
-                x.replace(part), kernel[tap], bias if tap == 0 else None, f"{name}-tap_{tap}"
-            ).images
-            for tap, part in enumerate(images)
-        ]
-        y = x.replace(sum(parts[1:], parts[0]))
+        depth = -(-x.depth // strides)
+        parts = []
+        for tap, part in enumerate(_slices_by_tap(x, taps, strides, dilation)):
+            images = Features(ops.reshape(part, (-1, *x.sides, x.channels)), depth)
+            tap_bias, tap_name = bias if tap == 0 else None, f"{name}-tap_{tap}"
+            y = depthwise_2d(
+                images, kernel[tap], tap_bias, tap_name, strides=strides, dilation=dilation
+            )
+            parts.append(y.images)
+        y = y.replace(sum(parts[1:], parts[0]))
     return y if activation is None else y.replace(activate(y.images, activation))
 
 
@@ -328,18 +372,23 @@ def depthwise_2d(
     bias: np.ndarray | None,
     name: str,
     activation: str | None = None,
+    strides: int = 1,
+    dilation: int = 1,
 ) -> Features:
     """Apply a depthwise convolution with a kernel `(height, width, channels, 1)` to every image."""
+    images, padding = _with_padding(x.images, kernel, strides)
     layer = keras.layers.DepthwiseConv2D(
         kernel.shape[:2],
-        padding="same",
+        strides=strides,
+        padding=padding,
+        dilation_rate=dilation,
         use_bias=bias is not None,
         activation=activation,
         depthwise_initializer="zeros",
         dtype="float32",
         name=name,
     )
-    return x.replace(_call_with(layer, x.images, kernel, bias))
+    return x.replace(_call_with(layer, images, kernel, bias))
 
 
 def conv_2d(
@@ -349,6 +398,7 @@ def conv_2d(
     name: str,
     strides: tuple[int, int] = (1, 1),
     padding: str = "same",
+    dilation: int = 1,
 ) -> KerasTensor:
     """Apply a dense convolution with a kernel `(height, width, channels, filters)` to images."""
     layer = keras.layers.Conv2D(
@@ -356,6 +406,7 @@ def conv_2d(
         kernel.shape[:2],
         strides=strides,
         padding=padding,
+        dilation_rate=dilation,
         use_bias=bias is not None,
         kernel_initializer="zeros",  # random numbers, soon overwritten, would take JAX seconds
         dtype="float32",

@@ -22,6 +22,7 @@ from keras_lgmsnet.export.folding import (
 )
 from keras_lgmsnet.export.values import Value, convolve
 from keras_lgmsnet.layers import (
+    AxialShift,
     ConvNormActivation,
     DepthwiseConv,
     DepthwiseResidual,
@@ -45,12 +46,25 @@ Rule = Callable[..., Value | None]
 
 
 def _grouped_conv(layer: GroupedConv, value: Value) -> Value | None:
-    return _convolution(layer, value, *kernel_and_bias(layer), groups=layer.groups)
+    return _convolution(
+        layer,
+        value,
+        *kernel_and_bias(layer),
+        groups=layer.groups,
+        strides=layer.strides,
+        dilation=layer.dilation,
+    )
 
 
 def _depthwise_conv(layer: DepthwiseConv, value: Value) -> Value | None:
-    groups = value.features.channels
-    return _convolution(layer, value, *kernel_and_bias(layer), groups=groups)
+    return _convolution(
+        layer,
+        value,
+        *kernel_and_bias(layer),
+        groups=value.features.channels,
+        strides=layer.strides,
+        dilation=layer.dilation,
+    )
 
 
 def _dense(layer: keras.layers.Dense, value: Value) -> Value | None:
@@ -91,10 +105,16 @@ def _keras_transposed_conv(layer: Any, value: Value) -> Value | None:
 
 
 def _convolution(
-    layer: Any, value: Value, kernel: np.ndarray, bias: np.ndarray | None, groups: int = 1
+    layer: Any,
+    value: Value,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+    groups: int = 1,
+    strides: int = 1,
+    dilation: int = 1,
 ) -> Value | None:
     def call(kernel: np.ndarray, bias: np.ndarray | None, activation: Any) -> Features:
-        return convolve(value, kernel, bias, layer.name, groups, activation)
+        return convolve(value, kernel, bias, layer.name, groups, activation, strides, dilation)
 
     return _foldable(layer, call, kernel, bias)
 
@@ -191,6 +211,16 @@ def _group_normalization(layer: Any, value: Value) -> Value | None:
     return Value(layer.name, x.replace(flat.normalize(x, groups, layer.epsilon, gamma, beta)))
 
 
+def _layer_normalization(layer: keras.layers.LayerNormalization, value: Value) -> Value | None:
+    if layer.axis not in (-1, [len(value.tensor.shape) - 1]):
+        return None
+    x = value.settled
+    normalized = x.replace(flat.normalize_pixels(x.images, layer.epsilon))
+    scale = np.ones(x.channels) if layer.gamma is None else to_array(layer.gamma)
+    offset = np.zeros(x.channels) if layer.beta is None else to_array(layer.beta)
+    return Value(layer.name, flat.defer(normalized, Affine(scale, offset)))
+
+
 def _is_last_axis(axis: int, value: Value) -> bool:
     return axis in (-1, len(value.tensor.shape) - 1)
 
@@ -231,6 +261,10 @@ def _concatenate(layer: keras.layers.Concatenate, *values: Value) -> Value | Non
     return Value(layer.name, flat.concatenate(parts), parts=parts)
 
 
+def _axial_shift(layer: AxialShift, value: Value) -> Value:
+    return Value(layer.name, Features.from_input(layer.call(value.tensor)))
+
+
 def _nothing(layer: keras.layers.Layer, value: Value) -> Value:
     """Apply a layer that does something in training only."""
     return Value(layer.name, value.settled, value.tensor, value.parts)
@@ -257,6 +291,8 @@ RULES: dict[type, Rule] = {
     keras.layers.BatchNormalization: _batch_normalization,
     GroupNormalization: _group_normalization,
     keras.layers.GroupNormalization: _group_normalization,
+    keras.layers.LayerNormalization: _layer_normalization,
+    AxialShift: _axial_shift,
     MaxPooling: _max_pooling,
     keras.layers.MaxPooling3D: _keras_max_pooling_3d,
     LinearUpsampling: _linear_upsampling,

@@ -63,8 +63,10 @@ def convolve(
     name: str,
     groups: int = 1,
     activation: Any = keras.activations.linear,
+    strides: int = 1,
+    dilation: int = 1,
 ) -> Features:
-    """Apply a convolution of odd sizes and stride 1, with zeros beyond the border.
+    """Apply a convolution of odd sizes, with as many zeros beyond the border on every side.
 
     Args:
         value: What is convolved.
@@ -73,20 +75,24 @@ def convolve(
         name: Of the layer to make.
         groups: Number of independent groups of channels.
         activation: One that maps each value by itself.
+        strides: The distance between outputs.
+        dilation: The distance between taps.
     """
     sizes, x = set(kernel.shape[:-2]), value.features
-    if groups == 1 and sizes == {3} and value.repeated is not None:
+    spacing: dict[str, Any] = {"strides": strides, "dilation": dilation}
+    is_dense_in_space = strides == dilation == 1
+    if groups == 1 and sizes == {3} and is_dense_in_space and value.repeated is not None:
         return resampling.convolve_repeated(value.repeated, kernel, bias, name, activation)
     if groups == 1:
-        y = flat.convolve(x if sizes == {1} else value.settled, kernel, bias, name)
+        y = flat.convolve(x if sizes == {1} else value.settled, kernel, bias, name, **spacing)
         return y.replace(flat.activate(y.images, activation))
     if groups == x.channels == kernel.shape[-1]:
-        y = flat.depthwise(value.settled, kernel, bias, name)
+        y = flat.depthwise(value.settled, kernel, bias, name, **spacing)
         return y.replace(flat.activate(y.images, activation))
     kernels = np.split(kernel, groups, axis=-1)
     biases = [None] * groups if bias is None else np.split(bias, groups)
     outputs = []
     for number, part in enumerate(value.split(groups)):
-        y = flat.convolve(part, kernels[number], biases[number], f"{name}-{number}")
+        y = flat.convolve(part, kernels[number], biases[number], f"{name}-{number}", **spacing)
         outputs.append(y.replace(flat.activate(y.images, activation)))
     return flat.concatenate(outputs)

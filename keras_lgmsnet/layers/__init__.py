@@ -1,5 +1,6 @@
 """The layers of the networks, for images and volumes, usable in any Keras network."""
 
+from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
 from keras_lgmsnet.layers.fusion import FusionBlock
@@ -16,6 +17,7 @@ from keras_lgmsnet.layers.resampling import (
 )
 
 __all__ = [
+    "AxialShift",
     "ConvNormActivation",
     "DepthwiseConv",
     "DepthwiseResidual",

@@ -24,6 +24,8 @@ class ConvNormActivation(SpatialLayer):
         bias_initializer: Name of a Keras initializer, or an object of one; `FanInUniform()` goes by
             the kernel's fan-in.
         kernel_initializer: The same for the kernel; by default `FanInUniform()`.
+        strides: The distance between neighbouring outputs, along every axis.
+        dilation: The distance between neighbouring taps of the kernel, along every axis.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -43,6 +45,8 @@ class ConvNormActivation(SpatialLayer):
         normalization: str | None = None,
         bias_initializer: Any = "zeros",
         kernel_initializer: Any = None,
+        strides: int = 1,
+        dilation: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,6 +56,8 @@ class ConvNormActivation(SpatialLayer):
             use_bias=use_bias,
             bias_initializer=bias_initializer,
             kernel_initializer=kernel_initializer,
+            strides=strides,
+            dilation=dilation,
             dtype=self.dtype_policy,
             name="convolution",
         )
@@ -78,7 +84,7 @@ class ConvNormActivation(SpatialLayer):
         return self._recomputed(normalize)(self.convolution(inputs))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape with `filters` channels."""
+        """Return the shape with strided sides and `filters` channels."""
         return self.convolution.compute_output_shape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
@@ -91,4 +97,6 @@ class ConvNormActivation(SpatialLayer):
             "normalization": self.normalization,
             "bias_initializer": keras.initializers.serialize(self.convolution.bias_initializer),
             "kernel_initializer": keras.initializers.serialize(self.convolution.kernel_initializer),
+            "strides": self.convolution.strides,
+            "dilation": self.convolution.dilation,
         }

@@ -1,8 +1,12 @@
-"""Convolutions of stride 1 with "same" padding, in the fastest exact form on each backend.
+"""Convolutions with zeros around, as many on every side, in the fastest exact form on each backend.
 
 A depthwise or grouped convolution is the same sum however it is arranged. Each layer here keeps one
 kernel, `(*kernel_size, channels_in / groups, channels_out)`, and picks the arrangement when it is
 built, see `keras_lgmsnet.layers.forms`.
+
+Of `k` taps `k // 2` pixels of zeros lie on each side, as many more as the taps lie apart, whatever
+the stride: so does PyTorch pad by `k // 2`, while Keras's "same" puts fewer before a strided image
+than after it.
 """
 
 from typing import Any
@@ -24,11 +28,21 @@ class _Convolution(SpatialLayer):
         use_bias: bool,
         bias_initializer: Any,
         kernel_initializer: Any,
+        strides: int,
+        dilation: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         require_odd(kernel_size=kernel_size)
+        require_positive(strides=strides, dilation=dilation)
+        if strides > 1 and dilation > 1:
+            raise ValueError(
+                "strides and dilation cannot both be more than 1. "
+                f"Received: strides={strides}, dilation={dilation}"
+            )
         self.kernel_size = kernel_size
+        self.strides = strides
+        self.dilation = dilation
         self.use_bias = use_bias
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_initializer = keras.initializers.get(kernel_initializer or FanInUniform())
@@ -46,13 +60,22 @@ class _Convolution(SpatialLayer):
                 initializer = initializer.for_bias_of(self.kernel.shape)
             self.bias = self.add_weight(name="bias", shape=(filters,), initializer=initializer)
 
-    def _add_bias(self, outputs: Any) -> Any:
+    def call(self, inputs: Any) -> Any:
+        """Convolve the input."""
+        outputs = self._form(inputs, ops.convert_to_tensor(self.kernel))
         return outputs if self.bias is None else outputs + self.bias
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape with sides divided by the strides and rounded up."""
+        sides = (None if side is None else -(-side // self.strides) for side in input_shape[1:-1])
+        return (input_shape[0], *sides, input_shape[-1])
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return super().get_config() | {
             "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "dilation": self.dilation,
             "use_bias": self.use_bias,
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
@@ -73,11 +96,13 @@ class GroupedConv(_Convolution):
         bias_initializer: Name of a Keras initializer, or an object of one; `FanInUniform()` goes by
             the kernel's fan-in.
         kernel_initializer: The same for the kernel; by default `FanInUniform()`.
+        strides: The distance between neighbouring outputs, along every axis.
+        dilation: The distance between neighbouring taps of the kernel, along every axis.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
-        ValueError: If an argument is not positive, `kernel_size` is even, or `groups` divides
-            `filters` or the input's channels with a remainder.
+        ValueError: If an argument is not positive, `kernel_size` is even, `strides` and `dilation`
+            both exceed 1, or `groups` divides `filters` or the input's channels with a remainder.
 
     Example:
     >>> GroupedConv(8, 3, groups=2)(keras.ops.ones((1, 32, 32, 4))).shape
@@ -92,9 +117,19 @@ class GroupedConv(_Convolution):
         use_bias: bool = True,
         bias_initializer: Any = "zeros",
         kernel_initializer: Any = None,
+        strides: int = 1,
+        dilation: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(kernel_size, use_bias, bias_initializer, kernel_initializer, **kwargs)
+        super().__init__(
+            kernel_size,
+            use_bias,
+            bias_initializer,
+            kernel_initializer,
+            strides,
+            dilation,
+            **kwargs,
+        )
         require_positive(filters=filters, groups=groups)
         if filters % groups:
             raise ValueError(
@@ -119,15 +154,13 @@ class GroupedConv(_Convolution):
             self.filters,
             self.compute_dtype,
             self.groups,
+            self.strides,
+            self.dilation,
         )
 
-    def call(self, inputs: Any) -> Any:
-        """Convolve the input."""
-        return self._add_bias(self._form(inputs, ops.convert_to_tensor(self.kernel)))
-
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape with `filters` channels."""
-        return (*input_shape[:-1], self.filters)
+        """Return the shape with strided sides and `filters` channels."""
+        return (*super().compute_output_shape(input_shape)[:-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -144,10 +177,13 @@ class DepthwiseConv(_Convolution):
         bias_initializer: Name of a Keras initializer, or an object of one; `FanInUniform()` goes by
             the kernel's fan-in.
         kernel_initializer: The same for the kernel; by default `FanInUniform()`.
+        strides: The distance between neighbouring outputs, along every axis.
+        dilation: The distance between neighbouring taps of the kernel, along every axis.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
-        ValueError: If `kernel_size` is not a positive odd integer.
+        ValueError: If an argument is not positive, `kernel_size` is even, or `strides` and
+            `dilation` both exceed 1.
 
     Example:
     >>> DepthwiseConv(9)(keras.ops.ones((1, 48, 48, 48, 4))).shape
@@ -160,18 +196,29 @@ class DepthwiseConv(_Convolution):
         use_bias: bool = True,
         bias_initializer: Any = "zeros",
         kernel_initializer: Any = None,
+        strides: int = 1,
+        dilation: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(kernel_size, use_bias, bias_initializer, kernel_initializer, **kwargs)
+        super().__init__(
+            kernel_size,
+            use_bias,
+            bias_initializer,
+            kernel_initializer,
+            strides,
+            dilation,
+            **kwargs,
+        )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the kernel and the bias."""
         super().build(input_shape)
         self._add_weights(1, self.channels)
         self._form = choose_depthwise(
-            self.rank, self.kernel_size, self.channels, self.compute_dtype
+            self.rank,
+            self.kernel_size,
+            self.channels,
+            self.compute_dtype,
+            self.strides,
+            self.dilation,
         )
-
-    def call(self, inputs: Any) -> Any:
-        """Convolve the input."""
-        return self._add_bias(self._form(inputs, ops.convert_to_tensor(self.kernel)))

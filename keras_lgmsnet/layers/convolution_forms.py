@@ -1,9 +1,11 @@
 """Convolutions arranged in several ways: the same sums, in other times on other devices.
 
 Every form takes the inputs `(batch, *sides, channels)` and the kernel `(*kernel_size, channels /
-groups, filters)`. What each is good for stands in `keras_lgmsnet.layers.forms`.
+groups, filters)`; those of spaced convolutions also `strides`, the distance between outputs, and
+`dilation`, that between taps. What each is good for stands in `keras_lgmsnet.layers.forms`.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -23,39 +25,62 @@ Convolve = Callable[[Any, Any], Any]
 
 
 def choose_convolution(
-    rank: int, kernel_size: int, channels: int, filters: int, dtype: str, groups: int = 1
+    rank: int,
+    kernel_size: int,
+    channels: int,
+    filters: int,
+    dtype: str,
+    groups: int = 1,
+    strides: int = 1,
+    dilation: int = 1,
 ) -> Convolve:
     """Return the form of a dense or grouped convolution, all groups at once."""
-    return choose(
-        "convolution" if groups == 1 else "grouped convolution",
-        rank=rank,
-        kernel_size=kernel_size,
-        channels=channels,
-        filters=filters,
-        dtype=dtype,
-    )
+    case: dict[str, Any] = {
+        "kernel_size": kernel_size,
+        "channels": channels,
+        "filters": filters,
+        "dtype": dtype,
+    }
+    if strides == dilation == 1:
+        return choose("convolution" if groups == 1 else "grouped convolution", rank=rank, **case)
+    form = choose("spaced convolution", rank=rank, **case)
+    return functools.partial(form, strides=strides, dilation=dilation)
 
 
-def choose_depthwise(rank: int, kernel_size: int, channels: int, dtype: str) -> Convolve:
+def choose_depthwise(
+    rank: int, kernel_size: int, channels: int, dtype: str, strides: int = 1, dilation: int = 1
+) -> Convolve:
     """Return the form of a depthwise convolution."""
-    return choose(
-        "depthwise convolution",
-        rank=rank,
-        kernel_size=kernel_size,
-        channels=channels,
-        filters=channels,
-        dtype=dtype,
-    )
+    case: dict[str, Any] = {
+        "kernel_size": kernel_size,
+        "channels": channels,
+        "filters": channels,
+        "dtype": dtype,
+    }
+    if strides == dilation == 1:
+        return choose("depthwise convolution", rank=rank, **case)
+    form = choose("spaced depthwise convolution", rank=rank, **case)
+    return functools.partial(form, strides=strides, dilation=dilation)
 
 
 @form("convolution", "native")
 @form("grouped convolution", "native")
 @form("depthwise convolution", "native")
-def convolve(inputs: Any, kernel: Any) -> Any:
+@form("spaced convolution", "native")
+@form("spaced depthwise convolution", "native")
+def convolve(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> Any:
     """Convolve by the backend's own operation; the kernel's shape implies the groups."""
     if keras.backend.backend() == "torch":
-        return torch_gradient.convolve(inputs, kernel)
-    return ops.conv(inputs, kernel, padding="same", data_format="channels_last")
+        return torch_gradient.convolve(inputs, kernel, strides, dilation)
+    inputs, padding = _with_padding(inputs, kernel, strides, dilation)
+    return ops.conv(
+        inputs,
+        kernel,
+        strides=strides,
+        padding=padding,
+        data_format="channels_last",
+        dilation_rate=dilation,
+    )
 
 
 @form("convolution", "matrix product", kernel_sizes=(1,))
@@ -103,7 +128,7 @@ def _gradients_by_taps(kept: tuple[Any, Any], upstream: Any) -> tuple[Any, Any]:
     _, height, width, channels = inputs.shape
     rows, columns = kernel.shape[:2]
     of_inputs = convolve(upstream, ops.swapaxes(kernel[::-1, ::-1], -1, -2))
-    padded = ops.pad(inputs, ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
+    padded = _pad_around(inputs, kernel, 1)
     pixels = ops.reshape(upstream, (-1, upstream.shape[-1]))
     of_taps = [
         jax.lax.dot_general(
@@ -180,10 +205,17 @@ def scale(inputs: Any, kernel: Any) -> Any:
 
 
 @form("depthwise convolution", "native 2D", ranks=(2,))
-def convolve_depthwise(inputs: Any, kernel: Any) -> Any:
+@form("spaced depthwise convolution", "native 2D", ranks=(2,))
+def convolve_depthwise(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> Any:
     """Convolve, depthwise in 2D, by Keras's own operation."""
+    inputs, padding = _with_padding(inputs, kernel, strides, dilation)
     return ops.depthwise_conv(
-        inputs, ops.swapaxes(kernel, -1, -2), padding="same", data_format="channels_last"
+        inputs,
+        ops.swapaxes(kernel, -1, -2),
+        strides=strides,
+        padding=padding,
+        data_format="channels_last",
+        dilation_rate=dilation,
     )
 
 
@@ -209,15 +241,17 @@ def shifted_form() -> Convolve:
     return choose_recomputation(3)(sum_shifted)
 
 
-def sum_shifted(inputs: Any, kernel: Any) -> Any:
+@form("spaced depthwise convolution", "shifted")
+def sum_shifted(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> Any:
     """Convolve, depthwise, as a sum of shifted inputs: one a tap, each scaled by channel."""
     sides = ops.shape(inputs)[1:-1]
-    padded = inputs
-    for axis, taps in enumerate(kernel.shape[:-2]):
-        padded = _pad_axis(padded, axis + 1, taps // 2, taps // 2)
+    padded = _pad_around(inputs, kernel, dilation)
     total = 0
     for tap in np.ndindex(*kernel.shape[:-2]):
-        window = tuple(slice(start, start + side) for start, side in zip(tap, sides, strict=True))
+        window = tuple(
+            slice(dilation * start, dilation * start + side, strides)
+            for start, side in zip(tap, sides, strict=True)
+        )
         total = total + padded[(slice(None), *window)] * kernel[tap][0]
     return total
 
@@ -304,6 +338,19 @@ def _band(block: int, taps: int, dtype: str) -> Any:
     for tap in range(taps):
         band[tap, np.arange(block) + tap, np.arange(block)] = 1
     return ops.convert_to_tensor(band, dtype=dtype)
+
+
+def _with_padding(inputs: Any, kernel: Any, strides: int, dilation: int) -> tuple[Any, str]:
+    """Return the inputs and the padding that Keras is to add."""
+    if strides == 1:  # where "same" is as much on every side
+        return inputs, "same"
+    return _pad_around(inputs, kernel, dilation), "valid"
+
+
+def _pad_around(inputs: Any, kernel: Any, dilation: int) -> Any:
+    """Put zeros on every side, as many as the kernel reaches beyond a pixel."""
+    reaches = [dilation * (taps // 2) for taps in kernel.shape[:-2]]
+    return ops.pad(inputs, [(0, 0), *((reach, reach) for reach in reaches), (0, 0)])
 
 
 def _pad_axis(inputs: Any, axis: int, before: int, after: int) -> Any:

@@ -50,6 +50,9 @@ OPERATIONS: dict[str, dict[str, Form]] = {
     "grouped convolution": {},
     # inputs (batch, *sides, channels), kernel (*sizes, 1, channels)
     "depthwise convolution": {},
+    # Those whose outputs, or taps, lie several pixels apart: the same and strides, dilation.
+    "spaced convolution": {},
+    "spaced depthwise convolution": {},
     # inputs (batch, *sides, channels)
     "max pooling": {},
     # inputs (batch, *sides, channels)
@@ -211,6 +214,24 @@ TABLE = (
     Rule("depthwise convolution", "gpu", "scaled", kernel_size=(1,)),
     Rule("depthwise convolution", "gpu", "native 2D", ("tensorflow",), rank=(2,)),
     Rule("depthwise convolution", "gpu", "native"),
+    # === Convolution of spaced outputs or taps ===
+    Rule(
+        "spaced convolution",
+        "cpu",
+        "gradient channels first",
+        ("torch",),
+        rank=(2,),
+        channels=_at_least(64),
+        filters=_at_least(64),
+    ),
+    Rule("spaced convolution", "cpu", "native"),
+    Rule("spaced convolution", "gpu", "native"),
+    Rule("spaced depthwise convolution", "cpu", "native", ("torch",)),
+    Rule("spaced depthwise convolution", "cpu", "native 2D", ("tensorflow",), rank=(2,)),
+    # XLA fuses the sums into one loop; TensorFlow has no such operation for volumes.
+    Rule("spaced depthwise convolution", "cpu", "shifted"),
+    Rule("spaced depthwise convolution", "gpu", "native 2D", ("tensorflow",), rank=(2,)),
+    Rule("spaced depthwise convolution", "gpu", "native"),
     # === Resampling ===
     Rule(
         "max pooling",

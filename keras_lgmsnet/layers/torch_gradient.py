@@ -7,7 +7,7 @@ from typing import Any
 from keras_lgmsnet.layers.forms import form
 
 
-def convolve(inputs: Any, kernel: Any) -> Any:
+def convolve(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> Any:
     """Convolve images or volumes, zeros around, without the copies that Keras makes.
 
     Keras would copy the inputs to channels first and back: 135 ms for 72, 256² × 64 channels, and
@@ -16,6 +16,8 @@ def convolve(inputs: Any, kernel: Any) -> Any:
     Args:
         inputs: Shape `(batch, *sides, channels)`.
         kernel: Shape `(*kernel_size, channels / groups, filters)`, odd sizes.
+        strides: The distance between outputs.
+        dilation: The distance between taps.
     """
     import torch
 
@@ -24,14 +26,15 @@ def convolve(inputs: Any, kernel: Any) -> Any:
         inputs.movedim(-1, 1),
         kernel.permute(rank + 1, rank, *range(rank)),
         None,
-        **_settings(inputs, kernel),
+        **_settings(inputs, kernel, strides, dilation),
     )
     return outputs.movedim(1, -1)
 
 
 @form("convolution", "gradient channels first", backends=("torch",), made=True)
+@form("spaced convolution", "gradient channels first", backends=("torch",), made=True)
 @functools.cache
-def convolution_with_own_gradient() -> Callable[[Any, Any], Any]:
+def convolution_with_own_gradient() -> Callable[..., Any]:
     """Return `convolve` with a gradient of the kernel that is computed with the channels first.
 
     With the channels last, as everything else has them, oneDNN takes three times as long for that
@@ -45,16 +48,17 @@ def convolution_with_own_gradient() -> Callable[[Any, Any], Any]:
 
     class Convolution(torch.autograd.Function):
         @staticmethod
-        def forward(context: Any, inputs: Any, kernel: Any) -> Any:
+        def forward(context: Any, inputs: Any, kernel: Any, *spacing: int) -> Any:
             context.save_for_backward(inputs, kernel)
-            return convolve(inputs, kernel)
+            context.spacing = spacing
+            return convolve(inputs, kernel, *spacing)
 
         @staticmethod
-        def backward(context: Any, upstream: Any) -> tuple[Any, Any]:
+        def backward(context: Any, upstream: Any) -> tuple[Any, Any, None, None]:
             inputs, kernel = context.saved_tensors
             rank = kernel.ndim - 2
             weight = kernel.permute(rank + 1, rank, *range(rank))
-            settings = _settings(inputs, kernel)
+            settings = _settings(inputs, kernel, *context.spacing)
 
             def gradients(upstream: Any, inputs: Any, *wanted: bool) -> tuple[Any, Any, Any]:
                 return torch.ops.aten.convolution_backward(
@@ -69,22 +73,25 @@ def convolution_with_own_gradient() -> Callable[[Any, Any], Any]:
                 for_weight = gradients(upstream.contiguous(), images.contiguous(), False, True)[1]
                 # The optimizer would read it several times in the order of the kernel.
                 for_kernel = for_weight.permute(*range(2, rank + 2), 1, 0).contiguous()
-            return for_inputs, for_kernel
+            return for_inputs, for_kernel, None, None
 
-    def convolve_with_gradient(inputs: Any, kernel: Any) -> Any:
+    def convolve_with_gradient(
+        inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1
+    ) -> Any:
         # Exporters of PyTorch know no autograd functions.
-        return (Convolution.apply if torch.is_grad_enabled() else convolve)(inputs, kernel)
+        call = Convolution.apply if torch.is_grad_enabled() else convolve
+        return call(inputs, kernel, strides, dilation)
 
     return convolve_with_gradient
 
 
-def _settings(inputs: Any, kernel: Any) -> dict[str, Any]:
-    """Return the arguments of PyTorch's convolution: stride 1, zeros around."""
+def _settings(inputs: Any, kernel: Any, strides: int, dilation: int) -> dict[str, Any]:
+    """Return the arguments of PyTorch's convolution, zeros around."""
     rank = kernel.ndim - 2
     return {
-        "stride": (1,) * rank,
-        "padding": tuple(size // 2 for size in kernel.shape[:rank]),
-        "dilation": (1,) * rank,
+        "stride": (strides,) * rank,
+        "padding": tuple(dilation * (size // 2) for size in kernel.shape[:rank]),
+        "dilation": (dilation,) * rank,
         "transposed": False,
         "output_padding": (0,) * rank,
         "groups": inputs.shape[-1] // kernel.shape[-2],

@@ -146,4 +146,28 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="unext",
+        rank=2,
+        title="UNeXt",
+        module="keras_lgmsnet.models.unext",
+        class_name="UNeXt2D",
+        stages=(*U_STAGES, "decoder1"),
+        sides=fixed(divisor=32),
+        paper="Valanarasu and Patel, UNeXt, MICCAI 2022",
+        program="https://github.com/jeya-maria-jose/UNeXt-pytorch",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=1_471_921,
+                parameters_in_program=1_471_921,
+                parameters_counted=1_471_921,
+                multiply_adds=590_774_272,
+                printed="1.47 M, 0.58 G (LGMSNet's Table 1), 0.57 G (UNeXt's paper)",
+                remark="The printed counts do not have the bilinear upsampling (0.018 G).",
+            ),
+        ),
+    ),
 )
