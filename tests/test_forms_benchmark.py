@@ -83,6 +83,19 @@ def test_the_operations_of_a_network() -> None:
 
 
 @pytest.mark.no_backend
+def test_a_cpu_trains_in_float32_and_begins_with_what_is_quick(monkeypatch) -> None:
+    monkeypatch.setattr(benchmark, "CPU_NETWORKS", benchmark.QUICK_NETWORKS)
+    cases = list_cases(quick=False)
+    assert [case.gradient for case in cases] == sorted(case.gradient for case in cases)[::-1]
+    first = [case for case in cases if case.gradient and case.dtype == "float32"]
+    assert first == cases[: len(first)]
+    assert [case.multiply_adds for case in first] == sorted(case.multiply_adds for case in first)
+    assert {case.operation for case in first} == {case.operation for case in cases}
+    # 9 taps of each of the 4 channels, for each of 32 × 32 outputs of 6 channels in 2 images.
+    assert FormCase("convolution", (2, 32, 32, 4), 2, 3, 6).multiply_adds == 2 * 32**2 * 6 * 9 * 4
+
+
+@pytest.mark.no_backend
 def test_the_file_holds_each_form_and_what_was_left_out(monkeypatch, tmp_path) -> None:
     def time_first(function, cases, backend, seconds):
         if function is list_cases:
