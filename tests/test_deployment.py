@@ -231,6 +231,11 @@ LAYERS = {
     "global block": lambda: layers.GMSBlock(6),
     "fusion": lambda: layers.FusionBlock(6),
     "transformer": lambda: layers.SparseTransformer(6),
+    "parallel depthwise": lambda: layers.ParallelDepthwiseConv([(5, 1), (3, 2)]),
+    "parallel depthwise and identity": lambda: layers.ParallelDepthwiseConv([(3, 1), (1, 1)], True),
+    "squeeze-excitation": lambda: layers.SqueezeExcitation(3),
+    "response norm": lambda: layers.GlobalResponseNormalization(),
+    "layer scale": lambda: layers.LayerScale(),
     "depthwise residual": lambda: layers.DepthwiseResidual(),
     "pooling": lambda: layers.MaxPooling(),
     "linear upsampling": lambda: layers.LinearUpsampling(),
@@ -279,6 +284,19 @@ def test_repeated_pixels_are_convolved_before_they_are_repeated(rank, normalizat
     convolutions = [layer for layer in deployed.layers if isinstance(layer, keras.layers.Conv2D)]
     assert {layer.kernel_size for layer in convolutions} == {(2, 2)}
     assert len(convolutions) == 2**rank
+
+
+@once
+@pytest.mark.parametrize("identity", [True, False])
+def test_parallel_convolutions_norms_and_scale_become_one_convolution(identity) -> None:
+    image = keras.Input((8, 6, 4))
+    x = layers.ParallelDepthwiseConv([(7, 1), (3, 3), (3, 1)], identity)(image)
+    x = layers.LayerScale()(BatchNormalization()(x))
+    network = scatter(keras.Model(image, BatchNormalization()(x)))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    assert types(deployed) == [keras.layers.InputLayer, keras.layers.DepthwiseConv2D]
+    assert deployed.layers[1].kernel_size == (7, 7)
 
 
 class Wave(keras.layers.Layer):
