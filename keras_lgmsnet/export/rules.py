@@ -231,7 +231,8 @@ def _group_normalization(layer: Any, value: Value) -> Value | None:
 
 
 def _layer_normalization(layer: keras.layers.LayerNormalization, value: Value) -> Value | None:
-    if layer.axis not in (-1, [len(value.tensor.shape) - 1]):
+    axes = keras.tree.flatten(layer.axis)
+    if len(axes) > 1 or not _is_last_axis(axes[0], value):
         return None
     x = value.settled
     normalized = x.replace(norms.normalize_pixels(x.images, layer.epsilon))
