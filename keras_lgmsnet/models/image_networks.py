@@ -240,8 +240,35 @@ NETWORKS = (
                 parameters_counted=5_835_949,
                 multiply_adds=9_397_494_384,
                 printed="5.83 M, 9.39 G (LGMSNet's Table 1)",
-                remark="The printed counts have no bare vectors (16,560 numbers of scales and offsets) and no "
+                remark="The printed counts have no bare vectors (16,560 scales and offsets) and no "
                 "averages of squeeze-excitation (0.003 G).",
+            ),
+        ),
+    ),
+    Network(
+        name="repvit",
+        rank=2,
+        title="RepViT",
+        module="keras_lgmsnet.models.repvit",
+        class_name="RepViT2D",
+        stages=(
+            *("stem", "encoder1", "encoder2", "encoder3", "encoder4"),
+            *("pyramid", "head"),
+        ),
+        sides=fixed(divisor=32),
+        paper="Wang et al., RepViT, CVPR 2024, under the head of DeepLabV3",
+        program="https://github.com/THU-MIG/RepViT (commit 8df4270, its first release)",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=14_377_217,
+                parameters_in_program=14_377_217,
+                parameters_counted=14_377_217,
+                multiply_adds=2_797_753_856,
+                printed="14.37 M, 2.79 G (LGMSNet's Table 1)",
+                remark="LGMSNet does not publish the head; this one has both numbers. TODO",
             ),
         ),
     ),
