@@ -83,6 +83,8 @@ def test_networks(name, arguments, input_shape, num_classes, expected):
         (keras.layers.GroupNormalization(3), (8, 8, 6), 12, 0),
         (layers.LinearUpsampling(), (4, 4, 3), 0, 11 * 64 * 3),
         (layers.LinearUpsampling(), (4, 4, 4, 3), 0, 0),
+        (layers.LinearUpsampling(4), (4, 4, 3), 0, 11 * 256 * 3),
+        (layers.CubicUpsampling(), (4, 4, 3), 0, 8 * 64 * 3),
         (layers.NearestUpsampling(), (4, 4, 3), 0, 64 * 3),
         (layers.NearestUpsampling(), (4, 4, 4, 3), 0, 512 * 3),
         (keras.layers.UpSampling2D(2), (4, 4, 3), 0, 64 * 3),

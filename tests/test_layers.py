@@ -199,6 +199,45 @@ def test_linear_upsampling(rank: int, side: int, channels: int) -> None:
 
 
 @few
+@given(st.integers(1, 6), st.sampled_from([1, 2, 3, 8]), st.booleans())
+def test_interpolation_by_any_factor_is_pytorchs(side: int, factor: int, aligned: bool) -> None:
+    for layer_class, mode, rank in (
+        (layers.LinearUpsampling, "bilinear", 2),
+        (layers.LinearUpsampling, "trilinear", 3),
+        (layers.CubicUpsampling, "bicubic", 2),
+    ):
+        x = _inputs(rank, side, 2)
+        images = _to_torch(x).requires_grad_()
+        expected = torch.nn.functional.interpolate(
+            images, scale_factor=factor, mode=mode, align_corners=aligned
+        )
+        layer = layer_class(factor, aligned)
+        _assert_close(layer(x), _from_torch(expected))
+        expected.square().sum().backward()
+        _assert_close(gradients(layer, x)[0], _from_torch(images.grad), 1e-4)
+
+
+def test_cubic_upsampling_by_hand() -> None:
+    x = np.float32([0, 0, 1, 0, 0]).reshape(1, 1, 5, 1)
+    outputs = ops.convert_to_numpy(layers.CubicUpsampling()(x))
+    far, near, middle, last = -0.10546875, 0.87890625, 0.26171875, -0.03515625
+    expected = [0, last, far, middle, near, near, middle, far, last, 0]
+    np.testing.assert_allclose(outputs[0, :, :, 0], [expected, expected], atol=1e-7)
+    volume = ops.convert_to_numpy(layers.CubicUpsampling()(x[:, None]))
+    np.testing.assert_allclose(volume, np.tile(outputs[:, None], (1, 2, 1, 1, 1)), atol=1e-7)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_sides_may_be_known_to_the_graph_only(aligned: bool) -> None:
+    x = _inputs(2, 4, 3)
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, layers.CubicUpsampling(2, aligned)(image))
+    assert model.output_shape == (None, None, None, 3)
+    expected = ops.convert_to_numpy(layers.CubicUpsampling(2, aligned)(x))
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-6)
+
+
+@few
 @given(ranks, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
 def test_nearest_upsampling_and_transposed_convolution_are_pytorchs(
     rank: int, side: int, channels: int, filters: int
@@ -395,6 +434,8 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.GroupNormalization(2, center=False, scale=False),
         layers.LMSBlock((3, 5), activation="silu"),
         layers.LinearUpsampling(),
+        layers.LinearUpsampling(3, align_corners=True),
+        layers.CubicUpsampling(3),
         layers.MaxPooling(),
         layers.NearestUpsampling(),
         layers.SparseTransformer(8),
@@ -445,6 +486,7 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.GroupedConv(4, 3, groups=2).build((1, 8, 8, 3)), "groups must divide"),
         (lambda: layers.GroupNormalization(3).build((1, 8, 8, 4)), "groups must divide"),
         (lambda: layers.AxialShift(3).build((1, 8, 8, 4)), "from 1 to 2.*axis=3"),
+        (lambda: layers.CubicUpsampling(0), "positive integer.*factor=0"),
         (lambda: layers.DepthwiseConv(2), "must be odd"),
         (lambda: layers.DepthwiseConv(3, strides=0), "positive integer.*strides=0"),
         (lambda: layers.GroupedConv(4, 3, strides=2, dilation=2), "both.*strides=2, dilation=2"),

@@ -118,6 +118,11 @@ _UNET_REFUSED = (
     ({"filters": (8,)}, r"two at least\. Received: filters=\(8,\)"),
     ({"filters": 16}, r"filters must be integers such as .*filters=16"),
 )
+_TINYUNET_LAYERS = {
+    f"{part}coder{level}.cmrf": f"{part}coder{level}"
+    for part in ("en", "de")
+    for level in (1, 2, 3, 4)
+}
 
 ROWS = (
     # Its frozen numbers are older, see `networks`; `test_models` has its refusals.
@@ -223,6 +228,37 @@ ROWS = (
         irregular_shape=(32, 64, 2),
         refused=(({"filters": (8, 8)}, r"the five levels' widths\. Received: filters=\(8, 8\)"),),
         frozen="unext",
+    ),
+    Row(
+        name="tinyunet",
+        arguments={"filters": (16, 16, 16, 16)},
+        input_shape=(16, 16, 3),
+        irregular_shape=(16, 48, 2),
+        refused=(
+            ({"filters": (16, 16)}, r"four levels' widths.*filters=\(16, 16\)"),
+            ({"filters": (16, 16, 16, 24)}, r"divisible by 16.*\(16, 16, 16, 24\)"),
+            ({"block": "fms"}, r"'lms', 'gms' or None.*block='fms'"),
+        ),
+        frozen="tinyunet",
+        frozen_layers=_TINYUNET_LAYERS,
+    ),
+    Row(
+        name="tinyunet",
+        variant="lms",
+        arguments={"filters": (16, 16, 16, 16), "block": "lms"},
+        input_shape=(16, 16, 3),
+        irregular_shape=(16, 48, 2),
+        frozen="tinyunet_lms",
+        frozen_layers=_TINYUNET_LAYERS,
+    ),
+    Row(
+        name="tinyunet",
+        variant="gms",
+        arguments={"filters": (16, 16, 16, 16), "block": "gms"},
+        input_shape=(32, 32, 3),
+        irregular_shape=(32, 64, 2),
+        frozen="tinyunet_gms",
+        frozen_layers=_TINYUNET_LAYERS | {"bottleneck": "bottleneck"},
     ),
 )
 

@@ -374,9 +374,12 @@ def depthwise_2d(
     activation: str | None = None,
     strides: int = 1,
     dilation: int = 1,
+    padding: str = "same",
 ) -> Features:
     """Apply a depthwise convolution with a kernel `(height, width, channels, 1)` to every image."""
-    images, padding = _with_padding(x.images, kernel, strides)
+    images = x.images
+    if padding == "same":
+        images, padding = _with_padding(images, kernel, strides)
     layer = keras.layers.DepthwiseConv2D(
         kernel.shape[:2],
         strides=strides,

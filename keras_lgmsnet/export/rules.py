@@ -24,6 +24,7 @@ from keras_lgmsnet.export.values import Value, convolve
 from keras_lgmsnet.layers import (
     AxialShift,
     ConvNormActivation,
+    CubicUpsampling,
     DepthwiseConv,
     DepthwiseResidual,
     FusionBlock,
@@ -239,8 +240,11 @@ def _keras_max_pooling_3d(layer: keras.layers.MaxPooling3D, value: Value) -> Val
     return Value(layer.name, resampling.halve(value.settled))
 
 
-def _linear_upsampling(layer: LinearUpsampling, value: Value) -> Value:
-    return Value(layer.name, resampling.double(value.settled))
+def _interpolation(layer: LinearUpsampling | CubicUpsampling, value: Value) -> Value:
+    images = resampling.interpolate(
+        value.settled, layer.kind, layer.factor, layer.align_corners, layer.name
+    )
+    return Value(layer.name, images)
 
 
 def _keras_upsampling(layer: Any, value: Value) -> Value | None:
@@ -295,7 +299,8 @@ RULES: dict[type, Rule] = {
     AxialShift: _axial_shift,
     MaxPooling: _max_pooling,
     keras.layers.MaxPooling3D: _keras_max_pooling_3d,
-    LinearUpsampling: _linear_upsampling,
+    LinearUpsampling: _interpolation,
+    CubicUpsampling: _interpolation,
     NearestUpsampling: _repeated,
     keras.layers.UpSampling2D: _keras_upsampling,
     keras.layers.UpSampling3D: _keras_upsampling,

@@ -8,6 +8,7 @@ from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransfor
 from keras_lgmsnet.layers.lms import LMSBlock
 from keras_lgmsnet.layers.normalization import GroupNormalization
 from keras_lgmsnet.layers.resampling import (
+    CubicUpsampling,
     LinearUpsampling,
     MaxPooling,
     NearestUpsampling,
@@ -19,6 +20,7 @@ from keras_lgmsnet.layers.resampling import (
 __all__ = [
     "AxialShift",
     "ConvNormActivation",
+    "CubicUpsampling",
     "DepthwiseConv",
     "DepthwiseResidual",
     "FusionBlock",

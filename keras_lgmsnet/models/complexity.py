@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_lgmsnet.layers import (
+    CubicUpsampling,
     DepthwiseConv,
     GroupedConv,
     GroupNormalization,
@@ -74,8 +75,10 @@ def count(model: keras.layers.Layer) -> Complexity:
     largest omission, the two products of the attention (0.30 G of `LGMSNet2D`) do not count, and
     neither do operations that are no layers. A layer that is called several times counts once.
 
-    In one thing thop is not followed: a transposed convolution applies its kernel once at every
-    input position, but thop multiplies it by the output positions, 4 or 8 times as many.
+    In two things thop is not followed. A transposed convolution applies its kernel once at every
+    input position, but thop multiplies it by the output positions, 4 or 8 times as many. And a
+    `CubicUpsampling`, whose weights are fixed, takes 4 operations of a value along each axis, where
+    thop has 259, as if it solved the equations of the weights for each value anew.
 
     A layer of one's own that has weights, computes more than its inner layers do, or shows them the
     image in pieces, such as windows on the batch axis, says how much it computes in all, for one
@@ -134,6 +137,8 @@ def _own_multiply_adds(layer: Any) -> int:
         return _norm_multiply_adds(layer) if is_instance_norm else 0
     if isinstance(layer, LinearUpsampling):
         return 11 * _output_values(layer) if layer.rank == 2 else 0
+    if isinstance(layer, CubicUpsampling):
+        return 4 * layer.rank * _output_values(layer)
     if isinstance(layer, _UPSAMPLINGS):
         interpolation = getattr(layer, "interpolation", "nearest")
         return _UPSAMPLING_OPERATIONS.get(interpolation, 0) * _output_values(layer)

@@ -1,6 +1,6 @@
 """The networks for images: `keras_lgmsnet.models.registry` finds them by name."""
 
-from keras_lgmsnet.models.network import U_STAGES, Network, Published, fixed, halved
+from keras_lgmsnet.models.network import U_STAGES, Network, Published, Sides, fixed, halved
 
 NETWORKS = (
     Network(
@@ -167,6 +167,56 @@ NETWORKS = (
                 multiply_adds=590_774_272,
                 printed="1.47 M, 0.58 G (LGMSNet's Table 1), 0.57 G (UNeXt's paper)",
                 remark="The printed counts do not have the bilinear upsampling (0.018 G).",
+            ),
+        ),
+    ),
+    Network(
+        name="tinyunet",
+        rank=2,
+        title="TinyU-Net",
+        module="keras_lgmsnet.models.tinyunet",
+        class_name="TinyUNet2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4"),
+            *("decoder4", "decoder3", "decoder2", "decoder1"),
+        ),
+        # Four poolings, and with a GMS block 2-wide patches in the bottleneck.
+        sides=lambda arguments: Sides(divisor=32 if arguments.get("block") == "gms" else 16),
+        paper="Chen et al., TinyU-Net, MICCAI 2024",
+        program="https://github.com/ChenJunren-Lab/TinyU-Net",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=481_105,
+                parameters_in_program=481_105,
+                parameters_counted=481_105,
+                multiply_adds=1_780_809_728,
+                printed="0.48 M, 1.66 G (LGMSNet's Table 1)",
+                remark="The printed count does not have the bicubic upsampling (0.12 G).",
+            ),
+            Published(
+                arguments={"block": "lms"},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=690_937,
+                parameters_in_program=None,
+                parameters_counted=690_041,
+                multiply_adds=2_295_496_704,
+                printed="0.69 M (LGMSNet's ablation)",
+                remark="The wiring is not published; it follows LGMSNet's own encoder stages.",
+            ),
+            Published(
+                arguments={"block": "gms"},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=718_393,
+                parameters_in_program=None,
+                parameters_counted=717_497,
+                multiply_adds=2_303_026_176,
+                printed="0.71 M (LGMSNet's ablation)",
+                remark="The wiring is not published, and this one a proposal.",
             ),
         ),
     ),
