@@ -22,7 +22,7 @@ import numpy as np
 from keras import KerasTensor, ops
 
 from keras_lgmsnet.export import flat
-from keras_lgmsnet.export.flat import Features
+from keras_lgmsnet.export.features import Features
 from keras_lgmsnet.export.folding import (
     Affine,
     fold_after,
@@ -33,6 +33,7 @@ from keras_lgmsnet.export.folding import (
 )
 from keras_lgmsnet.export.values import Value, convolve
 from keras_lgmsnet.layers import (
+    AtrousPyramidPooling,
     ConvNormActivation,
     DepthwiseResidual,
     FusionBlock,
@@ -228,3 +229,29 @@ def fusion_block(block: FusionBlock, value: Value) -> Value:
         x = flat.pointwise(x, *kernel_and_bias(convolution), f"{name}-{convolution.name}")
         x = flat.normalize_or_defer(x.replace(flat.activate(x.images, "gelu")), norm)
     return Value(name, x)
+
+
+def atrous_pyramid_pooling(layer: AtrousPyramidPooling, value: Value) -> Value:
+    """Apply the layer; what the mean tells is added after the projection, and never spread."""
+    name, x = layer.name, value.settled
+    branches = []
+    for branch in (layer.pointwise, *layer.dilated):
+        kernel, bias = fold_norm(branch.convolution, branch.norm)
+        branches.append(
+            convolve(
+                value,
+                kernel,
+                bias,
+                f"{name}-{branch.name}",
+                activation=branch.activation,
+                dilation=branch.convolution.dilation,
+            )
+        )
+    mean = Features(flat.mean_of_pixels(x.whole), None)
+    context = _conv_norm_activation(layer.context, mean, f"{name}-{layer.context.name}")
+    kernel, bias = fold_norm(layer.project.convolution, layer.project.norm)
+    of_branches, of_context = np.split(kernel, [-context.channels], axis=-2)
+    added = flat.pointwise(context, of_context, bias, f"{name}-added").images
+    y = flat.pointwise(flat.concatenate(branches), of_branches, None, f"{name}-project")
+    y = y.replace_whole(y.whole + added)
+    return Value(name, y.replace(flat.activate(y.images, layer.project.activation)))

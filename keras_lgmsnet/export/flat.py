@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
+from keras_lgmsnet.export.features import Features
 from keras_lgmsnet.export.folding import Affine, fold_after, to_affine
 from keras_lgmsnet.layers.normalization import EPSILON
 
@@ -22,57 +23,6 @@ LANES = 16
 BAND = (4, 4)
 # Attention weights of one head, beyond which the heads are computed one after the other.
 WEIGHTS_IN_CACHE = 256**2
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """Images, or the slices of volumes as images, and perhaps a batch norm yet to be applied.
-
-    Args:
-        images: Shape `(batch, height, width, channels)`; of volumes `(batch * depth, height, width,
-            channels)`.
-        depth: How many slices make a volume; `None` of images.
-        pending: What is yet to be applied to the images, and may be folded into the layer that
-            comes next; `None` for nothing.
-    """
-
-    images: KerasTensor
-    depth: int | None
-    pending: Affine | None = None
-
-    @classmethod
-    def from_input(cls, inputs: KerasTensor) -> "Features":
-        """Return a network's input, images or volumes, in this form."""
-        if len(inputs.shape) == 4:
-            return cls(inputs, None)
-        _, depth, *slice_shape = inputs.shape
-        return cls(ops.reshape(inputs, (-1, *slice_shape)), depth)
-
-    def to_output(self) -> KerasTensor:
-        """Return the images, or the volumes that the slices make."""
-        if self.depth is None:
-            return self.settled()
-        return ops.reshape(self.settled(), (-1, self.depth, *self.images.shape[1:]))
-
-    @property
-    def sides(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.images.shape[1:3]
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return self.images.shape[-1]
-
-    def settled(self) -> KerasTensor:
-        """Return the images, to which nothing may be yet to be applied."""
-        if self.pending is not None:
-            raise ValueError("A norm is yet to be applied here: settle the features first.")
-        return self.images
-
-    def replace(self, images: KerasTensor) -> "Features":
-        """Return other images, or slices of volumes, to which nothing is yet to be applied."""
-        return Features(images, self.depth)
 
 
 # === Norms ===
@@ -120,24 +70,26 @@ def normalize(
     beta: np.ndarray | None = None,
 ) -> KerasTensor:
     """Apply group norm over all pixels of an image or a volume; a group's channels adjoin."""
-    shape = (-1, *x.images.shape[1:])
-    images = x.images
-    if x.depth is not None:
-        images = ops.reshape(images, (-1, x.depth, math.prod(x.sides), x.channels))
     group = x.channels // groups
     average = np.kron(np.eye(groups), np.full((group, group), 1 / group)).astype("float32")
 
-    def mean(images: KerasTensor) -> KerasTensor:
-        # One axis after the other: one sum over 256² pixels would be less exact.
-        means = ops.mean(ops.mean(images, axis=2, keepdims=True), axis=1, keepdims=True)
+    def mean(whole: KerasTensor) -> KerasTensor:
+        means = mean_of_pixels(whole)
         return means if group == 1 else ops.matmul(means, average)
 
-    centred = images - mean(images)
+    whole = x.whole
+    centred = whole - mean(whole)
     scale = ops.rsqrt(mean(centred * centred) + epsilon)
     outputs = centred * (scale if gamma is None else scale * gamma.astype("float32"))
     if beta is not None:
         outputs = outputs + beta.astype("float32")
-    return outputs if x.depth is None else ops.reshape(outputs, shape)
+    return x.replace_whole(outputs).images
+
+
+def mean_of_pixels(whole: KerasTensor) -> KerasTensor:
+    """Return the mean `(batch, 1, 1, channels)` of each image or volume, given as `x.whole`."""
+    # One axis after the other: one sum over 256² pixels would be less exact.
+    return ops.mean(ops.mean(whole, axis=2, keepdims=True), axis=1, keepdims=True)
 
 
 def normalize_pixels(images: KerasTensor, epsilon: float = EPSILON) -> KerasTensor:
@@ -446,5 +398,4 @@ def join(parts: list[KerasTensor], axis: int) -> KerasTensor:
 
 def pad_depth(x: Features, before: int, after: int) -> KerasTensor:
     """Return volumes `(batch, before + depth + after, height * width, channels)`, zeros around."""
-    volumes = ops.reshape(x.images, (-1, x.depth, math.prod(x.sides), x.channels))
-    return ops.pad(volumes, ((0, 0), (before, after), (0, 0), (0, 0)))
+    return ops.pad(x.whole, ((0, 0), (before, after), (0, 0), (0, 0)))

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_lgmsnet.export import blocks, flat, resampling
-from keras_lgmsnet.export.flat import Features
+from keras_lgmsnet.export.features import Features
 from keras_lgmsnet.export.folding import (
     Affine,
     fold_before,
@@ -22,6 +22,7 @@ from keras_lgmsnet.export.folding import (
 )
 from keras_lgmsnet.export.values import Value, convolve
 from keras_lgmsnet.layers import (
+    AtrousPyramidPooling,
     AxialShift,
     ConvNormActivation,
     CubicUpsampling,
@@ -213,7 +214,7 @@ def _group_normalization(layer: Any, value: Value) -> Value | None:
 
 
 def _layer_normalization(layer: keras.layers.LayerNormalization, value: Value) -> Value | None:
-    if layer.axis not in (-1, [len(value.tensor.shape) - 1]):
+    if layer.axis not in (-1, [-1], [len(value.tensor.shape) - 1]):
         return None
     x = value.settled
     normalized = x.replace(flat.normalize_pixels(x.images, layer.epsilon))
@@ -280,6 +281,7 @@ RULES: dict[type, Rule] = {
     LMSBlock: blocks.lms_block,
     GMSBlock: blocks.gms_block,
     FusionBlock: blocks.fusion_block,
+    AtrousPyramidPooling: blocks.atrous_pyramid_pooling,
     SparseTransformer: blocks.sparse_transformer,
     DepthwiseResidual: blocks.depthwise_residual,
     GroupedConv: _grouped_conv,

@@ -1,5 +1,6 @@
 """The layers of the networks, for images and volumes, usable in any Keras network."""
 
+from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
@@ -18,6 +19,7 @@ from keras_lgmsnet.layers.resampling import (
 )
 
 __all__ = [
+    "AtrousPyramidPooling",
     "AxialShift",
     "ConvNormActivation",
     "CubicUpsampling",
