@@ -91,6 +91,16 @@ def test_networks(name, arguments, input_shape, num_classes, expected):
         (keras.layers.UpSampling2D((2, 1), interpolation="bilinear"), (4, 4, 3), 0, 11 * 32 * 3),
         (keras.layers.AveragePooling2D(2), (8, 8, 3), 0, 16 * 3),
         (keras.layers.GlobalAveragePooling2D(), (8, 8, 3), 0, 65 * 3),
+        # The averages, and a multiply-add a weight.
+        (layers.SqueezeExcitation(2), (8, 8, 4), 2 * 4 * 2 + 6, 65 * 4 + 2 * 4 * 2),
+        (layers.GlobalResponseNormalization(), (8, 8, 3), 6, 0),
+        (layers.LayerScale(), (8, 8, 3), 3, 0),
+        (
+            layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True),
+            (8, 8, 3),
+            3 * (25 + 9 + 4),
+            64 * 3 * (25 + 9 + 8),
+        ),
         (layers.MaxPooling(), (8, 8, 3), 0, 0),
         (keras.layers.MaxPooling2D(), (8, 8, 3), 0, 0),
     ],

@@ -12,7 +12,7 @@ from keras import ops
 from keras_lgmsnet import LGMSNet2D, LGMSNet3D, export, layers
 from keras_lgmsnet.export import flat
 from keras_lgmsnet.export.deployment import deploy
-from keras_lgmsnet.export.features import Features
+from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.folding import Affine
 from keras_lgmsnet.layers.normalization import BatchNormalization
 from keras_lgmsnet.models.unet import UNet2D, UNet3D
@@ -235,6 +235,11 @@ LAYERS = {
     "global block": lambda: layers.GMSBlock(6),
     "fusion": lambda: layers.FusionBlock(6),
     "transformer": lambda: layers.SparseTransformer(6),
+    "parallel depthwise": lambda: layers.ParallelDepthwiseConv([(5, 1), (3, 2)]),
+    "parallel depthwise and identity": lambda: layers.ParallelDepthwiseConv([(3, 1), (1, 1)], True),
+    "squeeze-excitation": lambda: layers.SqueezeExcitation(3),
+    "response norm": lambda: layers.GlobalResponseNormalization(),
+    "layer scale": lambda: layers.LayerScale(),
     "depthwise residual": lambda: layers.DepthwiseResidual(),
     "pooling": lambda: layers.MaxPooling(),
     "linear upsampling": lambda: layers.LinearUpsampling(),
@@ -260,7 +265,7 @@ def test_layers_deploy_exactly(layer, rank) -> None:
     network = scatter(keras.Model(image, BatchNormalization()(x)))
     deployed = deploy(network)
     assert_same_function(deployed, network)
-    assert BatchNormalization not in types(deployed)
+    assert not {BatchNormalization, keras.layers.LayerNormalization} & {*types(deployed)}
     own = [cls for cls in types(deployed) if cls.__module__.startswith("keras_lgmsnet")]
     if getattr(network.layers[2], "activation", None) is keras.activations.softmax:
         # It is not known to map each value by itself, so the layer is called as it is.
@@ -283,6 +288,19 @@ def test_repeated_pixels_are_convolved_before_they_are_repeated(rank, normalizat
     convolutions = [layer for layer in deployed.layers if isinstance(layer, keras.layers.Conv2D)]
     assert {layer.kernel_size for layer in convolutions} == {(2, 2)}
     assert len(convolutions) == 2**rank
+
+
+@once
+@pytest.mark.parametrize("identity", [True, False])
+def test_parallel_convolutions_norms_and_scale_become_one_convolution(identity) -> None:
+    image = keras.Input((8, 6, 4))
+    x = layers.ParallelDepthwiseConv([(7, 1), (3, 3), (3, 1)], identity)(image)
+    x = layers.LayerScale()(BatchNormalization()(x))
+    network = scatter(keras.Model(image, BatchNormalization()(x)))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    assert types(deployed) == [keras.layers.InputLayer, keras.layers.DepthwiseConv2D]
+    assert deployed.layers[1].kernel_size == (7, 7)
 
 
 class Wave(keras.layers.Layer):

@@ -328,6 +328,98 @@ def test_max_pooling(rank: int) -> None:
     np.testing.assert_array_equal(outputs, _from_torch(pool(_to_torch(x), 2)))
 
 
+@pytest.mark.parametrize("rank", [2, 3])
+def test_squeeze_excitation_equals_plain_pytorch(rank: int) -> None:
+    x = _inputs(rank, 3, 4)
+    layer = layers.SqueezeExcitation(2, bias_initializer=initializers.FanInUniform())
+    layer.build(x.shape)
+    images = _to_torch(x).requires_grad_()
+    weights = [
+        torch.from_numpy(np.moveaxis(ops.convert_to_numpy(weight), (-1, -2), (0, 1)).copy())
+        if len(weight.shape) > 1
+        else torch.from_numpy(ops.convert_to_numpy(weight).copy())
+        for weight in layer.weights
+    ]
+    conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
+    means = images.mean(dim=tuple(range(2, rank + 2)), keepdim=True)
+    reduced = conv(means, *weights[:2]).relu()
+    expected = images * conv(reduced, *weights[2:]).sigmoid()
+    _assert_close(layer(x), _from_torch(expected))
+    expected.square().sum().backward()
+    _assert_close(gradients(layer, x)[0], _from_torch(images.grad))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_global_response_normalization_equals_plain_pytorch(rank: int) -> None:
+    x = _inputs(rank, 3, 4)
+    x[..., 1] = 0  # a channel that does not respond, where the root has no finite gradient
+    layer = layers.GlobalResponseNormalization()
+    _assert_close(layer(x), x)  # as long as nothing is learned
+    gamma, beta = np.random.default_rng(1).random((2, 4), "float32")
+    layer.set_weights([weight.reshape((1,) * (rank + 1) + (4,)) for weight in (gamma, beta)])
+    images = torch.from_numpy(x).requires_grad_()
+    responses = torch.linalg.vector_norm(images, dim=tuple(range(1, rank + 1)), keepdim=True)
+    relative = responses / (responses.mean(dim=-1, keepdim=True) + 1e-6)
+    expected = (torch.from_numpy(gamma) * relative + 1) * images + torch.from_numpy(beta)
+    _assert_close(layer(x), expected.detach().numpy())
+    expected.square().sum().backward()
+    _assert_close(gradients(layer, x)[0], images.grad.numpy())
+
+
+def test_sums_over_large_float16_images_do_not_overflow() -> None:
+    x = 100 * np.ones((1, 256, 256, 4), "float16")
+    norm = layers.GlobalResponseNormalization(dtype="float16")
+    norm.build(x.shape)
+    norm.set_weights([np.ones((1, 1, 1, 4)), np.zeros((1, 1, 1, 4))])
+    np.testing.assert_array_equal(ops.convert_to_numpy(norm(x)), 2 * x)
+    squeeze = layers.SqueezeExcitation(4, dtype="float16")
+    squeeze.build(x.shape)
+    squeeze.set_weights([np.eye(4)[None, None], np.zeros(4)] * 2)
+    # Of a mean of 100 the sigmoid is 1.
+    np.testing.assert_array_equal(ops.convert_to_numpy(squeeze(x)), x)
+
+
+def test_layer_scale_by_hand() -> None:
+    layer = layers.LayerScale(0.5)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(np.ones((1, 2, 2, 3)))), 0.5)
+    layer.set_weights([np.float32([1, 2, 3])])
+    outputs = ops.convert_to_numpy(layer(np.ones((1, 2, 2, 2, 3))))
+    np.testing.assert_array_equal(outputs, np.tile(np.float32([1, 2, 3]), (1, 2, 2, 2, 1)))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize(
+    ("branches", "identity"), [([(5, 1), (3, 2), (3, 1)], False), ([(3, 1), (1, 1)], True)]
+)
+def test_parallel_depthwise_convolutions_equal_plain_pytorch(
+    branches: list, identity: bool, rank: int
+) -> None:
+    x = _inputs(rank, 4, 3)
+    layer = layers.ParallelDepthwiseConv(branches, identity)
+    layer.build(x.shape)
+    generator = np.random.default_rng(1)
+    conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
+    images = _to_torch(x).requires_grad_()
+    for training in (True, False):  # in training first, which moves the statistics
+        expected = images if identity else 0
+        parts = zip(branches, layer.convolutions, layer.norms, strict=True)
+        for (size, dilation), convolution, norm in parts:
+            if training:
+                norm.set_weights([0.5 + generator.random(3) for _ in range(4)])
+            kernel = np.moveaxis(ops.convert_to_numpy(convolution.kernel), (-1, -2), (0, 1))
+            padding = dilation * (size // 2)
+            y = conv(images, torch.tensor(kernel), None, 1, padding, dilation, groups=3)
+            gamma, beta, mean, variance = map(torch.tensor, norm.get_weights())
+            statistics = (None, None) if training else (mean, variance)
+            expected = expected + torch.nn.functional.batch_norm(
+                y, *statistics, gamma, beta, training, eps=1e-5
+            )
+        _assert_close(layer(x, training=training), _from_torch(expected))
+    expected.square().sum().backward()
+    (gradient,) = gradients(lambda images: layer(images, training=False), x)
+    _assert_close(gradient, _from_torch(images.grad), 1e-4)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 6, -1])
 def test_group_normalization(groups: int) -> None:
     x = 5 + 3 * _inputs(3, 4, 6)
@@ -453,6 +545,10 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.LMSBlock((3, 5), dtype=policy),
         layers.GMSBlock(4, dtype=policy),
         layers.FusionBlock(4, dtype=policy),
+        layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True, dtype=policy),
+        layers.SqueezeExcitation(2, dtype=policy),
+        layers.GlobalResponseNormalization(dtype=policy),
+        layers.LayerScale(dtype=policy),
     ):
         layer.build(x.shape)
         outputs = compiled(layer)(x)
@@ -474,7 +570,11 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.GroupedConv(4, 3, strides=2),
         layers.DepthwiseConv(3, dilation=2),
         layers.ConvNormActivation(4, 3, strides=2),
+        layers.GlobalResponseNormalization(1e-5),
         layers.GroupNormalization(2, center=False, scale=False),
+        layers.LayerScale(0.1),
+        layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True),
+        layers.SqueezeExcitation(2, bias_initializer="ones"),
         layers.LMSBlock((3, 5), activation="silu"),
         layers.LinearUpsampling(),
         layers.LinearUpsampling(3, align_corners=True),
@@ -531,6 +631,10 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.AtrousPyramidPooling(4, (6, 0)), "positive integer.*dilations=0"),
         (lambda: layers.AxialShift(3).build((1, 8, 8, 4)), "from 1 to 2.*axis=3"),
         (lambda: layers.CubicUpsampling(0), "positive integer.*factor=0"),
+        (lambda: layers.SqueezeExcitation(0), "positive integer.*filters=0"),
+        (lambda: layers.ParallelDepthwiseConv([]), r"pairs of .*branches=\[\]"),
+        (lambda: layers.ParallelDepthwiseConv([(3, 1), (5,)]), r"pairs of .*\(5,\)"),
+        (lambda: layers.ParallelDepthwiseConv([(4, 1)]), "must be odd.*kernel_size=4"),
         (lambda: layers.DepthwiseConv(2), "must be odd"),
         (lambda: layers.DepthwiseConv(3, strides=0), "positive integer.*strides=0"),
         (lambda: layers.GroupedConv(4, 3, strides=2, dilation=2), "both.*strides=2, dilation=2"),

@@ -260,6 +260,22 @@ ROWS = (
         frozen="tinyunet_gms",
         frozen_layers=_TINYUNET_LAYERS | {"bottleneck": "bottleneck"},
     ),
+    Row(
+        name="unireplknet",
+        arguments={"filters": (4, 8, 8, 8, 8), "depths": (2, 1, 1, 1)},
+        input_shape=(16, 16, 3),
+        irregular_shape=(16, 48, 1),
+        refused=(
+            ({"filters": (8, 8)}, r"four stages.*filters=\(8, 8\), depths=\(2, 1, 1, 1\)"),
+            ({"filters": (2, 4, 4, 4, 6)}, r"divisible by 4 but.*\(2, 4, 4, 4, 6\)"),
+        ),
+        frozen="unireplknet",
+        frozen_layers={
+            **{f"encoder.downsample_layers.{n}": f"encoder{n + 2}_pooling" for n in range(4)},
+            **{f"encoder.stages.{n}": f"encoder{n + 2}" for n in range(4)},
+            **{f"encoder.stages.{n}.0": f"encoder{n + 2}_0_add" for n in range(4)},
+        },
+    ),
 )
 
 row_by_row = pytest.mark.parametrize("row", ROWS, ids=str)

@@ -24,7 +24,7 @@ import numpy as np
 from keras import KerasTensor
 
 from keras_lgmsnet.export import flat
-from keras_lgmsnet.export.features import Features
+from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.rules import RULES
 from keras_lgmsnet.export.values import Value
 from keras_lgmsnet.models.base import SegmentationNetwork

@@ -13,9 +13,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_lgmsnet.export.features import Features
-from keras_lgmsnet.export.folding import Affine, fold_after, to_affine
-from keras_lgmsnet.layers.normalization import EPSILON
+from keras_lgmsnet.export.folding import Affine, fold_after
 
 # Floats in the widest vector registers there are; on shorter ones a multiple is as good.
 LANES = 16
@@ -25,21 +23,58 @@ BAND = (4, 4)
 WEIGHTS_IN_CACHE = 256**2
 
 
-# === Norms ===
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Images, or the slices of volumes as images, and perhaps a batch norm yet to be applied.
+
+    Args:
+        images: Shape `(batch, height, width, channels)`; of volumes `(batch * depth, height, width,
+            channels)`.
+        depth: How many slices make a volume; `None` of images.
+        pending: What is yet to be applied to the images, and may be folded into the layer that
+            comes next; `None` for nothing.
+    """
+
+    images: KerasTensor
+    depth: int | None
+    pending: Affine | None = None
+
+    @classmethod
+    def from_input(cls, inputs: KerasTensor) -> "Features":
+        """Return a network's input, images or volumes, in this form."""
+        if len(inputs.shape) == 4:
+            return cls(inputs, None)
+        _, depth, *slice_shape = inputs.shape
+        return cls(ops.reshape(inputs, (-1, *slice_shape)), depth)
+
+    def to_output(self) -> KerasTensor:
+        """Return the images, or the volumes that the slices make."""
+        if self.depth is None:
+            return self.settled()
+        return ops.reshape(self.settled(), (-1, self.depth, *self.images.shape[1:]))
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.images.shape[1:3]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.images.shape[-1]
+
+    def settled(self) -> KerasTensor:
+        """Return the images, to which nothing may be yet to be applied."""
+        if self.pending is not None:
+            raise ValueError("A norm is yet to be applied here: settle the features first.")
+        return self.images
+
+    def replace(self, images: KerasTensor) -> "Features":
+        """Return other images, or slices of volumes, to which nothing is yet to be applied."""
+        return Features(images, self.depth)
 
 
-def normalize_unless_folded(x: Features, norm: keras.layers.Layer) -> Features:
-    """Apply an instance norm; a batch norm is in the convolution before it, by `fold_norm`."""
-    if isinstance(norm, keras.layers.BatchNormalization):
-        return x
-    return x.replace(normalize(x, x.channels, norm.epsilon))
-
-
-def normalize_or_defer(x: Features, norm: keras.layers.Layer) -> Features:
-    """Apply an instance norm; a batch norm is only noted, as `pending`."""
-    if isinstance(norm, keras.layers.BatchNormalization):
-        return defer(x, to_affine(norm))
-    return normalize_unless_folded(x, norm)
+# === Maps by channel ===
 
 
 def defer(x: Features, affine: Affine) -> Features:
@@ -60,43 +95,6 @@ def settle(x: Features, name: str) -> Features:
     if x.pending is None:
         return x
     return depthwise_2d(x, x.pending.scale.reshape(1, 1, -1, 1), x.pending.offset, name)
-
-
-def normalize(
-    x: Features,
-    groups: int,
-    epsilon: float,
-    gamma: np.ndarray | None = None,
-    beta: np.ndarray | None = None,
-) -> KerasTensor:
-    """Apply group norm over all pixels of an image or a volume; a group's channels adjoin."""
-    group = x.channels // groups
-    average = np.kron(np.eye(groups), np.full((group, group), 1 / group)).astype("float32")
-
-    def mean(whole: KerasTensor) -> KerasTensor:
-        means = mean_of_pixels(whole)
-        return means if group == 1 else ops.matmul(means, average)
-
-    whole = x.whole
-    centred = whole - mean(whole)
-    scale = ops.rsqrt(mean(centred * centred) + epsilon)
-    outputs = centred * (scale if gamma is None else scale * gamma.astype("float32"))
-    if beta is not None:
-        outputs = outputs + beta.astype("float32")
-    return x.replace_whole(outputs).images
-
-
-def mean_of_pixels(whole: KerasTensor) -> KerasTensor:
-    """Return the mean `(batch, 1, 1, channels)` of each image or volume, given as `x.whole`."""
-    # One axis after the other: one sum over 256² pixels would be less exact.
-    return ops.mean(ops.mean(whole, axis=2, keepdims=True), axis=1, keepdims=True)
-
-
-def normalize_pixels(images: KerasTensor, epsilon: float = EPSILON) -> KerasTensor:
-    """Apply layer norm without scale and offset, to each pixel."""
-    centred = images - ops.mean(images, axis=-1, keepdims=True)
-    variance = ops.mean(centred * centred, axis=-1, keepdims=True)
-    return centred * ops.rsqrt(variance + epsilon)
 
 
 # === Activations ===
@@ -398,4 +396,5 @@ def join(parts: list[KerasTensor], axis: int) -> KerasTensor:
 
 def pad_depth(x: Features, before: int, after: int) -> KerasTensor:
     """Return volumes `(batch, before + depth + after, height * width, channels)`, zeros around."""
-    return ops.pad(x.whole, ((0, 0), (before, after), (0, 0), (0, 0)))
+    volumes = ops.reshape(x.images, (-1, x.depth, math.prod(x.sides), x.channels))
+    return ops.pad(volumes, ((0, 0), (before, after), (0, 0), (0, 0)))

@@ -8,7 +8,7 @@ import numpy as np
 from keras import KerasTensor, ops
 
 from keras_lgmsnet.export import flat
-from keras_lgmsnet.export.features import Features
+from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.layers.interpolation import interpolation_matrix
 
 

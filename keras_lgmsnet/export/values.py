@@ -10,7 +10,7 @@ import numpy as np
 from keras import KerasTensor
 
 from keras_lgmsnet.export import flat, resampling
-from keras_lgmsnet.export.features import Features
+from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.folding import Affine
 
 

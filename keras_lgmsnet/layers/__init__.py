@@ -6,8 +6,10 @@ from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
 from keras_lgmsnet.layers.fusion import FusionBlock
 from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransformer
+from keras_lgmsnet.layers.layer_scale import LayerScale
 from keras_lgmsnet.layers.lms import LMSBlock
 from keras_lgmsnet.layers.normalization import GroupNormalization
+from keras_lgmsnet.layers.parallel_depthwise import ParallelDepthwiseConv
 from keras_lgmsnet.layers.resampling import (
     CubicUpsampling,
     LinearUpsampling,
@@ -17,6 +19,8 @@ from keras_lgmsnet.layers.resampling import (
     PatchUnfold,
     TransposedConv,
 )
+from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
+from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
 
 __all__ = [
     "AtrousPyramidPooling",
@@ -27,14 +31,18 @@ __all__ = [
     "DepthwiseResidual",
     "FusionBlock",
     "GMSBlock",
+    "GlobalResponseNormalization",
     "GroupNormalization",
     "GroupedConv",
     "LMSBlock",
+    "LayerScale",
     "LinearUpsampling",
     "MaxPooling",
     "NearestUpsampling",
+    "ParallelDepthwiseConv",
     "PatchFold",
     "PatchUnfold",
     "SparseTransformer",
+    "SqueezeExcitation",
     "TransposedConv",
 ]

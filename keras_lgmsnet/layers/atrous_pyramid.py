@@ -6,7 +6,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lgmsnet.layers.base import SpatialLayer, positive_integers
+from keras_lgmsnet.layers.base import (
+    SpatialLayer,
+    float32_at_least,
+    over_pixels,
+    positive_integers,
+)
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 
 
@@ -90,14 +95,11 @@ class _Context(ConvNormActivation):
     """The same for all pixels: what the mean over the map tells."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the weights, and the mean, which float16 is too coarse and too small for."""
-        batch, *sides, channels = input_shape
-        super().build((batch, *[1] * len(sides), channels))
-        means = {2: keras.layers.GlobalAveragePooling2D, 3: keras.layers.GlobalAveragePooling3D}
-        self.mean = means[self.rank](keepdims=True, dtype="float32", name="mean")
-        self.mean.build(input_shape)
+        """Create the weights, for images of one pixel."""
+        super().build((input_shape[0], *[1] * (len(input_shape) - 2), input_shape[-1]))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Convolve, normalize and activate the mean, and spread it."""
-        mean = super().call(self.mean(inputs), training=training)
+        mean = ops.cast(over_pixels(ops.mean, float32_at_least(inputs)), self.compute_dtype)
+        mean = super().call(mean, training=training)
         return ops.broadcast_to(mean, (*ops.shape(inputs)[:-1], mean.shape[-1]))

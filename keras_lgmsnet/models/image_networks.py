@@ -220,4 +220,29 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="unireplknet",
+        rank=2,
+        title="UniRepLKNet",
+        module="keras_lgmsnet.models.unireplknet",
+        class_name="UniRepLKNet2D",
+        stages=U_STAGES,
+        sides=fixed(divisor=16),
+        paper="Ding et al., UniRepLKNet, CVPR 2024, in the form that LGMSNet's paper compares",
+        program="https://github.com/cq-dong/LGMSNet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=5_852_509,
+                parameters_in_program=5_852_509,
+                parameters_counted=5_835_949,
+                multiply_adds=9_397_494_384,
+                printed="5.83 M, 9.39 G (LGMSNet's Table 1)",
+                remark="The printed counts have no bare vectors (16,560 numbers of scales and offsets) and no "
+                "averages of squeeze-excitation (0.003 G).",
+            ),
+        ),
+    ),
 )

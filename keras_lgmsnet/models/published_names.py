@@ -63,6 +63,8 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
             ]
         case layers.GroupNormalization() | keras.layers.LayerNormalization():
             return [("weight", layer.gamma), ("bias", layer.beta)]
+        case layers.GlobalResponseNormalization():
+            return [("gamma", layer.gamma), ("beta", layer.beta)]
         case layers.ConvNormActivation():
             return [("0", layer.convolution), ("1", layer.norm)]
         case layers.AtrousPyramidPooling():
