@@ -109,6 +109,13 @@ def test_layers(layer, input_shape, parameters, multiply_adds):
     assert count(built(layer, *input_shape)) == (parameters, multiply_adds)
 
 
+def test_pyramid():
+    pyramid = built(layers.AtrousPyramidPooling(2, (6, 12)), 4, 4, 5)
+    # Outputs by kernels, whatever these meet, and norms of 4 operations a value.
+    branches = 16 * 2 * (5 + 2 * 45 + 3 * 4) + 2 * (5 + 4)
+    assert count(pyramid).multiply_adds == branches + 17 * 5 + 16 * 2 * (4 * 2 + 4)
+
+
 def test_transformer():
     transformer = built(layers.SparseTransformer(feed_forward_dim=10), 4, 4, 5)
     weights = 5 * 96 + 32 * 5 + 5 * 10 + 10 * 5

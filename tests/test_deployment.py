@@ -12,6 +12,7 @@ from keras import ops
 from keras_lgmsnet import LGMSNet2D, LGMSNet3D, export, layers
 from keras_lgmsnet.export import flat
 from keras_lgmsnet.export.deployment import deploy
+from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.folding import Affine
 from keras_lgmsnet.layers.normalization import BatchNormalization
 from keras_lgmsnet.models.unet import UNet2D, UNet3D
@@ -186,7 +187,7 @@ def test_kernels_of_runs_by_hand() -> None:
     image = keras.Input((1, 4, 1))
     kernel = np.zeros((3, 3, 1, 1))
     kernel[1, :, 0, 0] = 1, 10, 100
-    features = flat.Features.from_input(image)
+    features = Features.from_input(image)
     outputs = flat.depthwise_by_runs(features, kernel, np.array([0.5]), "by_hand", run=2)
     pixels = np.float32([1, 2, 3, 4]).reshape(1, 1, 4, 1)
     # Each pixel is 1 × the one before + 10 × itself + 100 × the one after.
@@ -198,7 +199,7 @@ def test_kernels_of_runs_by_hand() -> None:
 @once
 def test_a_norm_yet_to_be_applied_is_never_dropped() -> None:
     images = keras.Input((4, 4, 2))
-    pending = flat.Features(images, None, Affine(scale=np.ones(2), offset=np.zeros(2)))
+    pending = Features(images, None, Affine(scale=np.ones(2), offset=np.zeros(2)))
     with pytest.raises(ValueError, match=r"settle the features first"):
         flat.convolve(pending, np.zeros((3, 3, 2, 1)), None, "convolution")
     with pytest.raises(ValueError, match=r"settle the features first"):
@@ -221,6 +222,9 @@ LAYERS = {
     "strided depthwise": lambda: layers.DepthwiseConv(5, strides=2),
     "strided scale": lambda: layers.DepthwiseConv(1, strides=2),
     "dilated": lambda: layers.GroupedConv(6, 3, dilation=2),
+    "dilated beyond the border": lambda: layers.GroupedConv(6, 5, dilation=3),
+    "dilated depthwise beyond the border": lambda: layers.DepthwiseConv(5, dilation=3),
+    "atrous pyramid": lambda: layers.AtrousPyramidPooling(6, (1, 2, 9)),
     "dilated depthwise": lambda: layers.DepthwiseConv(5, dilation=2),
     "strided step": lambda: layers.ConvNormActivation(6, 3, strides=2),
     "step": lambda: layers.ConvNormActivation(6, 3),

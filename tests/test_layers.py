@@ -103,6 +103,47 @@ def test_fusion_block_equals_plain_pytorch(rank: int, half: int, filters: int) -
     )
 
 
+class _PlainPyramid(torch.nn.Module):
+    def __init__(self, channels: int, filters: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+
+        def step(channels: int, taps: int = 1, dilation: int = 1) -> list[torch.nn.Module]:
+            padding = dilation * (taps // 2)
+            convolution = torch.nn.Conv2d(
+                channels, filters, taps, padding=padding, dilation=dilation, bias=False
+            )
+            return [convolution, torch.nn.BatchNorm2d(filters), torch.nn.ReLU()]
+
+        branches = [
+            step(channels),
+            *(step(channels, 3, dilation) for dilation in dilations),
+            [torch.nn.AdaptiveAvgPool2d(1), *step(channels)],
+        ]
+        self.convs = torch.nn.ModuleList(torch.nn.Sequential(*branch) for branch in branches)
+        self.project = torch.nn.Sequential(*step(len(branches) * filters))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs = [branch(images).expand(-1, -1, *images.shape[2:]) for branch in self.convs]
+        return self.project(torch.cat(outputs, 1))
+
+
+# Of a side of 5 pixels and one of 7: near taps, some beyond the border, and all but the middle one.
+@pytest.mark.parametrize("dilations", [(1, 5), (6, 12, 36)])
+def test_atrous_pyramid_pooling_equals_plain_pytorch(dilations: tuple[int, ...]) -> None:
+    _assert_equals_peer(
+        layers.AtrousPyramidPooling(4, dilations), _PlainPyramid(3, 4, dilations), _inputs(2, 5, 3)
+    )
+
+
+def test_the_mean_of_one_image_tells_a_training_pyramid_nothing() -> None:
+    layer = layers.AtrousPyramidPooling(4, (2,), dropout=0.0)
+    x = _inputs(2, 4, 3, batch=1)
+    layer.build(x.shape)
+    layer.context.norm.beta.assign([0.0, 1.0, 2.0, 3.0])
+    outputs = compiled(lambda images: layer.context(images, training=True))(x)
+    _assert_close(outputs, np.broadcast_to(np.float32([0, 1, 2, 3]), outputs.shape))
+
+
 @few
 @given(ranks, st.sampled_from([1, 3, 5, 7, 11]), st.integers(1, 3), st.integers(1, 20))
 def test_depthwise_conv(rank: int, kernel_size: int, channels: int, side: int) -> None:
@@ -500,6 +541,7 @@ def test_group_normalization_of_large_float16_images_does_not_overflow() -> None
 def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
     x = _inputs(rank, 4, 4)
     for layer in (
+        layers.AtrousPyramidPooling(4, (1, 9), dtype=policy),
         layers.LMSBlock((3, 5), dtype=policy),
         layers.GMSBlock(4, dtype=policy),
         layers.FusionBlock(4, dtype=policy),
@@ -517,6 +559,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
 @pytest.mark.parametrize(
     "layer",
     [
+        layers.AtrousPyramidPooling(4, (1, 9), dropout=0.1),
         layers.AxialShift(2),
         layers.ConvNormActivation(4, 3, "relu", use_bias=True, normalization="instance"),
         layers.DepthwiseConv(5, use_bias=False),
@@ -585,6 +628,7 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.GroupedConv(3, 3, groups=2), "filters=3, groups=2"),
         (lambda: layers.GroupedConv(4, 3, groups=2).build((1, 8, 8, 3)), "groups must divide"),
         (lambda: layers.GroupNormalization(3).build((1, 8, 8, 4)), "groups must divide"),
+        (lambda: layers.AtrousPyramidPooling(4, (6, 0)), "positive integer.*dilations=0"),
         (lambda: layers.AxialShift(3).build((1, 8, 8, 4)), "from 1 to 2.*axis=3"),
         (lambda: layers.CubicUpsampling(0), "positive integer.*factor=0"),
         (lambda: layers.SqueezeExcitation(0), "positive integer.*filters=0"),

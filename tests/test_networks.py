@@ -277,6 +277,19 @@ ROWS = (
         },
     ),
     Row(
+        name="mobilevit",
+        arguments={"filters": (4, 4, 4, 4, 4, 4, 4, 4), "depths": (1, 1, 1)},
+        input_shape=(64, 64, 3),
+        irregular_shape=(64, 128, 2),
+        refused=(
+            ({"filters": (8, 8)}, r"head\. Received: filters=\(8, 8\)"),
+            ({"filters": (4, 4, 4, 4, 3, 4, 4, 4)}, "the last three of them even"),
+            ({"depths": (1, 1)}, r"three deepest levels\. Received: depths=\(1, 1\)"),
+        ),
+        frozen="mobilevit",
+        frozen_layers={"backbone.stem.3": "encoder2", "classifier.3": "head"},
+    ),
+    Row(
         name="repvit",
         arguments={"filters": (4, 4, 4, 4), "depths": (2, 1, 1, 1)},
         input_shape=(32, 32, 3),

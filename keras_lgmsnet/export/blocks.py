@@ -33,6 +33,7 @@ from keras_lgmsnet.export.folding import (
 )
 from keras_lgmsnet.export.values import Value, convolve
 from keras_lgmsnet.layers import (
+    AtrousPyramidPooling,
     ConvNormActivation,
     DepthwiseResidual,
     FusionBlock,
@@ -241,3 +242,29 @@ def fusion_block(block: FusionBlock, value: Value) -> Value:
         x = flat.pointwise(x, *kernel_and_bias(convolution), f"{name}-{convolution.name}")
         x = norms.normalize_or_defer(x.replace(flat.activate(x.images, "gelu")), norm)
     return Value(name, x)
+
+
+def atrous_pyramid_pooling(layer: AtrousPyramidPooling, value: Value) -> Value:
+    """Apply the layer; what the mean tells is added after the projection, and never spread."""
+    name, x = layer.name, value.settled
+    branches = []
+    for branch in (layer.pointwise, *layer.dilated):
+        kernel, bias = fold_norm(branch.convolution, branch.norm)
+        branches.append(
+            convolve(
+                value,
+                kernel,
+                bias,
+                f"{name}-{branch.name}",
+                activation=branch.activation,
+                dilation=branch.convolution.dilation,
+            )
+        )
+    mean = Features(norms.over_pixels(ops.mean, norms.by_image(x)), None)
+    context = _conv_norm_activation(layer.context, mean, f"{name}-{layer.context.name}")
+    kernel, bias = fold_norm(layer.project.convolution, layer.project.norm)
+    of_branches, of_context = np.split(kernel, [-context.channels], axis=-2)
+    added = flat.pointwise(context, of_context, bias, f"{name}-added").images
+    y = flat.pointwise(flat.concatenate(branches), of_branches, None, f"{name}-project")
+    y = y.replace(norms.by_slice(norms.by_image(y) + added, y))
+    return Value(name, y.replace(flat.activate(y.images, layer.project.activation)))

@@ -23,6 +23,7 @@ from keras_lgmsnet.export.folding import (
 )
 from keras_lgmsnet.export.values import Value, convolve
 from keras_lgmsnet.layers import (
+    AtrousPyramidPooling,
     AxialShift,
     ConvNormActivation,
     CubicUpsampling,
@@ -310,6 +311,7 @@ RULES: dict[type, Rule] = {
     LMSBlock: blocks.lms_block,
     GMSBlock: blocks.gms_block,
     FusionBlock: blocks.fusion_block,
+    AtrousPyramidPooling: blocks.atrous_pyramid_pooling,
     SparseTransformer: blocks.sparse_transformer,
     SqueezeExcitation: blocks.squeeze_excitation,
     DepthwiseResidual: blocks.depthwise_residual,

@@ -1,5 +1,6 @@
 """The layers of the networks, for images and volumes, usable in any Keras network."""
 
+from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
@@ -22,6 +23,7 @@ from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalizat
 from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
 
 __all__ = [
+    "AtrousPyramidPooling",
     "AxialShift",
     "ConvNormActivation",
     "CubicUpsampling",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_lgmsnet.layers import (
+    AtrousPyramidPooling,
     CubicUpsampling,
     DepthwiseConv,
     GlobalResponseNormalization,
@@ -150,7 +151,7 @@ def _own_multiply_adds(layer: Any) -> int:
         return _output_values(layer)
     if isinstance(layer, _GLOBAL_AVERAGE_POOLINGS):
         return math.prod(_input_shape(layer)[1:]) + _output_values(layer)
-    if isinstance(layer, SqueezeExcitation):
+    if isinstance(layer, AtrousPyramidPooling | SqueezeExcitation):
         return math.prod(_input_shape(layer)[1:]) + layer.channels
     if isinstance(layer, GlobalResponseNormalization | LayerScale):
         return 0

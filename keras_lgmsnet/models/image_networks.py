@@ -240,8 +240,36 @@ NETWORKS = (
                 parameters_counted=5_835_949,
                 multiply_adds=9_397_494_384,
                 printed="5.83 M, 9.39 G (LGMSNet's Table 1)",
-                remark="The printed counts have no bare vectors (16,560 scales and offsets) and no "
+                remark="The printed counts have no bare vectors (16,560 numbers of scales and offsets) and no "
                 "averages of squeeze-excitation (0.003 G).",
+            ),
+        ),
+    ),
+    Network(
+        name="mobilevit",
+        rank=2,
+        title="MobileViT",
+        module="keras_lgmsnet.models.mobilevit",
+        class_name="MobileViT2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4", "encoder5"),
+            *("features", "pyramid", "head"),
+        ),
+        sides=fixed(divisor=64),  # five halvings, and 2-wide patches in the deepest level
+        paper="Mehta and Rastegari, MobileViT, ICLR 2022, as LGMSNet's program has it",
+        program="https://github.com/cq-dong/LGMSNet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=10_669_425,
+                parameters_in_program=10_669_425,
+                parameters_counted=10_669_425,
+                multiply_adds=2_139_640_704,
+                printed="10.66 M, 2.13 G (LGMSNet's Table 1)",
+                remark="The program has the encoder; the head is not published, and DeepLabV3's a "
+                "proposal that gives both numbers. These do not have the bilinear upsampling (0.001 G).",
             ),
         ),
     ),
