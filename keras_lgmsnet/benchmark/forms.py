@@ -404,7 +404,7 @@ def _operations(layer: Any, images: int) -> Iterator[FormCase]:
             yield here(**_of_kernel(layer, "depthwise ", layer.channels, layer.channels))
         case layers.MaxPooling():
             yield here("max pooling")
-        case layers.LinearUpsampling():
+        case layers.LinearUpsampling(factor=2, align_corners=False):
             yield here("linear upsampling")
         case layers.SparseTransformer():
             tokens = math.prod(shape[1:-1]) // 2**rank

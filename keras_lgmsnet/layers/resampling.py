@@ -1,8 +1,8 @@
-"""Halving and doubling the resolution: pooling, upsampling, patches unfolded and folded."""
+"""Halving and multiplying the resolution: pooling, upsampling, patches unfolded and folded."""
 
 import functools
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -15,6 +15,7 @@ from keras_lgmsnet.layers.base import (
 )
 from keras_lgmsnet.layers.forms import choose, form
 from keras_lgmsnet.layers.initializers import FanInUniform
+from keras_lgmsnet.layers.interpolation import interpolate
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -44,38 +45,89 @@ class MaxPooling(SpatialLayer):
         return _scale_sides(input_shape, 0.5)
 
 
-@keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class LinearUpsampling(SpatialLayer):
-    """Bilinear (trilinear) interpolation that doubles every side.
+class _Interpolation(SpatialLayer):
+    """What the layers share that interpolate; they document the arguments."""
 
-    Pixel centres lie at half integers, as with PyTorch's `align_corners=False`: along each axis
-    an output is ¾ of the nearest input and ¼ of the next nearest, the border repeated.
+    kind: ClassVar[str]
+
+    def __init__(self, factor: int = 2, align_corners: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        require_positive(factor=factor)
+        self.factor = factor
+        self.align_corners = align_corners
+
+    def call(self, inputs: Any) -> Any:
+        """Interpolate."""
+        return interpolate(inputs, self.kind, self.factor, self.align_corners)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape with sides multiplied by the factor."""
+        return _scale_sides(input_shape, self.factor)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {
+            "factor": self.factor,
+            "align_corners": self.align_corners,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class LinearUpsampling(_Interpolation):
+    """Bilinear (trilinear) interpolation that multiplies every side, PyTorch's.
+
+    By default it doubles them, and pixel centres lie at half integers: along each axis an output is
+    ¾ of the nearest input and ¼ of the next nearest, the border repeated.
 
     Args:
+        factor: By which the sides are multiplied.
+        align_corners: Whether the centres of the pixels in the corners stay where they are.
         **kwargs: `name` and `dtype`, as for any Keras layer.
+
+    Raises:
+        ValueError: If `factor` is not positive.
 
     Example:
     >>> LinearUpsampling()(keras.ops.ones((1, 16, 16, 16, 4))).shape
     (1, 32, 32, 32, 4)
     """
 
+    kind = "linear"
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Choose the form."""
+        """Choose the form that doubles the sides."""
         super().build(input_shape)
-        self._double = choose("linear upsampling", rank=self.rank, dtype=self.compute_dtype)
+        self._double = None
+        if self.factor == 2 and not self.align_corners:
+            self._double = choose("linear upsampling", rank=self.rank, dtype=self.compute_dtype)
 
     def call(self, inputs: Any) -> Any:
         """Interpolate."""
-        return self._double(inputs)
+        return super().call(inputs) if self._double is None else self._double(inputs)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the shape with doubled sides."""
-        return _scale_sides(input_shape, 2)
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "LinearUpsampling":
-        """Build the layer from what `get_config` returned; in version 0.1 also `factor`, 2."""
-        return cls(**{name: value for name, value in config.items() if name != "factor"})
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class CubicUpsampling(_Interpolation):
+    """Bicubic (tricubic) interpolation that multiplies every side, PyTorch's.
+
+    By default it doubles them, and pixel centres lie at half integers. Along each axis an output is
+    a sum of four inputs, the border repeated; their weights are those of the coefficient -0.75,
+    where TensorFlow and Keras have -0.5.
+
+    Args:
+        factor: By which the sides are multiplied.
+        align_corners: Whether the centres of the pixels in the corners stay where they are.
+        **kwargs: `name` and `dtype`, as for any Keras layer.
+
+    Raises:
+        ValueError: If `factor` is not positive.
+
+    Example:
+    >>> CubicUpsampling()(keras.ops.ones((1, 16, 16, 4))).shape
+    (1, 32, 32, 4)
+    """
+
+    kind = "cubic"
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")

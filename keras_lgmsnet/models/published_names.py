@@ -63,8 +63,19 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
             ]
         case layers.GroupNormalization() | keras.layers.LayerNormalization():
             return [("weight", layer.gamma), ("bias", layer.beta)]
+        case layers.GlobalResponseNormalization():
+            return [("gamma", layer.gamma), ("beta", layer.beta)]
         case layers.ConvNormActivation():
             return [("0", layer.convolution), ("1", layer.norm)]
+        case layers.AtrousPyramidPooling():
+            convolved = (layer.pointwise, *layer.dilated)
+            context = f"convs.{len(convolved)}"
+            return [
+                *((f"convs.{number}", branch) for number, branch in enumerate(convolved)),
+                (f"{context}.1", layer.context.convolution),
+                (f"{context}.2", layer.context.norm),
+                ("project", layer.project),
+            ]
         case layers.LMSBlock():
             numbered = [f"dwc_{number}" for number in range(len(layer.depthwise))]
             names = _LMS_DEPTHWISE if len(numbered) == len(_LMS_DEPTHWISE) else numbered
