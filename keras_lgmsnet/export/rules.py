@@ -35,6 +35,7 @@ from keras_lgmsnet.layers import (
     LMSBlock,
     MaxPooling,
     NearestUpsampling,
+    ResidualBlock,
     SparseTransformer,
     TransposedConv,
 )
@@ -213,7 +214,8 @@ def _group_normalization(layer: Any, value: Value) -> Value | None:
 
 
 def _layer_normalization(layer: keras.layers.LayerNormalization, value: Value) -> Value | None:
-    if layer.axis not in (-1, [len(value.tensor.shape) - 1]):
+    axes = keras.tree.flatten(layer.axis)
+    if len(axes) > 1 or not _is_last_axis(axes[0], value):
         return None
     x = value.settled
     normalized = x.replace(flat.normalize_pixels(x.images, layer.epsilon))
@@ -230,7 +232,7 @@ def _is_last_axis(axis: int, value: Value) -> bool:
 
 
 def _max_pooling(layer: MaxPooling, value: Value) -> Value:
-    return Value(layer.name, resampling.halve(value.settled))
+    return Value(layer.name, resampling.halve(value.settled, layer.kernel_size))
 
 
 def _keras_max_pooling_3d(layer: keras.layers.MaxPooling3D, value: Value) -> Value | None:
@@ -280,6 +282,7 @@ RULES: dict[type, Rule] = {
     LMSBlock: blocks.lms_block,
     GMSBlock: blocks.gms_block,
     FusionBlock: blocks.fusion_block,
+    ResidualBlock: blocks.residual_block,
     SparseTransformer: blocks.sparse_transformer,
     DepthwiseResidual: blocks.depthwise_residual,
     GroupedConv: _grouped_conv,

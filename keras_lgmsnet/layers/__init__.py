@@ -16,6 +16,7 @@ from keras_lgmsnet.layers.resampling import (
     PatchUnfold,
     TransposedConv,
 )
+from keras_lgmsnet.layers.residual import ResidualBlock
 
 __all__ = [
     "AxialShift",
@@ -33,6 +34,7 @@ __all__ = [
     "NearestUpsampling",
     "PatchFold",
     "PatchUnfold",
+    "ResidualBlock",
     "SparseTransformer",
     "TransposedConv",
 ]

@@ -65,6 +65,14 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
             return [("weight", layer.gamma), ("bias", layer.beta)]
         case layers.ConvNormActivation():
             return [("0", layer.convolution), ("1", layer.norm)]
+        case layers.ResidualBlock():
+            return [
+                ("conv1", layer.first.convolution),
+                ("bn1", layer.first.norm),
+                ("conv2", layer.second.convolution),
+                ("bn2", layer.second.norm),
+                *([] if layer.shortcut is None else [("downsample", layer.shortcut)]),
+            ]
         case layers.LMSBlock():
             numbered = [f"dwc_{number}" for number in range(len(layer.depthwise))]
             names = _LMS_DEPTHWISE if len(numbered) == len(_LMS_DEPTHWISE) else numbered
