@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
+from keras_lgmsnet.layers.initializers import fan_out_normal
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -59,10 +60,7 @@ class ResidualBlock(SpatialLayer):
             kernel_size,
             activation,
             normalization=self.normalization,
-            # An object draws the same numbers for the same shape: each kernel has its own.
-            kernel_initializer=keras.initializers.VarianceScaling(
-                2.0, mode="fan_out", distribution="untruncated_normal"
-            ),
+            kernel_initializer=fan_out_normal(),
             strides=strides,
             dtype=self.dtype_policy,
             name=name,
