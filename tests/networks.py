@@ -187,7 +187,7 @@ def test_published_configurations_have_the_numbers_of_the_registry(
         assert published.parameters_in_program == published.parameters + idle
 
 
-@once
+@pytest.mark.tensorflow
 @row_by_row
 def test_exports_agree_as_is_promised(row: Row, tmp_path: Path) -> None:
     """What the gate of `kl.export.export` does, but for the run, of which there is none."""
