@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-BACKENDS = ("tensorflow", "jax", "torch")
+# PyTorch is first, with the tests that run once: it compiles nothing.
+BACKENDS = ("torch", "tensorflow", "jax")
 # A worker holds up to 4 GB of compiled networks. The groups are given by `conftest`; in the order
 # of the files, of which the last take a moment, no worker waits long for the other.
 PARALLEL = (

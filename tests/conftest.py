@@ -14,7 +14,7 @@ def _seed() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run tests that do not touch Keras with the first backend only.
+    """Run what is no backend's own with the first backend only, and what TensorFlow's is with it.
 
     What shares fixtures runs in one process: the tests of a network's row, and those of a file,
     but for the files that are run by name, whose tests take long and share little.
@@ -23,10 +23,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         row = item.callspec.params.get("row") if hasattr(item, "callspec") else None
         if row or "test" in item.path.stem:
             item.add_marker(pytest.mark.xdist_group(str(row or item.path.stem)))
-    if os.environ.get("LGMSNET_TEST_BACKENDS_DONE"):
-        once = [item for item in items if item.get_closest_marker("no_backend")]
-        items[:] = [item for item in items if item not in once]
-        config.hook.pytest_deselected(items=once)
+    elsewhere = {item for item in items if not _runs_here(item)}
+    items[:] = [item for item in items if item not in elsewhere]
+    config.hook.pytest_deselected(items=list(elsewhere))
+
+
+def _runs_here(item: pytest.Item) -> bool:
+    if item.get_closest_marker("tensorflow"):
+        return os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
+    once = item.get_closest_marker("no_backend")
+    return not (once and os.environ.get("LGMSNET_TEST_BACKENDS_DONE"))
 
 
 if os.environ.get("KERAS_BACKEND") == "jax":

@@ -220,7 +220,7 @@ def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:
         (["isic", "--set", "training.epochs=x"], ["must be an integer. Received: 'x'"]),
         (["isic", "--set", "training.epochs={[]:1}"], ["must be an integer"]),
         (["isic", "--set", "model.dims=16", "-o", "run"], ["dims must be integers", "dims=16"]),
-        (["isic", "--set", "model.network=unett"], ["no network 'unett'; did you mean unet?"]),
+        (["isic", "--set", "model.network=unett"], ["no network 'unett'; did you mean unet"]),
         (
             ["isic", *UNET, "--set", "model.filterz=8", "-o", "run"],
             ["U-Net for images has no argument 'filterz'; did you mean filters?"],
@@ -515,7 +515,7 @@ def test_networks_tells_all_of_one(network: Network) -> None:
 
 @pytest.mark.no_backend
 def test_mistakes_in_networks() -> None:
-    assert_one_sentence(run(lgms_networks, "unett"), "no network 'unett'; did you mean unet?")
+    assert_one_sentence(run(lgms_networks, "unett"), "no network 'unett'; did you mean unet")
 
 
 @pytest.mark.no_backend
@@ -638,7 +638,7 @@ def test_mistakes_in_benchmark() -> None:
     for options, fragments in (
         (("--case", "nothing"), ("forward-2d", "nothing")),
         (("--network", "unet", "--case", "depthwise-3d"), ("forward-2d", "depthwise-3d")),
-        (("--network", "unett"), ("did you mean unet?",)),
+        (("--network", "unett"), ("did you mean unet",)),
         (("--set", "dims"), ("KEY=VALUE", "'dims'")),
         (("--input-shape", "64,40,3"), ("(64, 32), the nearest", "(64, 40)")),
         (("--input-shape", "64,3"), ("rank 1",)),

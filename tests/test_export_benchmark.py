@@ -4,7 +4,6 @@ import importlib.util
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import keras
 import numpy as np
 import pytest
 import torch
@@ -21,7 +20,6 @@ from keras_lgmsnet.benchmark.exports import (
 
 pytestmark = pytest.mark.no_backend
 SHAPE = (32, 32, 3)
-WRITES = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
 ROW = ExportRow(
     contestant="LiteRT, int8",
     threads=2,
@@ -94,7 +92,7 @@ def start_thread(backend, threads, gpu) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1)
 
 
-@WRITES
+@pytest.mark.tensorflow
 def test_a_network_that_cannot_be_built_is_told_in_one_sentence(monkeypatch):
     monkeypatch.setattr(exports, "start_worker", start_thread)
     with pytest.raises(ValueError, match=r"cannot be written\. .* no argument 'dim'; .* dims\?"):
@@ -121,7 +119,7 @@ def outputs(monkeypatch) -> dict[tuple[str, str], np.ndarray]:
 
 # PyTorch's exporter uses what PyTorch deprecates.
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
-@WRITES
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     ("network", "arguments"),
     [
@@ -152,7 +150,7 @@ def test_contestants_are_one_network(outputs, network, arguments):
     assert shares["ONNX Runtime"] is None
 
 
-@WRITES
+@pytest.mark.tensorflow
 def test_a_network_without_a_peer_is_timed_alone(outputs, monkeypatch):
     monkeypatch.setattr(peers, "has", lambda network: False)
     (row,) = benchmark_exports(

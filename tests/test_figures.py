@@ -362,9 +362,22 @@ def image_of(path: Path) -> np.ndarray:
     return cv2.imread(str(path))
 
 
-def test_figures_of_a_run(run: Path, tmp_path: Path) -> None:
-    output = tmp_path / "below" / "figures"
-    drawn = draw_figures(str(run), output, stages=STAGES)
+@pytest.fixture(scope="module")
+def drawn(run: Path, tmp_path_factory) -> tuple[dict, Path]:
+    """The figures of a run at some stages: what is said of them, and where they lie."""
+    output = tmp_path_factory.mktemp("figures") / "below" / "figures"
+    return draw_figures(str(run), output, stages=STAGES), output
+
+
+@pytest.fixture
+def unrendered(monkeypatch) -> None:
+    """Write empty files for pictures, which take most of the time, for tests of the numbers."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: path.touch())
+
+
+@pytest.mark.no_backend
+def test_figures_of_a_run(drawn) -> None:
+    drawn, output = drawn
     assert sorted(path.name for path in output.iterdir()) == sorted(
         [
             "figures.json",
@@ -384,6 +397,10 @@ def test_figures_of_a_run(run: Path, tmp_path: Path) -> None:
     assert drawn["caution"].startswith("Optimistic")
     assert "Best, median and worst are by the IoU of run among 3" in drawn["captions"]["panels"]
 
+
+def test_numbers_of_a_run(run: Path, tmp_path: Path, unrendered) -> None:
+    output = tmp_path / "figures"
+    draw_figures(run, output, stages=STAGES)
     ratios = read_rows(output / "foreground_ratio.csv")
     masks = synthetic.generate(6, SIZE).segmentation_masks
     assert [row["id"] for row in ratios] == IDS  # all images, not only those held out
@@ -440,7 +457,7 @@ def test_two_runs_and_chosen_images(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.no_backend
-def test_two_networks_beside_each_other(run: Path, guest: Path, tmp_path: Path) -> None:
+def test_two_networks_beside_each_other(run: Path, guest: Path, tmp_path: Path, unrendered) -> None:
     """Each at its own stages, with its own channels."""
     drawn = draw_figures(run, tmp_path / "out", against=guest)
     rows = read_rows(tmp_path / "out" / "redundancy.csv")
@@ -458,11 +475,10 @@ def test_two_networks_beside_each_other(run: Path, guest: Path, tmp_path: Path) 
 
 
 @pytest.mark.no_backend
-def test_the_same_figures_twice_are_the_same(run: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        draw_figures(run, tmp_path / name, stages=["encoder5"])
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+def test_the_same_figures_twice_are_the_same(run: Path, drawn, tmp_path: Path) -> None:
+    draw_figures(run, tmp_path / "again", stages=STAGES)
+    for path in drawn[1].iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
 @pytest.fixture
@@ -478,7 +494,9 @@ def unseen(monkeypatch) -> Mapping[str, Examples]:
     return datasets
 
 
-def test_an_unseen_dataset_and_more_foregrounds(run: Path, tmp_path: Path, unseen) -> None:
+def test_an_unseen_dataset_and_more_foregrounds(
+    run: Path, tmp_path: Path, unseen, unrendered
+) -> None:
     drawn = draw_figures(
         run, tmp_path / "out", dataset="unseen", foreground_of=["more"], stages=["encoder1"]
     )

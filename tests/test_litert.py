@@ -1,8 +1,5 @@
 """LiteRT models of the deploy form: the same logits, and nothing that a phone would stumble on."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -16,8 +13,7 @@ from keras_lgmsnet.export.promises import PRECISIONS
 from keras_lgmsnet.inference.windows import sigmoid
 from tests.helpers import litert
 
-# Whatever the backend of the tests, the conversion runs on TensorFlow.
-pytestmark = pytest.mark.no_backend
+pytestmark = pytest.mark.tensorflow
 
 
 UNETS = ("unet", "unet_lms", "unet_gms")
@@ -26,15 +22,7 @@ UNETS = ("unet", "unet_lms", "unet_gms")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("litert")
-    if keras.backend.backend() == "tensorflow":
-        litert.main(folder)
-        return folder
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, "-m", "tests.helpers.litert", str(folder)]
-    child = subprocess.run(
-        command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True
-    )
-    assert child.returncode == 0, child.stderr
+    litert.main(folder)
     return folder
 
 

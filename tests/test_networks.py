@@ -391,6 +391,7 @@ def trained(row: Row) -> Steps:
     # A plain optimizer, whose momentum starts at the gradient.
     optimizer = kl.optimizers.TorchSGD(0.2, momentum=0.9, weight_decay=0.0)
     network.compile(optimizer=optimizer, loss=network.loss)
+    optimizer.build(network.trainable_variables)  # else TensorFlow traces the step twice
     images, labels = row.batch()
     losses = []
     for step in range(4):

@@ -1,6 +1,5 @@
-"""Writes what `test_litert.py` opens; TensorFlow only: `python -m tests.helpers.litert FOLDER`."""
+"""Writes what `test_litert.py` opens, on TensorFlow."""
 
-import sys
 from pathlib import Path
 
 import keras
@@ -62,7 +61,3 @@ def with_silent_layers(input_shape: tuple[int, int, int]) -> keras.Model:
     ]
     x = keras.layers.Concatenate()([x, *silent, silent[0] * x])
     return keras.Model(image, keras.layers.Conv2D(1, 1)(x))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
