@@ -16,9 +16,9 @@ model.fit(dataset)
 import lazy_loader
 import wrapt
 
-from keras_lgmsnet.models.registry import register
+from keras_lgmsnet.serialization import register
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-# As soon as Keras is there, imported before or after, `keras.saving.load_model` knows the networks.
+# As soon as Keras is there, imported before or after, `keras.saving.load_model` knows the classes.
 wrapt.register_post_import_hook(register, "keras")

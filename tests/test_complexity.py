@@ -83,18 +83,45 @@ def test_networks(name, arguments, input_shape, num_classes, expected):
         (keras.layers.GroupNormalization(3), (8, 8, 6), 12, 0),
         (layers.LinearUpsampling(), (4, 4, 3), 0, 11 * 64 * 3),
         (layers.LinearUpsampling(), (4, 4, 4, 3), 0, 0),
+        (layers.LinearUpsampling(4), (4, 4, 3), 0, 11 * 256 * 3),
+        (layers.CubicUpsampling(), (4, 4, 3), 0, 8 * 64 * 3),
         (layers.NearestUpsampling(), (4, 4, 3), 0, 64 * 3),
         (layers.NearestUpsampling(), (4, 4, 4, 3), 0, 512 * 3),
         (keras.layers.UpSampling2D(2), (4, 4, 3), 0, 64 * 3),
         (keras.layers.UpSampling2D((2, 1), interpolation="bilinear"), (4, 4, 3), 0, 11 * 32 * 3),
         (keras.layers.AveragePooling2D(2), (8, 8, 3), 0, 16 * 3),
         (keras.layers.GlobalAveragePooling2D(), (8, 8, 3), 0, 65 * 3),
+        # The averages, and a multiply-add a weight.
+        (layers.SqueezeExcitation(2), (8, 8, 4), 2 * 4 * 2 + 6, 65 * 4 + 2 * 4 * 2),
+        (layers.GlobalResponseNormalization(), (8, 8, 3), 6, 0),
+        (layers.LayerScale(), (8, 8, 3), 3, 0),
+        (
+            layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True),
+            (8, 8, 3),
+            3 * (25 + 9 + 4),
+            64 * 3 * (25 + 9 + 8),
+        ),
         (layers.MaxPooling(), (8, 8, 3), 0, 0),
+        (layers.MaxPooling(3), (8, 8, 3), 0, 0),
+        # Two convolutions, one for the shortcut, and three norms.
+        (
+            layers.ResidualBlock(6, strides=2),
+            (8, 8, 4),
+            6 * (36 + 54 + 4) + 3 * 12,
+            16 * 6 * (36 + 54 + 4) + 3 * 4 * 16 * 6,
+        ),
         (keras.layers.MaxPooling2D(), (8, 8, 3), 0, 0),
     ],
 )
 def test_layers(layer, input_shape, parameters, multiply_adds):
     assert count(built(layer, *input_shape)) == (parameters, multiply_adds)
+
+
+def test_pyramid():
+    pyramid = built(layers.AtrousPyramidPooling(2, (6, 12)), 4, 4, 5)
+    # Outputs by kernels, whatever these meet, and norms of 4 operations a value.
+    branches = 16 * 2 * (5 + 2 * 45 + 3 * 4) + 2 * (5 + 4)
+    assert count(pyramid).multiply_adds == branches + 17 * 5 + 16 * 2 * (4 * 2 + 4)
 
 
 def test_transformer():

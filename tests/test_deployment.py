@@ -12,6 +12,7 @@ from keras import ops
 from keras_lgmsnet import LGMSNet2D, LGMSNet3D, export, layers
 from keras_lgmsnet.export import flat
 from keras_lgmsnet.export.deployment import deploy
+from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.folding import Affine
 from keras_lgmsnet.layers.normalization import BatchNormalization
 from keras_lgmsnet.models.unet import UNet2D, UNet3D
@@ -186,7 +187,7 @@ def test_kernels_of_runs_by_hand() -> None:
     image = keras.Input((1, 4, 1))
     kernel = np.zeros((3, 3, 1, 1))
     kernel[1, :, 0, 0] = 1, 10, 100
-    features = flat.Features.from_input(image)
+    features = Features.from_input(image)
     outputs = flat.depthwise_by_runs(features, kernel, np.array([0.5]), "by_hand", run=2)
     pixels = np.float32([1, 2, 3, 4]).reshape(1, 1, 4, 1)
     # Each pixel is 1 × the one before + 10 × itself + 100 × the one after.
@@ -198,7 +199,7 @@ def test_kernels_of_runs_by_hand() -> None:
 @once
 def test_a_norm_yet_to_be_applied_is_never_dropped() -> None:
     images = keras.Input((4, 4, 2))
-    pending = flat.Features(images, None, Affine(scale=np.ones(2), offset=np.zeros(2)))
+    pending = Features(images, None, Affine(scale=np.ones(2), offset=np.zeros(2)))
     with pytest.raises(ValueError, match=r"settle the features first"):
         flat.convolve(pending, np.zeros((3, 3, 2, 1)), None, "convolution")
     with pytest.raises(ValueError, match=r"settle the features first"):
@@ -221,6 +222,9 @@ LAYERS = {
     "strided depthwise": lambda: layers.DepthwiseConv(5, strides=2),
     "strided scale": lambda: layers.DepthwiseConv(1, strides=2),
     "dilated": lambda: layers.GroupedConv(6, 3, dilation=2),
+    "dilated beyond the border": lambda: layers.GroupedConv(6, 5, dilation=3),
+    "dilated depthwise beyond the border": lambda: layers.DepthwiseConv(5, dilation=3),
+    "atrous pyramid": lambda: layers.AtrousPyramidPooling(6, (1, 2, 9)),
     "dilated depthwise": lambda: layers.DepthwiseConv(5, dilation=2),
     "strided step": lambda: layers.ConvNormActivation(6, 3, strides=2),
     "step": lambda: layers.ConvNormActivation(6, 3),
@@ -231,9 +235,21 @@ LAYERS = {
     "global block": lambda: layers.GMSBlock(6),
     "fusion": lambda: layers.FusionBlock(6),
     "transformer": lambda: layers.SparseTransformer(6),
+    "parallel depthwise": lambda: layers.ParallelDepthwiseConv([(5, 1), (3, 2)]),
+    "parallel depthwise and identity": lambda: layers.ParallelDepthwiseConv([(3, 1), (1, 1)], True),
+    "squeeze-excitation": lambda: layers.SqueezeExcitation(3),
+    "response norm": lambda: layers.GlobalResponseNormalization(),
+    "layer scale": lambda: layers.LayerScale(),
     "depthwise residual": lambda: layers.DepthwiseResidual(),
     "pooling": lambda: layers.MaxPooling(),
+    "overlapping pooling": lambda: layers.MaxPooling(3),
+    "residual block": lambda: layers.ResidualBlock(4),
+    "strided residual block": lambda: layers.ResidualBlock(6, strides=2),
+    "residual block with batch norm": lambda: layers.ResidualBlock(6, normalization="batch"),
     "linear upsampling": lambda: layers.LinearUpsampling(),
+    "large linear upsampling": lambda: layers.LinearUpsampling(4),
+    "aligned linear upsampling": lambda: layers.LinearUpsampling(align_corners=True),
+    "cubic upsampling": lambda: layers.CubicUpsampling(),
     "nearest upsampling": lambda: layers.NearestUpsampling(),
     "transposed": lambda: layers.TransposedConv(6),
     "group norm": lambda: layers.GroupNormalization(2),
@@ -253,7 +269,7 @@ def test_layers_deploy_exactly(layer, rank) -> None:
     network = scatter(keras.Model(image, BatchNormalization()(x)))
     deployed = deploy(network)
     assert_same_function(deployed, network)
-    assert BatchNormalization not in types(deployed)
+    assert not {BatchNormalization, keras.layers.LayerNormalization} & {*types(deployed)}
     own = [cls for cls in types(deployed) if cls.__module__.startswith("keras_lgmsnet")]
     if getattr(network.layers[2], "activation", None) is keras.activations.softmax:
         # It is not known to map each value by itself, so the layer is called as it is.
@@ -276,6 +292,19 @@ def test_repeated_pixels_are_convolved_before_they_are_repeated(rank, normalizat
     convolutions = [layer for layer in deployed.layers if isinstance(layer, keras.layers.Conv2D)]
     assert {layer.kernel_size for layer in convolutions} == {(2, 2)}
     assert len(convolutions) == 2**rank
+
+
+@once
+@pytest.mark.parametrize("identity", [True, False])
+def test_parallel_convolutions_norms_and_scale_become_one_convolution(identity) -> None:
+    image = keras.Input((8, 6, 4))
+    x = layers.ParallelDepthwiseConv([(7, 1), (3, 3), (3, 1)], identity)(image)
+    x = layers.LayerScale()(BatchNormalization()(x))
+    network = scatter(keras.Model(image, BatchNormalization()(x)))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    assert types(deployed) == [keras.layers.InputLayer, keras.layers.DepthwiseConv2D]
+    assert deployed.layers[1].kernel_size == (7, 7)
 
 
 class Wave(keras.layers.Layer):

@@ -17,7 +17,7 @@ CASES = [
     FormCase("depthwise convolution", (1, 8, 8, 2), 2, 3, 2, 2, gradient=True, seconds=0),
     FormCase("spaced convolution", (2, 8, 7, 4), 2, 3, 6, strides=2, gradient=True, seconds=0),
     FormCase("spaced depthwise convolution", (1, 8, 8, 2), 2, 3, 2, 2, dilation=2, seconds=0),
-    FormCase("max pooling", (1, 8, 8, 4), 2, gradient=True, seconds=0),
+    FormCase("max pooling", (1, 8, 8, 4), 2, 2, gradient=True, seconds=0),
     FormCase("linear upsampling", (1, 4, 4, 4), 2, dtype="bfloat16", seconds=0),
     FormCase("attention", (4, 16, 4, 8), 2, seconds=0),
     FormCase("group normalization", (2, 8, 8, 8), 2, groups=4, affine=True, seconds=0),
@@ -52,7 +52,7 @@ def test_every_operation_is_tried() -> None:
 
 
 def test_a_form_that_fails_is_told_and_the_others_are_timed(monkeypatch) -> None:
-    def fail(inputs):
+    def fail(inputs, kernel_size):
         raise MemoryError("16 GB are\nnot there")
 
     broken = forms.Form(lambda: fail, forms.BACKENDS, (2,))
@@ -80,6 +80,19 @@ def test_the_operations_of_a_network() -> None:
     assert attention.input_shape == (4, 4, 4, 8)
     (stem,) = (case for case in cases if (case.operation, case.rank) == ("convolution", 2))
     assert (stem.input_shape, stem.output_shape) == ((1, 32, 32, 3), (1, 32, 32, 4))
+
+
+@pytest.mark.no_backend
+def test_a_cpu_trains_in_float32_and_begins_with_what_is_quick(monkeypatch) -> None:
+    monkeypatch.setattr(benchmark, "CPU_NETWORKS", benchmark.QUICK_NETWORKS)
+    cases = list_cases(quick=False)
+    assert [case.gradient for case in cases] == sorted(case.gradient for case in cases)[::-1]
+    first = [case for case in cases if case.gradient and case.dtype == "float32"]
+    assert first == cases[: len(first)]
+    assert [case.multiply_adds for case in first] == sorted(case.multiply_adds for case in first)
+    assert {case.operation for case in first} == {case.operation for case in cases}
+    # 9 taps of each of the 4 channels, for each of 32 × 32 outputs of 6 channels in 2 images.
+    assert FormCase("convolution", (2, 32, 32, 4), 2, 3, 6).multiply_adds == 2 * 32**2 * 6 * 9 * 4
 
 
 @pytest.mark.no_backend

@@ -103,6 +103,47 @@ def test_fusion_block_equals_plain_pytorch(rank: int, half: int, filters: int) -
     )
 
 
+class _PlainPyramid(torch.nn.Module):
+    def __init__(self, channels: int, filters: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+
+        def step(channels: int, taps: int = 1, dilation: int = 1) -> list[torch.nn.Module]:
+            padding = dilation * (taps // 2)
+            convolution = torch.nn.Conv2d(
+                channels, filters, taps, padding=padding, dilation=dilation, bias=False
+            )
+            return [convolution, torch.nn.BatchNorm2d(filters), torch.nn.ReLU()]
+
+        branches = [
+            step(channels),
+            *(step(channels, 3, dilation) for dilation in dilations),
+            [torch.nn.AdaptiveAvgPool2d(1), *step(channels)],
+        ]
+        self.convs = torch.nn.ModuleList(torch.nn.Sequential(*branch) for branch in branches)
+        self.project = torch.nn.Sequential(*step(len(branches) * filters))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs = [branch(images).expand(-1, -1, *images.shape[2:]) for branch in self.convs]
+        return self.project(torch.cat(outputs, 1))
+
+
+# Of a side of 5 pixels and one of 7: near taps, some beyond the border, and all but the middle one.
+@pytest.mark.parametrize("dilations", [(1, 5), (6, 12, 36)])
+def test_atrous_pyramid_pooling_equals_plain_pytorch(dilations: tuple[int, ...]) -> None:
+    _assert_equals_peer(
+        layers.AtrousPyramidPooling(4, dilations), _PlainPyramid(3, 4, dilations), _inputs(2, 5, 3)
+    )
+
+
+def test_the_mean_of_one_image_tells_a_training_pyramid_nothing() -> None:
+    layer = layers.AtrousPyramidPooling(4, (2,), dropout=0.0)
+    x = _inputs(2, 4, 3, batch=1)
+    layer.build(x.shape)
+    layer.context.norm.beta.assign([0.0, 1.0, 2.0, 3.0])
+    outputs = compiled(lambda images: layer.context(images, training=True))(x)
+    _assert_close(outputs, np.broadcast_to(np.float32([0, 1, 2, 3]), outputs.shape))
+
+
 @few
 @given(ranks, st.sampled_from([1, 3, 5, 7, 11]), st.integers(1, 3), st.integers(1, 20))
 def test_depthwise_conv(rank: int, kernel_size: int, channels: int, side: int) -> None:
@@ -199,6 +240,45 @@ def test_linear_upsampling(rank: int, side: int, channels: int) -> None:
 
 
 @few
+@given(st.integers(1, 6), st.sampled_from([1, 2, 3, 8]), st.booleans())
+def test_interpolation_by_any_factor_is_pytorchs(side: int, factor: int, aligned: bool) -> None:
+    for layer_class, mode, rank in (
+        (layers.LinearUpsampling, "bilinear", 2),
+        (layers.LinearUpsampling, "trilinear", 3),
+        (layers.CubicUpsampling, "bicubic", 2),
+    ):
+        x = _inputs(rank, side, 2)
+        images = _to_torch(x).requires_grad_()
+        expected = torch.nn.functional.interpolate(
+            images, scale_factor=factor, mode=mode, align_corners=aligned
+        )
+        layer = layer_class(factor, aligned)
+        _assert_close(layer(x), _from_torch(expected))
+        expected.square().sum().backward()
+        _assert_close(gradients(layer, x)[0], _from_torch(images.grad), 1e-4)
+
+
+def test_cubic_upsampling_by_hand() -> None:
+    x = np.float32([0, 0, 1, 0, 0]).reshape(1, 1, 5, 1)
+    outputs = ops.convert_to_numpy(layers.CubicUpsampling()(x))
+    far, near, middle, last = -0.10546875, 0.87890625, 0.26171875, -0.03515625
+    expected = [0, last, far, middle, near, near, middle, far, last, 0]
+    np.testing.assert_allclose(outputs[0, :, :, 0], [expected, expected], atol=1e-7)
+    volume = ops.convert_to_numpy(layers.CubicUpsampling()(x[:, None]))
+    np.testing.assert_allclose(volume, np.tile(outputs[:, None], (1, 2, 1, 1, 1)), atol=1e-7)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_sides_may_be_known_to_the_graph_only(aligned: bool) -> None:
+    x = _inputs(2, 4, 3)
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, layers.CubicUpsampling(2, aligned)(image))
+    assert model.output_shape == (None, None, None, 3)
+    expected = ops.convert_to_numpy(layers.CubicUpsampling(2, aligned)(x))
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-6)
+
+
+@few
 @given(ranks, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
 def test_nearest_upsampling_and_transposed_convolution_are_pytorchs(
     rank: int, side: int, channels: int, filters: int
@@ -240,12 +320,105 @@ def test_axial_shift_by_hand(axis: int) -> None:
         np.testing.assert_array_equal(outputs[..., channel].ravel(), moved[number])
 
 
+@pytest.mark.parametrize(("kernel_size", "padding"), [(2, 0), (3, 1), (5, 2)])
 @pytest.mark.parametrize("rank", [2, 3])
-def test_max_pooling(rank: int) -> None:
-    x = _inputs(rank, 4, 2)
+def test_max_pooling(rank: int, kernel_size: int, padding: int) -> None:
+    x = _inputs(rank, 4, 2) - 5  # less than the zeros that are not around the border
     pool = torch.nn.functional.max_pool2d if rank == 2 else torch.nn.functional.max_pool3d
-    outputs = ops.convert_to_numpy(layers.MaxPooling()(x))
-    np.testing.assert_array_equal(outputs, _from_torch(pool(_to_torch(x), 2)))
+    outputs = ops.convert_to_numpy(layers.MaxPooling(kernel_size)(x))
+    np.testing.assert_array_equal(outputs, _from_torch(pool(_to_torch(x), kernel_size, 2, padding)))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_squeeze_excitation_equals_plain_pytorch(rank: int) -> None:
+    x = _inputs(rank, 3, 4)
+    layer = layers.SqueezeExcitation(2, bias_initializer=initializers.FanInUniform())
+    layer.build(x.shape)
+    images = _to_torch(x).requires_grad_()
+    weights = [
+        torch.from_numpy(np.moveaxis(ops.convert_to_numpy(weight), (-1, -2), (0, 1)).copy())
+        if len(weight.shape) > 1
+        else torch.from_numpy(ops.convert_to_numpy(weight).copy())
+        for weight in layer.weights
+    ]
+    conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
+    means = images.mean(dim=tuple(range(2, rank + 2)), keepdim=True)
+    reduced = conv(means, *weights[:2]).relu()
+    expected = images * conv(reduced, *weights[2:]).sigmoid()
+    _assert_close(layer(x), _from_torch(expected))
+    expected.square().sum().backward()
+    _assert_close(gradients(layer, x)[0], _from_torch(images.grad))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_global_response_normalization_equals_plain_pytorch(rank: int) -> None:
+    x = _inputs(rank, 3, 4)
+    x[..., 1] = 0  # a channel that does not respond, where the root has no finite gradient
+    layer = layers.GlobalResponseNormalization()
+    _assert_close(layer(x), x)  # as long as nothing is learned
+    gamma, beta = np.random.default_rng(1).random((2, 4), "float32")
+    layer.set_weights([weight.reshape((1,) * (rank + 1) + (4,)) for weight in (gamma, beta)])
+    images = torch.from_numpy(x).requires_grad_()
+    responses = torch.linalg.vector_norm(images, dim=tuple(range(1, rank + 1)), keepdim=True)
+    relative = responses / (responses.mean(dim=-1, keepdim=True) + 1e-6)
+    expected = (torch.from_numpy(gamma) * relative + 1) * images + torch.from_numpy(beta)
+    _assert_close(layer(x), expected.detach().numpy())
+    expected.square().sum().backward()
+    _assert_close(gradients(layer, x)[0], images.grad.numpy())
+
+
+def test_sums_over_large_float16_images_do_not_overflow() -> None:
+    x = 100 * np.ones((1, 256, 256, 4), "float16")
+    norm = layers.GlobalResponseNormalization(dtype="float16")
+    norm.build(x.shape)
+    norm.set_weights([np.ones((1, 1, 1, 4)), np.zeros((1, 1, 1, 4))])
+    np.testing.assert_array_equal(ops.convert_to_numpy(norm(x)), 2 * x)
+    squeeze = layers.SqueezeExcitation(4, dtype="float16")
+    squeeze.build(x.shape)
+    squeeze.set_weights([np.eye(4)[None, None], np.zeros(4)] * 2)
+    # Of a mean of 100 the sigmoid is 1.
+    np.testing.assert_array_equal(ops.convert_to_numpy(squeeze(x)), x)
+
+
+def test_layer_scale_by_hand() -> None:
+    layer = layers.LayerScale(0.5)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(np.ones((1, 2, 2, 3)))), 0.5)
+    layer.set_weights([np.float32([1, 2, 3])])
+    outputs = ops.convert_to_numpy(layer(np.ones((1, 2, 2, 2, 3))))
+    np.testing.assert_array_equal(outputs, np.tile(np.float32([1, 2, 3]), (1, 2, 2, 2, 1)))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize(
+    ("branches", "identity"), [([(5, 1), (3, 2), (3, 1)], False), ([(3, 1), (1, 1)], True)]
+)
+def test_parallel_depthwise_convolutions_equal_plain_pytorch(
+    branches: list, identity: bool, rank: int
+) -> None:
+    x = _inputs(rank, 4, 3)
+    layer = layers.ParallelDepthwiseConv(branches, identity)
+    layer.build(x.shape)
+    generator = np.random.default_rng(1)
+    conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
+    images = _to_torch(x).requires_grad_()
+    for training in (True, False):  # in training first, which moves the statistics
+        expected = images if identity else 0
+        parts = zip(branches, layer.convolutions, layer.norms, strict=True)
+        for (size, dilation), convolution, norm in parts:
+            if training:
+                norm.set_weights([0.5 + generator.random(3) for _ in range(4)])
+            kernel = np.moveaxis(ops.convert_to_numpy(convolution.kernel), (-1, -2), (0, 1))
+            padding = dilation * (size // 2)
+            y = conv(images, torch.tensor(kernel), None, 1, padding, dilation, groups=3)
+            gamma, beta, mean, variance = map(torch.tensor, norm.get_weights())
+            statistics = (None, None) if training else (mean, variance)
+            expected = expected + torch.nn.functional.batch_norm(
+                y, *statistics, gamma, beta, training, eps=1e-5
+            )
+        _assert_close(layer(x, training=training), _from_torch(expected))
+    expected.square().sum().backward()
+    (gradient,) = gradients(lambda images: layer(images, training=False), x)
+    _assert_close(gradient, _from_torch(images.grad), 1e-4)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6, -1])
@@ -369,9 +542,14 @@ def test_group_normalization_of_large_float16_images_does_not_overflow() -> None
 def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
     x = _inputs(rank, 4, 4)
     for layer in (
+        layers.AtrousPyramidPooling(4, (1, 9), dtype=policy),
         layers.LMSBlock((3, 5), dtype=policy),
         layers.GMSBlock(4, dtype=policy),
         layers.FusionBlock(4, dtype=policy),
+        layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True, dtype=policy),
+        layers.SqueezeExcitation(2, dtype=policy),
+        layers.GlobalResponseNormalization(dtype=policy),
+        layers.LayerScale(dtype=policy),
     ):
         layer.build(x.shape)
         outputs = compiled(layer)(x)
@@ -382,6 +560,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
 @pytest.mark.parametrize(
     "layer",
     [
+        layers.AtrousPyramidPooling(4, (1, 9), dropout=0.1),
         layers.AxialShift(2),
         layers.ConvNormActivation(4, 3, "relu", use_bias=True, normalization="instance"),
         layers.DepthwiseConv(5, use_bias=False),
@@ -392,11 +571,20 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.GroupedConv(4, 3, strides=2),
         layers.DepthwiseConv(3, dilation=2),
         layers.ConvNormActivation(4, 3, strides=2),
+        layers.GlobalResponseNormalization(1e-5),
         layers.GroupNormalization(2, center=False, scale=False),
+        layers.LayerScale(0.1),
+        layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True),
+        layers.SqueezeExcitation(2, bias_initializer="ones"),
         layers.LMSBlock((3, 5), activation="silu"),
         layers.LinearUpsampling(),
+        layers.LinearUpsampling(3, align_corners=True),
+        layers.CubicUpsampling(3),
         layers.MaxPooling(),
+        layers.MaxPooling(3),
         layers.NearestUpsampling(),
+        layers.ResidualBlock(4),
+        layers.ResidualBlock(6, strides=2, normalization="batch"),
         layers.SparseTransformer(8),
         layers.TransposedConv(3),
         layers.GMSBlock(4, feed_forward_dim=3),
@@ -444,13 +632,21 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.GroupedConv(3, 3, groups=2), "filters=3, groups=2"),
         (lambda: layers.GroupedConv(4, 3, groups=2).build((1, 8, 8, 3)), "groups must divide"),
         (lambda: layers.GroupNormalization(3).build((1, 8, 8, 4)), "groups must divide"),
+        (lambda: layers.AtrousPyramidPooling(4, (6, 0)), "positive integer.*dilations=0"),
         (lambda: layers.AxialShift(3).build((1, 8, 8, 4)), "from 1 to 2.*axis=3"),
+        (lambda: layers.CubicUpsampling(0), "positive integer.*factor=0"),
+        (lambda: layers.SqueezeExcitation(0), "positive integer.*filters=0"),
+        (lambda: layers.ParallelDepthwiseConv([]), r"pairs of .*branches=\[\]"),
+        (lambda: layers.ParallelDepthwiseConv([(3, 1), (5,)]), r"pairs of .*\(5,\)"),
+        (lambda: layers.ParallelDepthwiseConv([(4, 1)]), "must be odd.*kernel_size=4"),
         (lambda: layers.DepthwiseConv(2), "must be odd"),
         (lambda: layers.DepthwiseConv(3, strides=0), "positive integer.*strides=0"),
         (lambda: layers.GroupedConv(4, 3, strides=2, dilation=2), "both.*strides=2, dilation=2"),
         (lambda: layers.DepthwiseConv(3).build((8, 8, 4)), "image batch"),
         (lambda: layers.DepthwiseConv(3).build((1, 8, 8, None)), "static number of channels"),
         (lambda: layers.MaxPooling().build((1, 8, 9, 4)), "all must be even"),
+        (lambda: layers.MaxPooling(4), "2 or odd.*kernel_size=4"),
+        (lambda: layers.ResidualBlock(0), "positive integer.*filters=0"),
     ],
 )
 def test_bad_arguments_and_shapes_are_refused(build, message: str) -> None:

@@ -118,6 +118,11 @@ _UNET_REFUSED = (
     ({"filters": (8,)}, r"two at least\. Received: filters=\(8,\)"),
     ({"filters": 16}, r"filters must be integers such as .*filters=16"),
 )
+_TINYUNET_LAYERS = {
+    f"{part}coder{level}.cmrf": f"{part}coder{level}"
+    for part in ("en", "de")
+    for level in (1, 2, 3, 4)
+}
 
 ROWS = (
     # Its frozen numbers are older, see `networks`; `test_models` has its refusals.
@@ -223,6 +228,113 @@ ROWS = (
         irregular_shape=(32, 64, 2),
         refused=(({"filters": (8, 8)}, r"the five levels' widths\. Received: filters=\(8, 8\)"),),
         frozen="unext",
+    ),
+    Row(
+        name="tinyunet",
+        arguments={"filters": (16, 16, 16, 16)},
+        input_shape=(16, 16, 3),
+        irregular_shape=(16, 48, 2),
+        refused=(
+            ({"filters": (16, 16)}, r"four levels' widths.*filters=\(16, 16\)"),
+            ({"filters": (16, 16, 16, 24)}, r"divisible by 16.*\(16, 16, 16, 24\)"),
+            ({"block": "fms"}, r"'lms', 'gms' or None.*block='fms'"),
+        ),
+        frozen="tinyunet",
+        frozen_layers=_TINYUNET_LAYERS,
+    ),
+    Row(
+        name="tinyunet",
+        variant="lms",
+        arguments={"filters": (16, 16, 16, 16), "block": "lms"},
+        input_shape=(16, 16, 3),
+        irregular_shape=(16, 48, 2),
+        frozen="tinyunet_lms",
+        frozen_layers=_TINYUNET_LAYERS,
+    ),
+    Row(
+        name="tinyunet",
+        variant="gms",
+        arguments={"filters": (16, 16, 16, 16), "block": "gms"},
+        input_shape=(32, 32, 3),
+        irregular_shape=(32, 64, 2),
+        frozen="tinyunet_gms",
+        frozen_layers=_TINYUNET_LAYERS | {"bottleneck": "bottleneck"},
+    ),
+    Row(
+        name="unireplknet",
+        arguments={"filters": (4, 8, 8, 8, 8), "depths": (2, 1, 1, 1)},
+        input_shape=(16, 16, 3),
+        irregular_shape=(16, 48, 1),
+        refused=(
+            ({"filters": (8, 8)}, r"four stages.*filters=\(8, 8\), depths=\(2, 1, 1, 1\)"),
+            ({"filters": (2, 4, 4, 4, 6)}, r"divisible by 4 but.*\(2, 4, 4, 4, 6\)"),
+        ),
+        frozen="unireplknet",
+        frozen_layers={
+            **{f"encoder.downsample_layers.{n}": f"encoder{n + 2}_pooling" for n in range(4)},
+            **{f"encoder.stages.{n}": f"encoder{n + 2}" for n in range(4)},
+            **{f"encoder.stages.{n}.0": f"encoder{n + 2}_0_add" for n in range(4)},
+        },
+    ),
+    Row(
+        name="mobilevit",
+        arguments={"filters": (4, 4, 4, 4, 4, 4, 4, 4), "depths": (1, 1, 1)},
+        input_shape=(64, 64, 3),
+        irregular_shape=(64, 128, 2),
+        refused=(
+            ({"filters": (8, 8)}, r"head\. Received: filters=\(8, 8\)"),
+            ({"filters": (4, 4, 4, 4, 3, 4, 4, 4)}, "the last three of them even"),
+            ({"depths": (1, 1)}, r"three deepest levels\. Received: depths=\(1, 1\)"),
+        ),
+        frozen="mobilevit",
+        frozen_layers={"backbone.stem.3": "encoder2", "classifier.3": "head"},
+    ),
+    Row(
+        name="repvit",
+        arguments={"filters": (4, 4, 4, 4), "depths": (2, 1, 1, 1)},
+        input_shape=(32, 32, 3),
+        irregular_shape=(32, 64, 2),
+        refused=(
+            ({"filters": (8, 8)}, r"four stages.*filters=\(8, 8\)"),
+            ({"filters": (4, 4, 6, 4)}, r"divisible by 4\. Received: filters=\(4, 4, 6, 4\)"),
+        ),
+        frozen="repvit",
+        frozen_layers={
+            **{
+                f"backbone.features.{number}": name
+                for number, name in {
+                    **{1: "encoder1_0_add", 2: "encoder1_1_add", 5: "encoder1"},
+                    **{6: "encoder2_halving_add", 7: "encoder2_0_add", 11: "encoder2"},
+                    **{12: "encoder3_halving_add", 13: "encoder3_0_add", 31: "encoder3"},
+                    **{32: "encoder4_halving_add", 33: "encoder4_0_add", 34: "encoder4"},
+                }.items()
+            },
+            "classifier.3": "head",
+            "classifier": "classifier",
+        },
+    ),
+    Row(
+        name="unet_plus_plus",
+        arguments={"filters": (4, 4, 4, 4, 4), "depths": (2, 1, 1, 1)},
+        input_shape=(64, 64, 3),
+        irregular_shape=(32, 64, 2),
+        refused=(
+            ({"filters": (4, 4)}, r"the four stages.*filters=\(4, 4\)"),
+            ({"filters": (4, 4, 4, 4, 3)}, r"must be even.*\(4, 4, 4, 4, 3\)"),
+            ({"depths": (1, 1)}, r"depths the four stages'.*depths=\(1, 1\)"),
+            ({"depths": (1, 1, 0, 1)}, r"positive integer\. Received: depths=0"),
+        ),
+        frozen="unet_plus_plus",
+        frozen_layers={
+            "firstrelu": "encoder0",
+            "firstmaxpool": "encoder1_pooling",
+            **{f"encoder{level}": f"encoder{level}" for level in (1, 2, 3, 4)},
+            **{
+                f"decoder{level}_{distance}": f"decoder{level}_{distance}"
+                for distance in range(1, 5)
+                for level in range(5 - distance)
+            },
+        },
     ),
 )
 

@@ -39,7 +39,7 @@ class FormCase:
         operation: A key of `forms.OPERATIONS`.
         input_shape: Batch, sides, channels; of attention batch, length, heads, features.
         rank: 2 for images, 3 for volumes.
-        kernel_size: Of a convolution.
+        kernel_size: Of a convolution or of a pooling.
         filters: Output channels of a convolution.
         groups: Of a convolution or of a group normalization.
         strides: Of a convolution.
@@ -72,6 +72,13 @@ class FormCase:
         return (images, *sides, self.filters or channels)
 
     @property
+    def multiply_adds(self) -> int:
+        """About how much arithmetic it takes; of what is no convolution, the number of outputs."""
+        taps = (self.kernel_size or 1) ** self.rank
+        channels = self.input_shape[-1] // (self.groups or 1) if self.kernel_size else 1
+        return math.prod(self.output_shape) * taps * channels
+
+    @property
     def choice(self) -> dict[str, Any]:
         """The arguments of `forms.choose`."""
         of_kernel = {"kernel_size": self.kernel_size, "filters": self.filters}
@@ -91,12 +98,9 @@ class FormCase:
         )
 
 
-# The networks whose shapes are timed, and for a dry run.
-NETWORKS = (
-    Case((256, 256, 3), 16),
-    Case((256, 256, 3)),
-    Case((96, 96, 96, 1), num_classes=14),
-)
+# The networks whose shapes are timed, on a CPU and on a GPU, and for a dry run.
+CPU_NETWORKS = (Case((256, 256, 3)), Case((96, 96, 96, 1), num_classes=14))
+GPU_NETWORKS = (Case((256, 256, 3), 16), *CPU_NETWORKS)
 _TINY = {"dims": (4, 4, 4, 4, 4), "kernel_sizes": (3, 3)}
 QUICK_NETWORKS = (
     Case((32, 32, 3), arguments=_TINY),
@@ -115,7 +119,8 @@ def benchmark_forms(
     """Time all forms on each backend, on its own device; write what was found as JSON.
 
     It starts processes, so a script that calls it needs `if __name__ == "__main__":`. What trains
-    comes first, and on a GPU half precision; what the time does not suffice for is named.
+    comes first, on a GPU in half precision, on a CPU small shapes; what the time does not suffice
+    for is named.
 
     Args:
         backends: Keras backends, each of which has as much of the time.
@@ -230,20 +235,24 @@ def list_cases(quick: bool) -> list[FormCase]:
     """Return every operation of LGMSNet at every shape, those first that matter most."""
     import keras
 
-    found: dict[FormCase, None] = {}
-    for network in QUICK_NETWORKS if quick else NETWORKS:
-        for case in _operations(network.create_network(), network.batch_size):
-            found[case] = None
+    on_cpu = default_device(keras.backend.backend()) == "CPU"
+    full_size = CPU_NETWORKS if on_cpu else GPU_NETWORKS
+    found = {
+        case: None
+        for network in (QUICK_NETWORKS if quick else full_size)
+        for case in _operations(network.create_network(), network.batch_size)
+    }
     if quick:
         first = {(case.operation, case.rank): case for case in reversed(found)}
         return [replace(case, gradient=True, seconds=0.0) for case in first.values()]
-    # A GPU trains in half precision, a CPU in float32.
-    on_cpu = default_device(keras.backend.backend()) == "CPU"
+    # A GPU trains in half precision, a CPU in float32. There some shapes take as long as a hundred
+    # others, so that they come last.
     dtypes = HALF_FIRST[::-1] if on_cpu else HALF_FIRST
+    cases = sorted(found, key=lambda case: case.multiply_adds) if on_cpu else found
     return [
         replace(case, dtype=dtype, gradient=gradient)
         for gradient, dtype in itertools.product((True, False), dtypes)
-        for case in found
+        for case in cases
     ]
 
 
@@ -330,6 +339,8 @@ def _computation(case: FormCase, form: Callable[..., Any]) -> Callable[[], Any]:
         tensors.append(draw(*sizes, channels // (case.groups or 1), case.filters))
         if case.operation.startswith("spaced"):
             function = functools.partial(form, strides=case.strides, dilation=case.dilation)
+    elif case.operation == "max pooling":
+        function = functools.partial(form, kernel_size=case.kernel_size)
     elif case.operation == "attention":
         tensors += [draw(*shape), draw(*shape)]
     elif case.operation == "recomputation":
@@ -394,8 +405,8 @@ def _operations(layer: Any, images: int) -> Iterator[FormCase]:
         case layers.DepthwiseConv():
             yield here(**_of_kernel(layer, "depthwise ", layer.channels, layer.channels))
         case layers.MaxPooling():
-            yield here("max pooling")
-        case layers.LinearUpsampling():
+            yield here("max pooling", kernel_size=layer.kernel_size)
+        case layers.LinearUpsampling(factor=2, align_corners=False):
             yield here("linear upsampling")
         case layers.SparseTransformer():
             tokens = math.prod(shape[1:-1]) // 2**rank

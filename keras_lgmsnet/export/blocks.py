@@ -1,4 +1,4 @@
-"""LGMSNet's blocks as LiteRT computes them best, of the layers in `keras_lgmsnet.export.flat`.
+"""Blocks of layers as LiteRT computes them best, of the layers in `keras_lgmsnet.export.flat`.
 
 What is gained (LiteRT on the CPU, one thread of a shared 2-core machine, `LGMSNet2D` at 256 × 256):
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_lgmsnet.export import flat
+from keras_lgmsnet.export import flat, norms
 from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.folding import (
     Affine,
@@ -33,12 +33,15 @@ from keras_lgmsnet.export.folding import (
 )
 from keras_lgmsnet.export.values import Value, convolve
 from keras_lgmsnet.layers import (
+    AtrousPyramidPooling,
     ConvNormActivation,
     DepthwiseResidual,
     FusionBlock,
     GMSBlock,
     LMSBlock,
+    ResidualBlock,
     SparseTransformer,
+    SqueezeExcitation,
 )
 from keras_lgmsnet.layers.gms import HEAD_DIM, NUM_HEADS
 from keras_lgmsnet.layers.normalization import BatchNormalization
@@ -48,13 +51,15 @@ def conv_norm_activation(layer: ConvNormActivation, value: Value) -> Value | Non
     """Apply the layer, unless its activation is an unknown one."""
     if not flat.is_elementwise(layer.activation):
         return None
+    return Value(layer.name, _step(layer, value, layer.name))
+
+
+def _step(layer: ConvNormActivation, value: Value, name: str) -> Features:
     kernel, bias = fold_norm(layer.convolution, layer.norm)
     spacing = {"strides": layer.convolution.strides, "dilation": layer.convolution.dilation}
     if isinstance(layer.norm, BatchNormalization):
-        x = convolve(value, kernel, bias, layer.name, activation=layer.activation, **spacing)
-    else:
-        x = _finish(layer, convolve(value, kernel, bias, layer.name, **spacing))
-    return Value(layer.name, x)
+        return convolve(value, kernel, bias, name, activation=layer.activation, **spacing)
+    return _finish(layer, convolve(value, kernel, bias, name, **spacing))
 
 
 def _conv_norm_activation(layer: ConvNormActivation, x: Features, name: str) -> Features:
@@ -63,8 +68,19 @@ def _conv_norm_activation(layer: ConvNormActivation, x: Features, name: str) -> 
 
 def _finish(layer: ConvNormActivation, x: Features) -> Features:
     """Apply what of norm and activation is not in the convolution."""
-    normalized = flat.normalize_unless_folded(x, layer.norm)
+    normalized = norms.normalize_unless_folded(x, layer.norm)
     return x.replace(flat.activate(normalized.images, layer.activation))
+
+
+def residual_block(block: ResidualBlock, value: Value) -> Value:
+    """Apply the block."""
+    name = block.name
+    x = _step(block.first, value, f"{name}-first")
+    x = _step(block.second, Value(name, x), f"{name}-second")
+    shortcut = value.settled
+    if block.shortcut is not None:
+        shortcut = _step(block.shortcut, value, f"{name}-shortcut")
+    return Value(name, x.replace(flat.activate(x.images + shortcut.images, "relu")))
 
 
 def lms_block(block: LMSBlock, value: Value) -> Value | None:
@@ -94,7 +110,7 @@ def lms_block(block: LMSBlock, value: Value) -> Value | None:
 
     norm = block.group_normalization
     gamma, beta = (spread(to_array(weight)).reshape(-1) for weight in (norm.gamma, norm.beta))
-    normalized = flat.normalize(y, groups, norm.epsilon, gamma, beta)
+    normalized = norms.normalize(y, groups, norm.epsilon, gamma, beta)
     y = y.replace(flat.activate(normalized, block.activation))
 
     squeeze = block.squeeze
@@ -158,6 +174,18 @@ def _depthwise_residual(layer: DepthwiseResidual, x: Features, name: str) -> Fea
     return x.replace(y.images + x.images)
 
 
+def squeeze_excitation(layer: SqueezeExcitation, value: Value) -> Value:
+    """Apply the layer."""
+    x = value.settled
+    images = norms.by_image(x)
+    y = Features(norms.over_pixels(ops.mean, images), None)
+    for convolution, activation in ((layer.reduce, "relu"), (layer.expand, "sigmoid")):
+        name = f"{layer.name}-{convolution.name}"
+        y = flat.pointwise(y, *kernel_and_bias(convolution), name)
+        y = y.replace(flat.activate(y.images, activation))
+    return Value(layer.name, x.replace(norms.by_slice(images * y.images, x)))
+
+
 def sparse_transformer(layer: SparseTransformer, value: Value) -> Value:
     """Apply the layer."""
     return Value(layer.name, _transformer(layer, value.settled, layer.name))
@@ -173,11 +201,11 @@ def _transformer(layer: SparseTransformer, x: Features, name: str) -> Features:
             kernel, bias = fold_after(affine, kernel, bias)
         return flat.pointwise(x, kernel, bias, f"{name}-{layer.name}")
 
-    y = x.replace(flat.normalize_pixels(x.images))
+    y = x.replace(norms.normalize_pixels(x.images))
     y = dense(y, layer.query_key_value, layer.attention_norm)
     y = dense(y.replace(_attend(y)), layer.attention_output)
     x = x.replace(x.images + y.images)
-    y = x.replace(flat.normalize_pixels(x.images))
+    y = x.replace(norms.normalize_pixels(x.images))
     y = dense(y, layer.feed_forward, layer.feed_forward_norm)
     y = y.replace(flat.activate(y.images, layer.feed_forward.activation))
     y = dense(y, layer.feed_forward_output)
@@ -223,8 +251,34 @@ def fusion_block(block: FusionBlock, value: Value) -> Value:
     grouped_norm, widen_norm, narrow_norm = block.norms
     kernel, bias = kernel_and_bias(grouped)
     x = convolve(value, kernel, bias, f"{name}-grouped", groups=2, activation="gelu")
-    x = flat.normalize_or_defer(x, grouped_norm)
+    x = norms.normalize_or_defer(x, grouped_norm)
     for convolution, norm in ((widen, widen_norm), (narrow, narrow_norm)):
         x = flat.pointwise(x, *kernel_and_bias(convolution), f"{name}-{convolution.name}")
-        x = flat.normalize_or_defer(x.replace(flat.activate(x.images, "gelu")), norm)
+        x = norms.normalize_or_defer(x.replace(flat.activate(x.images, "gelu")), norm)
     return Value(name, x)
+
+
+def atrous_pyramid_pooling(layer: AtrousPyramidPooling, value: Value) -> Value:
+    """Apply the layer; what the mean tells is added after the projection, and never spread."""
+    name, x = layer.name, value.settled
+    branches = []
+    for branch in (layer.pointwise, *layer.dilated):
+        kernel, bias = fold_norm(branch.convolution, branch.norm)
+        branches.append(
+            convolve(
+                value,
+                kernel,
+                bias,
+                f"{name}-{branch.name}",
+                activation=branch.activation,
+                dilation=branch.convolution.dilation,
+            )
+        )
+    mean = Features(norms.over_pixels(ops.mean, norms.by_image(x)), None)
+    context = _conv_norm_activation(layer.context, mean, f"{name}-{layer.context.name}")
+    kernel, bias = fold_norm(layer.project.convolution, layer.project.norm)
+    of_branches, of_context = np.split(kernel, [-context.channels], axis=-2)
+    added = flat.pointwise(context, of_context, bias, f"{name}-added").images
+    y = flat.pointwise(flat.concatenate(branches), of_branches, None, f"{name}-project")
+    y = y.replace(norms.by_slice(norms.by_image(y) + added, y))
+    return Value(name, y.replace(flat.activate(y.images, layer.project.activation)))

@@ -13,8 +13,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_lgmsnet.export.folding import Affine, fold_after, to_affine
-from keras_lgmsnet.layers.normalization import EPSILON
+from keras_lgmsnet.export.folding import Affine, fold_after
 
 # Floats in the widest vector registers there are; on shorter ones a multiple is as good.
 LANES = 16
@@ -75,21 +74,7 @@ class Features:
         return Features(images, self.depth)
 
 
-# === Norms ===
-
-
-def normalize_unless_folded(x: Features, norm: keras.layers.Layer) -> Features:
-    """Apply an instance norm; a batch norm is in the convolution before it, by `fold_norm`."""
-    if isinstance(norm, keras.layers.BatchNormalization):
-        return x
-    return x.replace(normalize(x, x.channels, norm.epsilon))
-
-
-def normalize_or_defer(x: Features, norm: keras.layers.Layer) -> Features:
-    """Apply an instance norm; a batch norm is only noted, as `pending`."""
-    if isinstance(norm, keras.layers.BatchNormalization):
-        return defer(x, to_affine(norm))
-    return normalize_unless_folded(x, norm)
+# === Maps by channel ===
 
 
 def defer(x: Features, affine: Affine) -> Features:
@@ -110,41 +95,6 @@ def settle(x: Features, name: str) -> Features:
     if x.pending is None:
         return x
     return depthwise_2d(x, x.pending.scale.reshape(1, 1, -1, 1), x.pending.offset, name)
-
-
-def normalize(
-    x: Features,
-    groups: int,
-    epsilon: float,
-    gamma: np.ndarray | None = None,
-    beta: np.ndarray | None = None,
-) -> KerasTensor:
-    """Apply group norm over all pixels of an image or a volume; a group's channels adjoin."""
-    shape = (-1, *x.images.shape[1:])
-    images = x.images
-    if x.depth is not None:
-        images = ops.reshape(images, (-1, x.depth, math.prod(x.sides), x.channels))
-    group = x.channels // groups
-    average = np.kron(np.eye(groups), np.full((group, group), 1 / group)).astype("float32")
-
-    def mean(images: KerasTensor) -> KerasTensor:
-        # One axis after the other: one sum over 256² pixels would be less exact.
-        means = ops.mean(ops.mean(images, axis=2, keepdims=True), axis=1, keepdims=True)
-        return means if group == 1 else ops.matmul(means, average)
-
-    centred = images - mean(images)
-    scale = ops.rsqrt(mean(centred * centred) + epsilon)
-    outputs = centred * (scale if gamma is None else scale * gamma.astype("float32"))
-    if beta is not None:
-        outputs = outputs + beta.astype("float32")
-    return outputs if x.depth is None else ops.reshape(outputs, shape)
-
-
-def normalize_pixels(images: KerasTensor, epsilon: float = EPSILON) -> KerasTensor:
-    """Apply layer norm without scale and offset, to each pixel."""
-    centred = images - ops.mean(images, axis=-1, keepdims=True)
-    variance = ops.mean(centred * centred, axis=-1, keepdims=True)
-    return centred * ops.rsqrt(variance + epsilon)
 
 
 # === Activations ===
@@ -374,9 +324,12 @@ def depthwise_2d(
     activation: str | None = None,
     strides: int = 1,
     dilation: int = 1,
+    padding: str = "same",
 ) -> Features:
     """Apply a depthwise convolution with a kernel `(height, width, channels, 1)` to every image."""
-    images, padding = _with_padding(x.images, kernel, strides)
+    images = x.images
+    if padding == "same":
+        images, padding = _with_padding(images, kernel, strides)
     layer = keras.layers.DepthwiseConv2D(
         kernel.shape[:2],
         strides=strides,

@@ -43,7 +43,7 @@ def fold_norm(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the kernel and the bias of a convolution with the batch norm after it in them.
 
-    Another norm depends on the image; `flat.normalize_unless_folded` applies it.
+    Another norm depends on the image; `norms.normalize_unless_folded` applies it.
     """
     kernel, bias = kernel_and_bias(convolution)
     if not isinstance(norm, keras.layers.BatchNormalization):

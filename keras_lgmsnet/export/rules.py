@@ -10,8 +10,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_lgmsnet.export import blocks, flat, resampling
+from keras_lgmsnet.export import blocks, flat, norms, resampling
 from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.folding import (
     Affine,
@@ -22,19 +23,26 @@ from keras_lgmsnet.export.folding import (
 )
 from keras_lgmsnet.export.values import Value, convolve
 from keras_lgmsnet.layers import (
+    AtrousPyramidPooling,
     AxialShift,
     ConvNormActivation,
+    CubicUpsampling,
     DepthwiseConv,
     DepthwiseResidual,
     FusionBlock,
+    GlobalResponseNormalization,
     GMSBlock,
     GroupedConv,
     GroupNormalization,
+    LayerScale,
     LinearUpsampling,
     LMSBlock,
     MaxPooling,
     NearestUpsampling,
+    ParallelDepthwiseConv,
+    ResidualBlock,
     SparseTransformer,
+    SqueezeExcitation,
     TransposedConv,
 )
 from keras_lgmsnet.layers.normalization import BatchNormalization
@@ -65,6 +73,11 @@ def _depthwise_conv(layer: DepthwiseConv, value: Value) -> Value | None:
         strides=layer.strides,
         dilation=layer.dilation,
     )
+
+
+def _parallel_depthwise_conv(layer: ParallelDepthwiseConv, value: Value) -> Value | None:
+    kernel, bias = map(to_array, layer.merged())
+    return _convolution(layer, value, kernel, bias, groups=value.features.channels)
 
 
 def _dense(layer: keras.layers.Dense, value: Value) -> Value | None:
@@ -191,12 +204,20 @@ def _has_own_weights_only(layer: Any) -> bool:
 
 
 def _batch_normalization(layer: keras.layers.BatchNormalization, value: Value) -> Value | None:
-    if not _is_last_axis(layer.axis, value):
-        return None
-    affine = to_affine(layer)
-    if value.refold is not None:
-        return Value(layer.name, value.refold(affine))
-    return Value(layer.name, flat.defer(value.features, affine))
+    return _mapped(layer, value, to_affine(layer)) if _is_last_axis(layer.axis, value) else None
+
+
+def _layer_scale(layer: LayerScale, value: Value) -> Value:
+    scale = to_array(layer.gamma)
+    return _mapped(layer, value, Affine(scale, np.zeros_like(scale)))
+
+
+def _mapped(layer: Any, value: Value, affine: Affine) -> Value:
+    """Apply a map that is a layer, in the convolution before it or, if it can be, in the next."""
+    refold = value.refold
+    if refold is None:
+        return Value(layer.name, flat.defer(value.features, affine))
+    return Value(layer.name, refold(affine), refold=lambda next_: refold(next_.after(affine)))
 
 
 def _group_normalization(layer: Any, value: Value) -> Value | None:
@@ -208,17 +229,29 @@ def _group_normalization(layer: Any, value: Value) -> Value | None:
     gamma, beta = (
         None if weight is None else to_array(weight) for weight in (layer.gamma, layer.beta)
     )
-    return Value(layer.name, x.replace(flat.normalize(x, groups, layer.epsilon, gamma, beta)))
+    return Value(layer.name, x.replace(norms.normalize(x, groups, layer.epsilon, gamma, beta)))
 
 
 def _layer_normalization(layer: keras.layers.LayerNormalization, value: Value) -> Value | None:
-    if layer.axis not in (-1, [len(value.tensor.shape) - 1]):
+    axes = keras.tree.flatten(layer.axis)
+    if len(axes) > 1 or not _is_last_axis(axes[0], value):
         return None
     x = value.settled
-    normalized = x.replace(flat.normalize_pixels(x.images, layer.epsilon))
+    normalized = x.replace(norms.normalize_pixels(x.images, layer.epsilon))
     scale = np.ones(x.channels) if layer.gamma is None else to_array(layer.gamma)
     offset = np.zeros(x.channels) if layer.beta is None else to_array(layer.beta)
     return Value(layer.name, flat.defer(normalized, Affine(scale, offset)))
+
+
+def _global_response_normalization(layer: GlobalResponseNormalization, value: Value) -> Value:
+    x = value.settled
+    images = norms.by_image(x)
+    responses = ops.sqrt(norms.over_pixels(ops.sum, images * images))
+    relative = responses / (ops.mean(responses, axis=-1, keepdims=True) + layer.epsilon)
+    gamma, beta = (to_array(weight).reshape(-1) for weight in (layer.gamma, layer.beta))
+    outputs = images * (relative * gamma.astype("float32") + 1)
+    scaled = x.replace(norms.by_slice(outputs, x))
+    return Value(layer.name, flat.defer(scaled, Affine(np.ones_like(beta), beta)))
 
 
 def _is_last_axis(axis: int, value: Value) -> bool:
@@ -229,7 +262,7 @@ def _is_last_axis(axis: int, value: Value) -> bool:
 
 
 def _max_pooling(layer: MaxPooling, value: Value) -> Value:
-    return Value(layer.name, resampling.halve(value.settled))
+    return Value(layer.name, resampling.halve(value.settled, layer.kernel_size))
 
 
 def _keras_max_pooling_3d(layer: keras.layers.MaxPooling3D, value: Value) -> Value | None:
@@ -239,8 +272,11 @@ def _keras_max_pooling_3d(layer: keras.layers.MaxPooling3D, value: Value) -> Val
     return Value(layer.name, resampling.halve(value.settled))
 
 
-def _linear_upsampling(layer: LinearUpsampling, value: Value) -> Value:
-    return Value(layer.name, resampling.double(value.settled))
+def _interpolation(layer: LinearUpsampling | CubicUpsampling, value: Value) -> Value:
+    images = resampling.interpolate(
+        value.settled, layer.kind, layer.factor, layer.align_corners, layer.name
+    )
+    return Value(layer.name, images)
 
 
 def _keras_upsampling(layer: Any, value: Value) -> Value | None:
@@ -276,10 +312,14 @@ RULES: dict[type, Rule] = {
     LMSBlock: blocks.lms_block,
     GMSBlock: blocks.gms_block,
     FusionBlock: blocks.fusion_block,
+    AtrousPyramidPooling: blocks.atrous_pyramid_pooling,
+    ResidualBlock: blocks.residual_block,
     SparseTransformer: blocks.sparse_transformer,
+    SqueezeExcitation: blocks.squeeze_excitation,
     DepthwiseResidual: blocks.depthwise_residual,
     GroupedConv: _grouped_conv,
     DepthwiseConv: _depthwise_conv,
+    ParallelDepthwiseConv: _parallel_depthwise_conv,
     TransposedConv: _doubled_by_matrices,
     keras.layers.Dense: _dense,
     keras.layers.Conv2D: _keras_conv,
@@ -292,10 +332,13 @@ RULES: dict[type, Rule] = {
     GroupNormalization: _group_normalization,
     keras.layers.GroupNormalization: _group_normalization,
     keras.layers.LayerNormalization: _layer_normalization,
+    GlobalResponseNormalization: _global_response_normalization,
+    LayerScale: _layer_scale,
     AxialShift: _axial_shift,
     MaxPooling: _max_pooling,
     keras.layers.MaxPooling3D: _keras_max_pooling_3d,
-    LinearUpsampling: _linear_upsampling,
+    LinearUpsampling: _interpolation,
+    CubicUpsampling: _interpolation,
     NearestUpsampling: _repeated,
     keras.layers.UpSampling2D: _keras_upsampling,
     keras.layers.UpSampling3D: _keras_upsampling,

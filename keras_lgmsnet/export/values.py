@@ -78,7 +78,10 @@ def convolve(
         strides: The distance between outputs.
         dilation: The distance between taps.
     """
-    sizes, x = set(kernel.shape[:-2]), value.features
+    x = value.features
+    if dilation > 1:
+        kernel = _in_reach(kernel, x, dilation)
+    sizes = set(kernel.shape[:-2])
     spacing: dict[str, Any] = {"strides": strides, "dilation": dilation}
     is_dense_in_space = strides == dilation == 1
     if groups == 1 and sizes == {3} and is_dense_in_space and value.repeated is not None:
@@ -96,3 +99,18 @@ def convolve(
         y = flat.convolve(part, kernels[number], biases[number], f"{name}-{number}", **spacing)
         outputs.append(y.replace(flat.activate(y.images, activation)))
     return flat.concatenate(outputs)
+
+
+def _in_reach(kernel: np.ndarray, x: Features, dilation: int) -> np.ndarray:
+    """Return a kernel without the taps that meet zeros alone, far beyond the border."""
+    sides = x.sides if x.depth is None else (x.depth, *x.sides)
+    reaches = [
+        min(taps // 2, (side - 1) // dilation)
+        for side, taps in zip(sides, kernel.shape[:-2], strict=True)
+    ]
+    return kernel[
+        tuple(
+            slice(taps // 2 - reach, taps // 2 + reach + 1)
+            for reach, taps in zip(reaches, kernel.shape, strict=False)
+        )
+    ]

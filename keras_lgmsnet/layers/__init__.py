@@ -1,13 +1,17 @@
 """The layers of the networks, for images and volumes, usable in any Keras network."""
 
+from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
 from keras_lgmsnet.layers.fusion import FusionBlock
 from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransformer
+from keras_lgmsnet.layers.layer_scale import LayerScale
 from keras_lgmsnet.layers.lms import LMSBlock
 from keras_lgmsnet.layers.normalization import GroupNormalization
+from keras_lgmsnet.layers.parallel_depthwise import ParallelDepthwiseConv
 from keras_lgmsnet.layers.resampling import (
+    CubicUpsampling,
     LinearUpsampling,
     MaxPooling,
     NearestUpsampling,
@@ -15,22 +19,32 @@ from keras_lgmsnet.layers.resampling import (
     PatchUnfold,
     TransposedConv,
 )
+from keras_lgmsnet.layers.residual import ResidualBlock
+from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
+from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
 
 __all__ = [
+    "AtrousPyramidPooling",
     "AxialShift",
     "ConvNormActivation",
+    "CubicUpsampling",
     "DepthwiseConv",
     "DepthwiseResidual",
     "FusionBlock",
     "GMSBlock",
+    "GlobalResponseNormalization",
     "GroupNormalization",
     "GroupedConv",
     "LMSBlock",
+    "LayerScale",
     "LinearUpsampling",
     "MaxPooling",
     "NearestUpsampling",
+    "ParallelDepthwiseConv",
     "PatchFold",
     "PatchUnfold",
+    "ResidualBlock",
     "SparseTransformer",
+    "SqueezeExcitation",
     "TransposedConv",
 ]

@@ -1,9 +1,10 @@
 """What every layer of the package shares: channels last, and checks of arguments and shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_lgmsnet.keras_settings import require_channels_last
 
@@ -63,6 +64,26 @@ def rank_and_channels(input_shape: tuple[int | None, ...], name: str) -> tuple[i
             f"{name} needs a static number of channels. Received: input_shape={tuple(input_shape)}"
         )
     return rank, channels
+
+
+def float32_at_least(inputs: Any) -> Any:
+    """Return half precision in float32, in which sums over pixels neither overflow nor stall."""
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    return ops.cast(inputs, keras.backend.result_type(dtype, "float32"))
+
+
+def over_pixels(reduce: Callable[..., Any], inputs: Any) -> Any:
+    """Reduce images or volumes, channels last, to one pixel.
+
+    It goes axis by axis: TensorFlow and LiteRT add 256² numbers up less exactly than twice 256.
+
+    Args:
+        reduce: `ops.mean` or `ops.sum`.
+        inputs: Shape `(batch, *sides, channels)`.
+    """
+    for axis in range(inputs.ndim - 2, 0, -1):
+        inputs = reduce(inputs, axis=axis, keepdims=True)
+    return inputs
 
 
 def get_activation(activation: Any) -> Any:

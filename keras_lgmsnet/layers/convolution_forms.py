@@ -6,6 +6,7 @@ groups, filters)`; those of spaced convolutions also `strides`, the distance bet
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -41,10 +42,14 @@ def choose_convolution(
         "filters": filters,
         "dtype": dtype,
     }
-    if strides == dilation == 1:
-        return choose("convolution" if groups == 1 else "grouped convolution", rank=rank, **case)
+    if kernel_size == 1 or strides == dilation == 1:
+        form = choose("convolution" if groups == 1 else "grouped convolution", rank=rank, **case)
+        return _of_every(strides, form)
     form = choose("spaced convolution", rank=rank, **case)
-    return functools.partial(form, strides=strides, dilation=dilation)
+    convolve = functools.partial(form, strides=strides, dilation=dilation)
+    if dilation == 1 or groups > 1:
+        return convolve
+    return functools.partial(convolve_in_reach, dilation=dilation, otherwise=convolve)
 
 
 def choose_depthwise(
@@ -57,10 +62,26 @@ def choose_depthwise(
         "filters": channels,
         "dtype": dtype,
     }
-    if strides == dilation == 1:
-        return choose("depthwise convolution", rank=rank, **case)
+    if kernel_size == 1 or strides == dilation == 1:
+        return _of_every(strides, choose("depthwise convolution", rank=rank, **case))
     form = choose("spaced depthwise convolution", rank=rank, **case)
     return functools.partial(form, strides=strides, dilation=dilation)
+
+
+def _of_every(strides: int, form: Convolve) -> Convolve:
+    """Return a convolution of one tap by the form for neighbouring outputs.
+
+    A pixel between its outputs is met by none. PyTorch's own gradient of a strided one corrupts
+    the memory now and then.
+    """
+    if strides == 1:
+        return form
+
+    def convolve_some(inputs: Any, kernel: Any) -> Any:
+        every = (slice(None, None, strides),) * (inputs.ndim - 2)
+        return form(inputs[(slice(None), *every)], kernel)
+
+    return convolve_some
 
 
 @form("convolution", "native")
@@ -108,7 +129,8 @@ def convolve_with_gradient_by_taps(inputs: Any, kernel: Any) -> Any:
         return convolve(inputs, kernel)
     import jax
 
-    convolve_by_taps = jax.custom_vjp(convolve)
+    # JAX would give the gradient the arguments of `convolve` that are left at their defaults, too.
+    convolve_by_taps = jax.custom_vjp(lambda inputs, kernel: convolve(inputs, kernel))
     convolve_by_taps.defvjp(
         lambda inputs, kernel: (convolve(inputs, kernel), (inputs, kernel)), _gradients_by_taps
     )
@@ -180,6 +202,44 @@ def convolve_where_deep(inputs: Any, kernel: Any) -> Any:
         return convolve(inputs, kernel)
     outputs = convolve(ops.cast(inputs, "float32"), ops.cast(kernel, "float32"))
     return ops.cast(outputs, inputs.dtype)
+
+
+def convolve_in_reach(inputs: Any, kernel: Any, dilation: int, otherwise: Convolve) -> Any:
+    """Convolve by a matrix product a tap where taps meet few pixels, else by another form.
+
+    DeepLabV3's taps lie 12 to 36 pixels apart, often on a map that is narrower: all but the middle
+    one meet zeros there. Measured on two cores, 2 × 8² × 640 to 256 channels, 3 × 3 taps 12 apart,
+    milliseconds with the gradient: PyTorch 127 and 19, JAX 56 and 3, TensorFlow 1715 and 26.
+    """
+    sides = inputs.shape[1:-1]
+    if not all(isinstance(side, int) for side in sides):  # known to the graph only
+        return otherwise(inputs, kernel)
+    # Along each axis the taps that meet pixels, and how far from an output these lie.
+    taps_and_shifts = [
+        [
+            (tap, dilation * (tap - taps // 2))
+            for tap in range(taps)
+            if dilation * abs(tap - taps // 2) < side
+        ]
+        for side, taps in zip(sides, kernel.shape[:-2], strict=True)
+    ]
+    met = math.prod(
+        sum(side - abs(shift) for _, shift in axis)
+        for side, axis in zip(sides, taps_and_shifts, strict=True)
+    )
+    if 2 * met > math.prod(sides) * math.prod(kernel.shape[:-2]):
+        return otherwise(inputs, kernel)
+    total = 0
+    for axes in itertools.product(*taps_and_shifts):
+        tap, shifts = zip(*axes, strict=True)
+        window = tuple(
+            slice(max(shift, 0), side + min(shift, 0))
+            for shift, side in zip(shifts, sides, strict=True)
+        )
+        product = convolve_by_matrix(inputs[(slice(None), *window)], kernel[tap])
+        zeros = [(max(-shift, 0), max(shift, 0)) for shift in shifts]
+        total = total + ops.pad(product, [(0, 0), *zeros, (0, 0)])
+    return total
 
 
 @form("grouped convolution", "apart")

@@ -125,6 +125,8 @@ class SparseTransformer(SpatialLayer):
 
     Args:
         feed_forward_dim: Width of the feed-forward layer.
+        bias_initializer: Name of a Keras initializer, or an object of one; `FanInUniform()` goes by
+            each kernel's fan-in.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Example:
@@ -132,16 +134,15 @@ class SparseTransformer(SpatialLayer):
     (1, 8, 8, 16)
     """
 
-    def __init__(self, feed_forward_dim: int, **kwargs: Any) -> None:
+    def __init__(
+        self, feed_forward_dim: int, bias_initializer: Any = "zeros", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         require_positive(feed_forward_dim=feed_forward_dim)
         self.feed_forward_dim = feed_forward_dim
+        self.bias_initializer = keras.initializers.get(bias_initializer)
         self.unfold = PatchUnfold(dtype=self.dtype_policy, name="unfold")
         self.fold = PatchFold(dtype=self.dtype_policy, name="fold")
-        self.attention_norm = self._layer_norm("attention_norm")
-        self.query_key_value = self._dense(3 * NUM_HEADS * HEAD_DIM, "query_key_value", bias=False)
-        self.feed_forward_norm = self._layer_norm("feed_forward_norm")
-        self.feed_forward = self._dense(feed_forward_dim, "feed_forward", activation="silu")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights."""
@@ -149,14 +150,37 @@ class SparseTransformer(SpatialLayer):
         self.unfold.build(input_shape)
         sequences_shape = self.unfold.compute_output_shape(input_shape)
         self.fold.build(sequences_shape, input_shape)
-        self.attention_norm.build(sequences_shape)
-        self.query_key_value.build(sequences_shape)
-        self.attention_output = self._dense(self.channels, "attention_output")
-        self.attention_output.build((*sequences_shape[:-1], NUM_HEADS * HEAD_DIM))
-        self.feed_forward_norm.build(sequences_shape)
-        self.feed_forward.build(sequences_shape)
-        self.feed_forward_output = self._dense(self.channels, "feed_forward_output")
-        self.feed_forward_output.build((*sequences_shape[:-1], self.feed_forward_dim))
+
+        def layer_norm(name: str) -> keras.layers.Layer:
+            layer = keras.layers.LayerNormalization(
+                epsilon=EPSILON, dtype=self.dtype_policy, name=name
+            )
+            layer.build(sequences_shape)
+            return layer
+
+        def dense(channels: int, units: int, name: str, **options: Any) -> keras.layers.Layer:
+            bias_initializer = self.bias_initializer
+            if isinstance(bias_initializer, FanInUniform):
+                bias_initializer = bias_initializer.for_bias_of((channels, units))
+            layer = keras.layers.Dense(
+                units,
+                kernel_initializer=FanInUniform(),
+                bias_initializer=bias_initializer,
+                dtype=self.dtype_policy,
+                name=name,
+                **options,
+            )
+            layer.build((*sequences_shape[:-1], channels))
+            return layer
+
+        # In the order in which optimizers in files count their weights.
+        channels, width, features = self.channels, self.feed_forward_dim, NUM_HEADS * HEAD_DIM
+        self.attention_norm = layer_norm("attention_norm")
+        self.query_key_value = dense(channels, 3 * features, "query_key_value", use_bias=False)
+        self.feed_forward_norm = layer_norm("feed_forward_norm")
+        self.feed_forward = dense(channels, width, "feed_forward", activation="silu")
+        self.attention_output = dense(features, channels, "attention_output")
+        self.feed_forward_output = dense(width, channels, "feed_forward_output")
         self._attention = choose_attention(self.rank, self.compute_dtype)
 
     def call(self, inputs: Any) -> Any:
@@ -177,22 +201,10 @@ class SparseTransformer(SpatialLayer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return super().get_config() | {"feed_forward_dim": self.feed_forward_dim}
-
-    def _layer_norm(self, name: str) -> keras.layers.Layer:
-        return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=self.dtype_policy, name=name)
-
-    def _dense(
-        self, units: int, name: str, activation: str | None = None, bias: bool = True
-    ) -> keras.layers.Layer:
-        return keras.layers.Dense(
-            units,
-            activation=activation,
-            use_bias=bias,
-            kernel_initializer=FanInUniform(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
+        return super().get_config() | {
+            "feed_forward_dim": self.feed_forward_dim,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")

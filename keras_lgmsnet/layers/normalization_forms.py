@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_lgmsnet.layers.base import over_pixels
 from keras_lgmsnet.layers.forms import choose, form
 
 Normalize = Callable[[Any, Any, bool], Any]
@@ -72,7 +73,7 @@ def _normalize(layer: Any, inputs: Any, mean_of: Mean) -> tuple[Any, Any, Any]:
 @form("group normalization", "by axis", made=True)
 def group_form_by_axis() -> Normalize:
     """Return the form whose means are taken axis by axis."""
-    return _written_out(_mean_by_axis)
+    return _written_out(functools.partial(over_pixels, ops.mean))
 
 
 @form("group normalization", "at once", made=True)
@@ -102,13 +103,6 @@ def normalize_groups_natively(layer: Any, inputs: Any, training: bool) -> Any:
     )
     outputs = torch.group_norm(inputs.movedim(-1, 1), groups, gamma, beta, layer.epsilon)
     return outputs.movedim(1, -1)
-
-
-def _mean_by_axis(images: Any) -> Any:
-    # TensorFlow and LiteRT add 256² numbers up less exactly than twice 256.
-    for axis in range(images.ndim - 2, 0, -1):
-        images = ops.mean(images, axis=axis, keepdims=True)
-    return images
 
 
 def _mean_at_once(images: Any) -> Any:

@@ -6,12 +6,17 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_lgmsnet.layers import (
+    AtrousPyramidPooling,
+    CubicUpsampling,
     DepthwiseConv,
+    GlobalResponseNormalization,
     GroupedConv,
     GroupNormalization,
+    LayerScale,
     LinearUpsampling,
     NearestUpsampling,
     SparseTransformer,
+    SqueezeExcitation,
     TransposedConv,
 )
 from keras_lgmsnet.layers.gms import NUM_HEADS
@@ -70,12 +75,15 @@ def count(model: keras.layers.Layer) -> Complexity:
     256 × 256: a multiply-add for every weight a kernel applies at every position; of every value 4
     operations for batch, layer and instance normalization (2 without scale and offset), 3 for the
     softmax of the attention, 11 for bilinear and 1 for nearest upsampling, 1 for an average and for
-    PReLU. Biases, other activations, maxima, group normalization, trilinear upsampling and, the
-    largest omission, the two products of the attention (0.30 G of `LGMSNet2D`) do not count, and
+    PReLU. Biases, other activations, maxima, group and global response normalization, factors by
+    channel (`LayerScale` and those of `SqueezeExcitation`), trilinear upsampling and, the largest
+    omission, the two products of the attention (0.30 G of `LGMSNet2D`) do not count, and
     neither do operations that are no layers. A layer that is called several times counts once.
 
-    In one thing thop is not followed: a transposed convolution applies its kernel once at every
-    input position, but thop multiplies it by the output positions, 4 or 8 times as many.
+    In two things thop is not followed. A transposed convolution applies its kernel once at every
+    input position, but thop multiplies it by the output positions, 4 or 8 times as many. And a
+    `CubicUpsampling`, whose weights are fixed, takes 4 operations of a value along each axis, where
+    thop has 259, as if it solved the equations of the weights for each value anew.
 
     A layer of one's own that has weights, computes more than its inner layers do, or shows them the
     image in pieces, such as windows on the batch axis, says how much it computes in all, for one
@@ -134,6 +142,8 @@ def _own_multiply_adds(layer: Any) -> int:
         return _norm_multiply_adds(layer) if is_instance_norm else 0
     if isinstance(layer, LinearUpsampling):
         return 11 * _output_values(layer) if layer.rank == 2 else 0
+    if isinstance(layer, CubicUpsampling):
+        return 4 * layer.rank * _output_values(layer)
     if isinstance(layer, _UPSAMPLINGS):
         interpolation = getattr(layer, "interpolation", "nearest")
         return _UPSAMPLING_OPERATIONS.get(interpolation, 0) * _output_values(layer)
@@ -141,6 +151,10 @@ def _own_multiply_adds(layer: Any) -> int:
         return _output_values(layer)
     if isinstance(layer, _GLOBAL_AVERAGE_POOLINGS):
         return math.prod(_input_shape(layer)[1:]) + _output_values(layer)
+    if isinstance(layer, AtrousPyramidPooling | SqueezeExcitation):
+        return math.prod(_input_shape(layer)[1:]) + layer.channels
+    if isinstance(layer, GlobalResponseNormalization | LayerScale):
+        return 0
     if layer._trainable_variables:
         raise ValueError(
             "The multiply-adds of this layer have no rule here: if it is your own, give it a "

@@ -1,6 +1,6 @@
 """The networks for images: `keras_lgmsnet.models.registry` finds them by name."""
 
-from keras_lgmsnet.models.network import U_STAGES, Network, Published, fixed, halved
+from keras_lgmsnet.models.network import U_STAGES, Network, Published, Sides, fixed, halved
 
 NETWORKS = (
     Network(
@@ -167,6 +167,162 @@ NETWORKS = (
                 multiply_adds=590_774_272,
                 printed="1.47 M, 0.58 G (LGMSNet's Table 1), 0.57 G (UNeXt's paper)",
                 remark="The printed counts do not have the bilinear upsampling (0.018 G).",
+            ),
+        ),
+    ),
+    Network(
+        name="tinyunet",
+        rank=2,
+        title="TinyU-Net",
+        module="keras_lgmsnet.models.tinyunet",
+        class_name="TinyUNet2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4"),
+            *("decoder4", "decoder3", "decoder2", "decoder1"),
+        ),
+        # Four poolings, and with a GMS block 2-wide patches in the bottleneck.
+        sides=lambda arguments: Sides(divisor=32 if arguments.get("block") == "gms" else 16),
+        paper="Chen et al., TinyU-Net, MICCAI 2024",
+        program="https://github.com/ChenJunren-Lab/TinyU-Net",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=481_105,
+                parameters_in_program=481_105,
+                parameters_counted=481_105,
+                multiply_adds=1_780_809_728,
+                printed="0.48 M, 1.66 G (LGMSNet's Table 1)",
+                remark="The printed count does not have the bicubic upsampling (0.12 G).",
+            ),
+            Published(
+                arguments={"block": "lms"},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=690_937,
+                parameters_in_program=None,
+                parameters_counted=690_041,
+                multiply_adds=2_295_496_704,
+                printed="0.69 M (LGMSNet's ablation)",
+                remark="The wiring is not published; it follows LGMSNet's own encoder stages.",
+            ),
+            Published(
+                arguments={"block": "gms"},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=718_393,
+                parameters_in_program=None,
+                parameters_counted=717_497,
+                multiply_adds=2_303_026_176,
+                printed="0.71 M (LGMSNet's ablation)",
+                remark="The wiring is not published, and this one a proposal.",
+            ),
+        ),
+    ),
+    Network(
+        name="unireplknet",
+        rank=2,
+        title="UniRepLKNet",
+        module="keras_lgmsnet.models.unireplknet",
+        class_name="UniRepLKNet2D",
+        stages=U_STAGES,
+        sides=fixed(divisor=16),
+        paper="Ding et al., UniRepLKNet, CVPR 2024, in the form that LGMSNet's paper compares",
+        program="https://github.com/cq-dong/LGMSNet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=5_852_509,
+                parameters_in_program=5_852_509,
+                parameters_counted=5_835_949,
+                multiply_adds=9_397_494_384,
+                printed="5.83 M, 9.39 G (LGMSNet's Table 1)",
+                remark="The printed counts have no bare vectors (16,560 numbers of scales and "
+                "offsets) and no averages of squeeze-excitation (0.003 G).",
+            ),
+        ),
+    ),
+    Network(
+        name="mobilevit",
+        rank=2,
+        title="MobileViT",
+        module="keras_lgmsnet.models.mobilevit",
+        class_name="MobileViT2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4", "encoder5"),
+            *("features", "pyramid", "head"),
+        ),
+        sides=fixed(divisor=64),  # five halvings, and 2-wide patches in the deepest level
+        paper="Mehta and Rastegari, MobileViT, ICLR 2022, as LGMSNet's program has it",
+        program="https://github.com/cq-dong/LGMSNet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=10_669_425,
+                parameters_in_program=10_669_425,
+                parameters_counted=10_669_425,
+                multiply_adds=2_139_640_704,
+                printed="10.66 M, 2.13 G (LGMSNet's Table 1)",
+                remark="The program has the encoder; the head is not published, and DeepLabV3's a "
+                "proposal that gives both numbers, without the bilinear upsampling (0.001 G).",
+            ),
+        ),
+    ),
+    Network(
+        name="repvit",
+        rank=2,
+        title="RepViT",
+        module="keras_lgmsnet.models.repvit",
+        class_name="RepViT2D",
+        stages=(
+            *("stem", "encoder1", "encoder2", "encoder3", "encoder4"),
+            *("pyramid", "head"),
+        ),
+        sides=fixed(divisor=32),
+        paper="Wang et al., RepViT, CVPR 2024, under the head of DeepLabV3",
+        program="https://github.com/THU-MIG/RepViT (commit 8df4270, its first release)",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=14_377_217,
+                parameters_in_program=14_377_217,
+                parameters_counted=14_377_217,
+                multiply_adds=2_797_753_856,
+                printed="14.37 M, 2.79 G (LGMSNet's Table 1)",
+                remark="LGMSNet does not publish the head; DeepLabV3's gives both numbers.",
+            ),
+        ),
+    ),
+    Network(
+        name="unet_plus_plus",
+        rank=2,
+        title="U-Net++",
+        module="keras_lgmsnet.models.unet_plus_plus",
+        class_name="UNetPlusPlus2D",
+        stages=(
+            *("encoder0", "encoder1", "encoder2", "encoder3", "encoder4"),
+            *("decoder3_1", "decoder2_2", "decoder1_3", "decoder0_4"),
+        ),
+        sides=fixed(divisor=32),
+        paper="Zhou et al., UNet++, DLMIA 2018, in the form that LGMSNet's paper compares",
+        program="https://github.com/FengheTan9/Medical-Image-Segmentation-Benchmarks",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=26_904_137,
+                parameters_in_program=26_904_137,
+                parameters_counted=26_904_132,
+                multiply_adds=37_638_111_232,
+                printed="26.90 M, 37.62 G (LGMSNet's Table 1)",
             ),
         ),
     ),

