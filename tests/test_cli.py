@@ -70,6 +70,7 @@ def assert_one_sentence(result: click.testing.Result, *words: str) -> None:
         assert word in result.stderr
 
 
+@pytest.mark.untraced  # as the guest below is traced, of fewer layers
 def test_train_lgmsnet(tmp_path: Path, monkeypatch) -> None:
     """LGMSNet itself, narrow, from the command to the report and the table."""
     output = tmp_path / "run"
@@ -113,7 +114,6 @@ def test_train_lgmsnet(tmp_path: Path, monkeypatch) -> None:
         assert groups["all"]["scores"][name]["mean"] == pytest.approx(mean, abs=1e-6)
 
 
-@pytest.mark.untraced
 def test_a_guest_goes_the_same_way(tmp_path: Path) -> None:
     """U-Net, narrow, is trained, predicts, and is held against LGMSNet.
 

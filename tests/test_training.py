@@ -24,7 +24,7 @@ from keras_lgmsnet.run_directory import lock, read_json, read_recipe, require_no
 from keras_lgmsnet.training import images as image_task, loop as training
 from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from keras_lgmsnet.training.loop import train
-from tests.helpers.runs import assert_same_run, create_small, saved_scalars
+from tests.helpers.runs import assert_same_run, create_small, leave_figures_empty, saved_scalars
 
 RECIPE = Recipe(
     data=Data(source="synthetic", num_images=10, image_size=(32, 32)),
@@ -40,6 +40,7 @@ def use_small_network(monkeypatch) -> None:
 @pytest.fixture(autouse=True)
 def _small_network(monkeypatch) -> None:
     use_small_network(monkeypatch)
+    leave_figures_empty(monkeypatch)  # but for those of the run below
 
 
 def changed(section: str, **fields) -> Recipe:

@@ -22,7 +22,7 @@ from keras_lgmsnet.scoring.regions import mean_dice
 from keras_lgmsnet.training import volumes as volume_task
 from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from keras_lgmsnet.training.loop import train
-from tests.helpers.runs import assert_same_run, create_small, saved_scalars
+from tests.helpers.runs import assert_same_run, create_small, leave_figures_empty, saved_scalars
 from tests.helpers.volumes import write_msd_folder
 
 RECIPE = Recipe(
@@ -46,6 +46,7 @@ def train_quickly(monkeypatch) -> None:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch) -> None:
     train_quickly(monkeypatch)
+    leave_figures_empty(monkeypatch)  # but for those of the run below
 
 
 @pytest.fixture(scope="module")

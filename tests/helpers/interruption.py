@@ -14,12 +14,13 @@ from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # each attempt compiles anew in JAX
 
+import pytest
 import tensorflow  # noqa: F401 - Keras seeds it on every backend, and would import it each time
 
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.schema import Data, Recipe, Training
 from keras_lgmsnet.training import loop as training
-from tests.helpers.runs import assert_same_run, create_small
+from tests.helpers.runs import assert_same_run, create_small, leave_figures_empty
 
 RECIPE = Recipe(
     data=Data(source="synthetic", num_images=10, image_size=(32, 32)),
@@ -63,7 +64,9 @@ def _begin(run: Path) -> int:
         log = os.open(run.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, sys.stdout.fileno())
         os.dup2(log, sys.stderr.fileno())
-        registry.create = create_small
+        monkeypatch = pytest.MonkeyPatch()
+        monkeypatch.setattr(registry, "create", create_small)
+        leave_figures_empty(monkeypatch)
         training.train(RECIPE, run, resume=(run / "recipe.json").exists())
         status = 0
     finally:

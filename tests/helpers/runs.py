@@ -8,6 +8,8 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from tensorboardX.proto.event_pb2 import Event
 
 from keras_lgmsnet.models import registry
@@ -30,6 +32,11 @@ def small_network(input_shape, num_classes, dtype, **arguments) -> keras.Model:
     model = keras.Model(image, conv(num_classes, 1, dtype="float32")(x))
     model.dtype_policy = keras.dtype_policies.get(dtype)
     return model
+
+
+def leave_figures_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write reports whose figures hold nothing: they take longer than a tiny network's training."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **options: None)
 
 
 def saved_arrays(path: Path) -> dict[str, np.ndarray]:
