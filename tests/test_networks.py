@@ -291,9 +291,9 @@ ROWS = (
     ),
     Row(
         name="repvit",
-        arguments={"filters": (4, 4, 4, 4), "depths": (2, 1, 1, 1)},
-        input_shape=(32, 32, 3),
-        irregular_shape=(32, 64, 2),
+        arguments={"filters": (4, 4, 8, 8), "depths": (2, 1, 1, 1)},
+        input_shape=(32, 64, 3),
+        irregular_shape=(64, 32, 2),
         refused=(
             ({"filters": (8, 8)}, r"four stages.*filters=\(8, 8\)"),
             ({"filters": (4, 4, 6, 4)}, r"divisible by 4\. Received: filters=\(4, 4, 6, 4\)"),
