@@ -269,7 +269,7 @@ NETWORKS = (
                 multiply_adds=2_139_640_704,
                 printed="10.66 M, 2.13 G (LGMSNet's Table 1)",
                 remark="The program has the encoder; the head is not published, and DeepLabV3's a "
-                "proposal that gives both numbers. These do not have the bilinear upsampling (0.001 G).",
+                "proposal that gives both numbers, which do not have the upsampling (0.001 G).",
             ),
         ),
     ),
