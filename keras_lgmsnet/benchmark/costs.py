@@ -277,6 +277,7 @@ def _case(name: str, quick: bool) -> Case:
     if quick:
         channels = entry.published[0].input_shape[-1] if entry.published else 3
         smallest = entry.sides({}).nearest(1)
+        assert smallest is not None  # only of an unknown side it is
         shape = (*[smallest] * entry.rank, channels)
     cases = network_cases(name, input_shape=shape)
     return cases[f"forward-{entry.rank}d"]
