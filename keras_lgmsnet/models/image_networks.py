@@ -269,8 +269,7 @@ NETWORKS = (
                 multiply_adds=2_139_640_704,
                 printed="10.66 M, 2.13 G (LGMSNet's Table 1)",
                 remark="The program has the encoder; the head is not published, and DeepLabV3's a "
-                "proposal that gives both numbers. These do not have the bilinear upsampling "
-                "(0.001 G).",
+                "proposal that gives both numbers, which do not have the upsampling (0.001 G).",
             ),
         ),
     ),
@@ -297,9 +296,9 @@ NETWORKS = (
                 parameters_counted=14_377_217,
                 multiply_adds=2_799_886_976,
                 printed="14.37 M, 2.79 G (LGMSNet's Table 1)",
-                remark="LGMSNet does not publish the head; this one has both numbers. "
-                "These do not have the averages of squeeze-excitation and the bilinear upsampling "
-                "(0.002 G).",
+                remark="The head is not published, and DeepLabV3's a proposal that gives both "
+                "numbers. These do not have the averages of squeeze-excitation and the bilinear "
+                "upsampling (0.002 G).",
             ),
         ),
     ),
