@@ -501,6 +501,7 @@ def test_any_sides_channels_and_classes(row: Row) -> None:
             free(np.zeros((1, *sides, channels), "float32"))
 
 
+@once
 @row_by_row
 def test_other_sides_are_refused_with_the_nearest(row: Row) -> None:
     for axis in range(row.kind.rank):
@@ -521,6 +522,7 @@ def test_other_sides_are_refused_with_the_nearest(row: Row) -> None:
             assert not _are_legal(row, [*sides[:axis], side, *sides[axis + 1 :]])
 
 
+@once
 @row_by_row
 def test_inputs_of_another_form_are_refused(row: Row) -> None:
     *sides, channels = row.input_shape
@@ -538,6 +540,7 @@ def _are_legal(row: Row, sides: list[int]) -> bool:
     return True
 
 
+@once
 @row_by_row
 def test_wrong_arguments_are_refused(row: Row) -> None:
     with pytest.raises(ValueError, match=r"num_classes must be a positive integer.*num_classes=0"):
@@ -558,10 +561,20 @@ def test_the_config_says_all(row: Row) -> None:
     assert config.keys() == common | row.entry.arguments().keys()
     assert config.items() >= row.arguments.items()
     read = json.loads(json.dumps(config))
-    assert type(network).from_config(read).get_config() == config
-    clone = keras.models.clone_model(network)
-    clone.set_weights(network.get_weights())
-    np.testing.assert_allclose(predict(clone, row.batch()[0]), logits_of(row), atol=1e-6)
+    copy = type(network).from_config(read)
+    assert copy.get_config() == config
+    _assert_computes_the_same(copy, row)
+
+
+@once
+@row_by_row
+def test_keras_clones_it(row: Row) -> None:
+    _assert_computes_the_same(keras.models.clone_model(scattered(row)), row)
+
+
+def _assert_computes_the_same(copy: keras.Model, row: Row) -> None:
+    copy.set_weights(scattered(row).get_weights())
+    np.testing.assert_allclose(predict(copy, row.batch()[0]), logits_of(row), atol=1e-6)
 
 
 @row_by_row
@@ -571,6 +584,7 @@ def test_complexity_is_counted(row: Row) -> None:
     assert complexity.multiply_adds > complexity.parameters
 
 
+@once
 @row_by_row
 def test_figures_find_the_stages(row: Row) -> None:
     stages = row.entry.stages
@@ -592,8 +606,13 @@ def test_files_hold_the_network_and_its_training(row: Row, tmp_path: Path) -> No
     assert loaded.get_config() == network.get_config()
     assert int(loaded.optimizer.iterations) == len(trained(row).losses)
     np.testing.assert_allclose(predict(loaded, images), predict(network, images), atol=1e-6)
+
+
+@once
+@row_by_row
+def test_an_untrained_network_is_read_without_a_warning(row: Row, tmp_path: Path) -> None:
     scattered(row).save(tmp_path / "untrained.keras")
-    keras.saving.load_model(tmp_path / "untrained.keras")  # without a warning
+    keras.saving.load_model(tmp_path / "untrained.keras")
 
 
 # A program that loads what another process saved, and where it is told to computes with it.
@@ -648,6 +667,7 @@ def test_files_are_read_by_another_backend_that_the_package_was_imported_before(
         np.testing.assert_allclose(received, logits, rtol=0, atol=tolerance, err_msg=str(row))
 
 
+@once  # since what is imported is asked of every backend above
 def test_files_are_read_where_the_package_was_imported_after_keras(tmp_path: Path) -> None:
     """And where nothing is installed but Keras, NumPy and the backend."""
     rows = {(row.name, row.kind): row for row in reversed(ROWS)}  # of each class one
@@ -660,7 +680,9 @@ def test_files_are_read_where_the_package_was_imported_after_keras(tmp_path: Pat
 # and no graph here; `--networks` tries the other, and the graph.
 @pytest.mark.parametrize(
     "policy",
-    ["mixed_bfloat16"] if keras.backend.backend() == "jax" else ["mixed_bfloat16", "mixed_float16"],
+    ["mixed_bfloat16", "mixed_float16"]
+    if keras.backend.backend() == "torch"
+    else ["mixed_bfloat16"],
 )
 @pytest.mark.untraced
 @row_by_row
@@ -701,6 +723,7 @@ def test_training_reaches_every_variable(row: Row) -> None:
             assert np.any(steps.moved[variable.path] != steps.start[variable.path]), variable.path
 
 
+@once  # since every backend is trained from weights of these names
 @row_by_row
 def test_published_names_account_for_every_variable(row: Row) -> None:
     network = row.create()
