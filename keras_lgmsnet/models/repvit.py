@@ -65,8 +65,8 @@ class RepViT2D(SegmentationNetwork):
         filters, depths = positive_integers(filters=filters), positive_integers(depths=depths)
         if (len(filters), len(depths)) != (5, 4) or any(width % 4 for width in filters[:4]):
             raise ValueError(
-                "filters are the widths of four stages, divisible by 4, and of the head, depths the "
-                f"stages' numbers of blocks. Received: filters={filters}, depths={depths}"
+                "filters are the widths of four stages, divisible by 4, and of the head, depths "
+                f"the stages' numbers of blocks. Received: filters={filters}, depths={depths}"
             )
         image, dtype = self.begin(input_shape, num_classes, kwargs)
         unbiased = {"use_bias": False, "dtype": dtype}
