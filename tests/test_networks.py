@@ -304,12 +304,12 @@ ROWS = (
     ),
     Row(
         name="repvit",
-        arguments={"filters": (4, 4, 8, 8), "depths": (2, 1, 1, 1)},
+        arguments={"filters": (4, 4, 8, 8, 8), "depths": (2, 1, 1, 1)},
         input_shape=(32, 64, 3),
         irregular_shape=(64, 32, 2),
         refused=(
-            ({"filters": (8, 8)}, r"four stages.*filters=\(8, 8\)"),
-            ({"filters": (4, 4, 6, 4)}, r"divisible by 4\. Received: filters=\(4, 4, 6, 4\)"),
+            ({"filters": (8, 8)}, r"and of the head.*filters=\(8, 8\)"),
+            ({"filters": (4, 4, 6, 4, 4)}, r"divisible by 4.*\(4, 4, 6, 4, 4\)"),
         ),
         frozen="repvit",
         frozen_layers={
@@ -325,6 +325,7 @@ ROWS = (
             "classifier.3": "head",
             "classifier": "classifier",
         },
+        grain=32,
     ),
     Row(
         name="unet_plus_plus",

@@ -15,7 +15,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet.layers import torch_gradient
+from keras_lgmsnet.layers import (
+    jax_gradient as jax_gradient,  # which registers its form
+    torch_gradient,
+)
 from keras_lgmsnet.layers.forms import choose, form
 from keras_lgmsnet.layers.recomputation import choose_recomputation
 
@@ -314,6 +317,28 @@ def sum_shifted(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -
         )
         total = total + padded[(slice(None), *window)] * kernel[tap][0]
     return total
+
+
+@form("spaced depthwise convolution", "on sub-grids", ranks=(2,))
+def convolve_sub_grids(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> Any:
+    """Convolve, depthwise in 2D, each of the grids of pixels that lie as far apart as the taps.
+
+    On such a grid the taps are neighbours, so that no form for spaced ones is needed.
+    """
+    if dilation == 1:
+        return convolve(inputs, kernel, strides)
+    batch, height, width, channels = ops.shape(inputs)
+    rows, columns = -(-height // dilation), -(-width // dilation)
+    missing = (dilation * rows - height, dilation * columns - width)
+    grids = ops.pad(inputs, ((0, 0), *((0, number) for number in missing), (0, 0)))
+    grids = ops.reshape(grids, (batch, rows, dilation, columns, dilation, channels))
+    grids = ops.reshape(ops.transpose(grids, (0, 2, 4, 1, 3, 5)), (-1, rows, columns, channels))
+    convolve_grids = choose_depthwise(2, kernel.shape[0], channels, _dtype(inputs))
+    grids = convolve_grids(grids, kernel)
+    grids = ops.reshape(grids, (batch, dilation, dilation, rows, columns, channels))
+    outputs = ops.transpose(grids, (0, 3, 1, 4, 2, 5))
+    outputs = ops.reshape(outputs, (batch, dilation * rows, dilation * columns, channels))
+    return outputs[:, :height, :width]
 
 
 @form("depthwise convolution", "blocked", ranks=(2,))

@@ -63,9 +63,9 @@ class ParallelDepthwiseConv(SpatialLayer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the kernels and the norms."""
         super().build(input_shape)
-        parts: list[keras.layers.Layer] = [*self.convolutions, *self.norms]
-        for part in parts:
-            part.build(input_shape)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            convolution.build(input_shape)
+            norm.build(input_shape)
         self._width = max((size - 1) * dilation + 1 for size, dilation in self.branches)
         self._form = choose_depthwise(self.rank, self._width, self.channels, self.compute_dtype)
 

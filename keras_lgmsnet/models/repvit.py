@@ -20,7 +20,6 @@ from keras_lgmsnet.models.deeplab import add_head, head_parts
 
 # Kernel size and dilation of the depthwise convolutions that are added up with their input.
 BRANCHES = ((3, 1), (1, 1))
-HEAD_FILTERS = 256
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -39,7 +38,7 @@ class RepViT2D(SegmentationNetwork):
     Args:
         input_shape: `(height, width, channels)`; the sides divisible by 32, or `None`.
         num_classes: Number of independent masks, one logit each.
-        filters: Widths of the encoder's four stages, all divisible by 4.
+        filters: Widths of the encoder's four stages, divisible by 4, and of the head.
         depths: How many blocks each stage has beside the one that halves the sides.
         **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits stay float32).
 
@@ -59,15 +58,15 @@ class RepViT2D(SegmentationNetwork):
         self,
         input_shape: Sequence[int | None] = (256, 256, 3),
         num_classes: int = 1,
-        filters: Sequence[int] = (64, 128, 256, 512),
+        filters: Sequence[int] = (64, 128, 256, 512, 256),
         depths: Sequence[int] = (5, 5, 19, 2),
         **kwargs: Any,
     ) -> None:
         filters, depths = positive_integers(filters=filters), positive_integers(depths=depths)
-        if (len(filters), len(depths)) != (4, 4) or any(width % 4 for width in filters):
+        if (len(filters), len(depths)) != (5, 4) or any(width % 4 for width in filters[:4]):
             raise ValueError(
-                "filters and depths must have a value for each of the four stages, and filters be "
-                f"divisible by 4. Received: filters={filters}, depths={depths}"
+                "filters are the widths of four stages, divisible by 4, and of the head, depths "
+                f"the stages' numbers of blocks. Received: filters={filters}, depths={depths}"
             )
         image, dtype = self.begin(input_shape, num_classes, kwargs)
         unbiased = {"use_bias": False, "dtype": dtype}
@@ -124,7 +123,7 @@ class RepViT2D(SegmentationNetwork):
         x = convolve(x, filters[0], 3, "linear", "stem", strides=2)
         for stage in (1, 2, 3, 4):
             x = encode(x, stage)
-        logits = add_head(x, num_classes, HEAD_FILTERS, 32, dtype)
+        logits = add_head(x, num_classes, filters[4], 32, dtype)
 
         super().__init__(image, logits, num_classes, dtype, **kwargs)
 
