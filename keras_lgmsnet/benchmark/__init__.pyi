@@ -4,6 +4,12 @@ from .cases import (
     Case as Case,
     network_cases as network_cases,
 )
+from .costs import (
+    CostRow as CostRow,
+    Measurement as Measurement,
+    benchmark_costs as benchmark_costs,
+    format_costs as format_costs,
+)
 from .exports import (
     CONTESTANTS as CONTESTANTS,
     EXPORT_PACKAGES as EXPORT_PACKAGES,

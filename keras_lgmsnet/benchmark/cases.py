@@ -3,7 +3,7 @@
 Importing this module imports neither Keras nor PyTorch: the calling process needs neither.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,13 @@ class Case:
             num_classes=self.num_classes,
             **self.arguments,
         )
+
+    def keras_step(self, model: "keras.Model") -> Callable[[], Any]:
+        """Return what computes a step of a network, from NumPy arrays to NumPy results."""
+        images, targets = self.draw_batch()
+        if self.training:
+            return lambda: model.train_on_batch(images, targets)
+        return lambda: model.predict_on_batch(images)
 
     def create_peer(self) -> "torch.nn.Module":
         """Return the network in plain PyTorch, with random weights.

@@ -274,14 +274,10 @@ def _time_step(case: Case, subject: str) -> float:
 
 @functools.cache
 def _step(case: Case, subject: str) -> Callable[[], Any]:
-    images, targets = case.draw_batch()
     if subject == PEER:
-        step = peer_step(case, images, targets)
+        step = peer_step(case, *case.draw_batch())
         return lambda: step().cpu()  # which waits until it is computed
-    model = _keras_model(case, subject)
-    if case.training:
-        return lambda: model.train_on_batch(images, targets)
-    return lambda: model.predict_on_batch(images)
+    return case.keras_step(_keras_model(case, subject))
 
 
 @functools.cache

@@ -45,6 +45,7 @@ def try_each(
     backend: str | None,
     seconds: float,
     *,
+    threads: int | None = None,
     gpu: bool = True,
 ) -> Iterator[Outcome]:
     """Yield what comes of each case, computed one after the other in a process of its own.
@@ -57,6 +58,7 @@ def try_each(
         cases: What it takes, one after the other.
         backend: Keras's in that process; `None` where it uses no Keras.
         seconds: For all cases together, and for starting the process.
+        threads: Processor cores that the process may use; `None` for all.
         gpu: Whether it sees the machine's GPUs.
 
     Yields:
@@ -71,7 +73,7 @@ def try_each(
                 yield Outcome(failure=f"{LEFT_OUT}: no time was left.")
                 continue
             if process is None or connection is None:
-                process, connection = _start(function, backend, gpu)
+                process, connection = _start(function, backend, threads, gpu)
             try:
                 connection.send(case)
                 if connection.poll(left):
@@ -157,19 +159,27 @@ def peak_memory(imported: int | None) -> int | None:
     return None if imported is None or peak is None else peak - imported
 
 
-def _start(function: Callable[[Any], Any], backend: str | None, gpu: bool) -> tuple[Any, Any]:
+def _start(
+    function: Callable[[Any], Any], backend: str | None, threads: int | None, gpu: bool
+) -> tuple[Any, Any]:
     """Start a process of `try_each`; return it and the connection to it."""
     context = multiprocessing.get_context("spawn")
     ours, others = context.Pipe()
-    process = context.Process(target=_serve, args=(others, function, backend, gpu))
+    process = context.Process(target=_serve, args=(others, function, backend, threads, gpu))
     process.start()
     others.close()  # so that the connection ends with the process
     return process, ours
 
 
-def _serve(connection: Any, function: Callable[[Any], Any], backend: str | None, gpu: bool) -> None:
+def _serve(
+    connection: Any,
+    function: Callable[[Any], Any],
+    backend: str | None,
+    threads: int | None,
+    gpu: bool,
+) -> None:
     """Compute cases until there are no more."""
-    _prepare(backend, None, gpu)
+    _prepare(backend, threads, gpu)
     while True:
         try:
             case = connection.recv()

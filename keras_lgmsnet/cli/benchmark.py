@@ -39,6 +39,13 @@ from keras_lgmsnet.recipe.checking import parse_argument, split_assignment
     "LGMSNet and a layer of it.",
 )
 @click.option(
+    "--networks",
+    metavar="NAMES",
+    help="Count and time several networks as they were published, each in processes of its own, as "
+    "a table for a paper: their names, such as unet,cmunext, or all, which takes the better part "
+    "of an hour.",
+)
+@click.option(
     "--set",
     "assignments",
     metavar="KEY=VALUE",
@@ -103,14 +110,17 @@ from keras_lgmsnet.recipe.checking import parse_argument, split_assignment
 @click.option(
     "--quick",
     is_flag=True,
-    help="Take tiny networks for --forms or --gpu-report, to see that everything runs.",
+    help="Take tiny networks for --forms or --gpu-report, for --networks the smallest images, to "
+    "see that everything runs.",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE",
-    help="JSON file to write, of --forms and --gpu-report, which have no default for it.",
+    help="JSON file to write, of --forms and --gpu-report, which have no default for it. Of "
+    "--networks a folder for the table in Markdown, LaTeX and CSV, or a file whose name ends in "
+    ".md, .tex or .csv.",
 )
 @verbose_option
 @mistakes_in_one_sentence
@@ -118,6 +128,7 @@ def benchmark(
     backends: tuple[str, ...],
     names: tuple[str, ...],
     network: str | None,
+    networks: str | None,
     assignments: tuple[str, ...],
     input_shape: tuple[int, ...] | None,
     num_classes: int | None,
@@ -141,6 +152,22 @@ def benchmark(
         "num_classes": num_classes,
     }
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if networks is not None:
+        if chosen or names or exports or forms or gpu_report or batch_size is not None:
+            raise click.ClickException(
+                "--networks times each network as it was published: beside it, only --backend, "
+                "--repeats, --threads, --quick and -o have a meaning."
+            )
+        timing.benchmark_costs(
+            networks.split(","),
+            backends or installed_backends(),
+            output,
+            repeats=repeats,
+            threads=threads,
+            quick=quick,
+            tell=_tell,
+        )
+        return
     if forms or gpu_report:
         others = (chosen, names, exports, batch_size is not None, threads is not None)
         if any(others) or (forms and gpu_report):
@@ -152,7 +179,7 @@ def benchmark(
         return
     if quick or output is not None:
         raise click.ClickException(
-            "--quick and -o belong to --forms and --gpu-report: add one of them."
+            "--quick and -o belong to --forms and --gpu-report, and to --networks: add one of them."
         )
     if exports:
         if backends or names or batch_size is not None:
@@ -184,7 +211,7 @@ def _measure_device(
     """Time the forms, or report on the GPU."""
     from keras_lgmsnet import benchmark as timing
 
-    if output is None:
+    if output is None or output.is_dir():
         raise click.ClickException("Name the JSON file to write: -o report.json")
     measure = timing.benchmark_forms if forms else timing.gpu_report
     # TensorFlow last, whose PyPI package knows no GPU.

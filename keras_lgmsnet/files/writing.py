@@ -18,11 +18,16 @@ UNFINISHED = ".unfinished-"
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows of the same keys, which become the header, as CSV, atomically."""
+    write_text(path, csv_text(rows))
+
+
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Return rows of the same keys, which become the header, as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=rows[0])
+    writer = csv.DictWriter(text, fieldnames=rows[0] if rows else ())
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

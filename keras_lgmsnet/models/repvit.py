@@ -25,7 +25,7 @@ HEAD_FILTERS = 256
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class RepViT2D(SegmentationNetwork):
-    """RepViT-m3 for images: 14,377,217 parameters and MULTIPLY_ADDS G multiply-adds at 256 × 256.
+    """RepViT-m3 for images: 14,377,217 parameters and 2.80 G multiply-adds at 256 × 256.
 
     Its blocks mix pixels by depthwise convolutions of 3 × 3 and of 1 × 1, which are one in
     inference, and so in exports; then channels by two pointwise convolutions. The encoder of Wang

@@ -12,6 +12,7 @@ def try_each_here(
     backend: str,
     seconds: float,
     *,
+    threads: int | None = None,
     gpu: bool = True,
 ) -> Iterator[Outcome]:
     """Stand in for `keras_lgmsnet.benchmark.workers.try_each`."""
