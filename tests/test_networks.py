@@ -297,6 +297,30 @@ ROWS = (
         frozen_layers={"backbone.stem.3": "encoder2", "classifier.3": "head"},
         grain=32,
     ),
+    Row(
+        name="repvit",
+        arguments={"filters": (4, 4, 8, 8), "depths": (2, 1, 1, 1)},
+        input_shape=(32, 64, 3),
+        irregular_shape=(64, 32, 2),
+        refused=(
+            ({"filters": (8, 8)}, r"four stages.*filters=\(8, 8\)"),
+            ({"filters": (4, 4, 6, 4)}, r"divisible by 4\. Received: filters=\(4, 4, 6, 4\)"),
+        ),
+        frozen="repvit",
+        frozen_layers={
+            **{
+                f"backbone.features.{number}": name
+                for number, name in {
+                    **{1: "encoder1_0_add", 2: "encoder1_1_add", 5: "encoder1"},
+                    **{6: "encoder2_halving_add", 7: "encoder2_0_add", 11: "encoder2"},
+                    **{12: "encoder3_halving_add", 13: "encoder3_0_add", 31: "encoder3"},
+                    **{32: "encoder4_halving_add", 33: "encoder4_0_add", 34: "encoder4"},
+                }.items()
+            },
+            "classifier.3": "head",
+            "classifier": "classifier",
+        },
+    ),
 )
 
 row_by_row = pytest.mark.parametrize("row", ROWS, ids=str)

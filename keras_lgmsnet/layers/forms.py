@@ -281,6 +281,8 @@ TABLE = (
     Rule("group normalization", "gpu", "native", ("torch",)),
     # What is kept for the gradient: the inputs, and no float32 copies of what is made of them.
     Rule("group normalization", "gpu", "whole"),
+    # The kernels compute in float32.
+    Rule("batch normalization", "cpu", "keras", dtype=("float64",)),
     Rule(
         "batch normalization",
         "cpu",

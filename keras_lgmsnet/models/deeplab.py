@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 from keras_lgmsnet.layers import (
     AtrousPyramidPooling,
     ConvNormActivation,
@@ -23,15 +25,16 @@ def add_head(x: Any, num_classes: int, filters: int, factor: int, dtype: Any) ->
         num_classes: Number of classes, one logit each.
         filters: Channels of the pyramid's branches, and of all in between.
         factor: By which the sides are multiplied in the end.
-        dtype: A policy, but for the logits, which are float32.
+        dtype: A policy, but for the logits, which are in float32 at least.
     """
     x = AtrousPyramidPooling(filters, dtype=dtype, name="pyramid")(x)
     x = ConvNormActivation(filters, 3, "relu", normalization="batch", dtype=dtype, name="head")(x)
     # In half precision a loss of logits would lose its small differences.
+    dtype = keras.backend.result_type(dtype.compute_dtype, "float32")
     x = GroupedConv(
-        num_classes, 1, bias_initializer=FanInUniform(), dtype="float32", name="classifier"
+        num_classes, 1, bias_initializer=FanInUniform(), dtype=dtype, name="classifier"
     )(x)
-    return LinearUpsampling(factor, dtype="float32", name="logits")(x)
+    return LinearUpsampling(factor, dtype=dtype, name="logits")(x)
 
 
 def head_parts(network: SegmentationNetwork) -> Sequence[tuple[str, Any]]:

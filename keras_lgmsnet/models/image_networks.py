@@ -240,7 +240,7 @@ NETWORKS = (
                 parameters_counted=5_835_949,
                 multiply_adds=9_397_494_384,
                 printed="5.83 M, 9.39 G (LGMSNet's Table 1)",
-                remark="The printed counts have no bare vectors (16,560 numbers of scales and offsets) and no "
+                remark="The printed counts have no bare vectors (16,560 scales and offsets) and no "
                 "averages of squeeze-excitation (0.003 G).",
             ),
         ),
@@ -269,7 +269,37 @@ NETWORKS = (
                 multiply_adds=2_139_640_704,
                 printed="10.66 M, 2.13 G (LGMSNet's Table 1)",
                 remark="The program has the encoder; the head is not published, and DeepLabV3's a "
-                "proposal that gives both numbers, which do not have the upsampling (0.001 G).",
+                "proposal that gives both numbers. These do not have the bilinear upsampling "
+                "(0.001 G).",
+            ),
+        ),
+    ),
+    Network(
+        name="repvit",
+        rank=2,
+        title="RepViT",
+        module="keras_lgmsnet.models.repvit",
+        class_name="RepViT2D",
+        stages=(
+            *("stem", "encoder1", "encoder2", "encoder3", "encoder4"),
+            *("pyramid", "head"),
+        ),
+        sides=fixed(divisor=32),
+        paper="Wang et al., RepViT, CVPR 2024, under the head of DeepLabV3",
+        program="https://github.com/THU-MIG/RepViT (commit 8df4270, its first release)",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=14_377_217,
+                parameters_in_program=14_377_217,
+                parameters_counted=14_377_217,
+                multiply_adds=2_799_886_976,
+                printed="14.37 M, 2.79 G (LGMSNet's Table 1)",
+                remark="LGMSNet does not publish the head; this one has both numbers. "
+                "These do not have the averages of squeeze-excitation and the bilinear upsampling "
+                "(0.002 G).",
             ),
         ),
     ),

@@ -147,10 +147,8 @@ class UniRepLKNet2D(SegmentationNetwork):
 
         def decode(skip: Any, x: Any, stage: int) -> Any:
             width, name = skip.shape[-1], f"decoder{stage}"
-            x = LinearUpsampling(2, align_corners=True, dtype=dtype, name=f"up{stage}_upsampling")(
-                x
-            )
-            x = step(x, width, f"up{stage}")
+            upsampling = LinearUpsampling(2, True, dtype=dtype, name=f"{name}_upsampling")
+            x = step(upsampling(x), width, f"up{stage}")
             x = keras.layers.Concatenate(dtype=dtype, name=f"{name}_concatenate")([x, skip])
             return step(step(x, width, f"{name}_fusion"), width, name)
 

@@ -11,6 +11,8 @@ from formulas (`draw_weights`, `draw_images`), so it holds only
                     parameters                 those of another shape for these sides, if any
                     float32_floor              how far the program's own logits in float32 lie from
                                                those in float64, if it is known
+                    dtype                      that our network is to compute in, if float32 has
+                                               too few digits for the case
                     stages                     name → shape, std and samples of a module's output,
                                                channels last; `logits` is the program's
 
@@ -83,20 +85,25 @@ def positions(size: int) -> np.ndarray:
     return np.linspace(0, size - 1, 32).astype(int)[np.linspace(0, 31, 8).astype(int)]
 
 
-def assert_stage_is(output: np.ndarray, stage: Mapping[str, Any], floor: float, name: str) -> None:
+def assert_stage_is(output: np.ndarray, case: Mapping[str, Any], name: str) -> None:
     """Check a stage's output, channels last, against its frozen numbers.
 
     The standard deviation and the samples, which may all be zero after a ReLU, may differ by 1e-4
-    of the standard deviation and 30 times the program's own difference in float32. Tokens of the
-    program, `(batch, tokens, channels)`, may have sides here.
+    of the standard deviation and 30 times the program's own difference in float32; in float64 by
+    1e-9 of the standard deviation. Tokens of the program, `(batch, tokens, channels)`, may have
+    sides here.
     """
+    stage = case["stages"][name]
     batch, *sides, channels = output.shape
     shape = list(output.shape)
     if len(stage["shape"]) == 3:
         shape = [batch, int(np.prod(sides)), channels]
     assert shape == stage["shape"], name
     received = [output.std(dtype="float64"), *output.ravel()[positions(output.size)]]
-    tolerance = 1e-4 * stage["std"] + 30 * floor
+    tolerance = 1e-4 * stage["std"] + 30 * case.get("float32_floor", 0.0)
+    if "dtype" in case:
+        assert output.dtype == case["dtype"], name
+        tolerance = 1e-9 * stage["std"]
     np.testing.assert_allclose(
         received, [stage["std"], *stage["samples"]], rtol=0, atol=tolerance, err_msg=name
     )
