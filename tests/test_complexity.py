@@ -102,6 +102,14 @@ def test_networks(name, arguments, input_shape, num_classes, expected):
             64 * 3 * (25 + 9 + 8),
         ),
         (layers.MaxPooling(), (8, 8, 3), 0, 0),
+        (layers.MaxPooling(3), (8, 8, 3), 0, 0),
+        # Two convolutions, one for the shortcut, and three norms.
+        (
+            layers.ResidualBlock(6, strides=2),
+            (8, 8, 4),
+            6 * (36 + 54 + 4) + 3 * 12,
+            16 * 6 * (36 + 54 + 4) + 3 * 4 * 16 * 6,
+        ),
         (keras.layers.MaxPooling2D(), (8, 8, 3), 0, 0),
     ],
 )

@@ -17,7 +17,7 @@ CASES = [
     FormCase("depthwise convolution", (1, 8, 8, 2), 2, 3, 2, 2, gradient=True, seconds=0),
     FormCase("spaced convolution", (2, 8, 7, 4), 2, 3, 6, strides=2, gradient=True, seconds=0),
     FormCase("spaced depthwise convolution", (1, 8, 8, 2), 2, 3, 2, 2, dilation=2, seconds=0),
-    FormCase("max pooling", (1, 8, 8, 4), 2, gradient=True, seconds=0),
+    FormCase("max pooling", (1, 8, 8, 4), 2, 2, gradient=True, seconds=0),
     FormCase("linear upsampling", (1, 4, 4, 4), 2, dtype="bfloat16", seconds=0),
     FormCase("attention", (4, 16, 4, 8), 2, seconds=0),
     FormCase("group normalization", (2, 8, 8, 8), 2, groups=4, affine=True, seconds=0),
@@ -52,7 +52,7 @@ def test_every_operation_is_tried() -> None:
 
 
 def test_a_form_that_fails_is_told_and_the_others_are_timed(monkeypatch) -> None:
-    def fail(inputs):
+    def fail(inputs, kernel_size):
         raise MemoryError("16 GB are\nnot there")
 
     broken = forms.Form(lambda: fail, forms.BACKENDS, (2,))

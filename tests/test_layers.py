@@ -320,12 +320,13 @@ def test_axial_shift_by_hand(axis: int) -> None:
         np.testing.assert_array_equal(outputs[..., channel].ravel(), moved[number])
 
 
+@pytest.mark.parametrize(("kernel_size", "padding"), [(2, 0), (3, 1), (5, 2)])
 @pytest.mark.parametrize("rank", [2, 3])
-def test_max_pooling(rank: int) -> None:
-    x = _inputs(rank, 4, 2)
+def test_max_pooling(rank: int, kernel_size: int, padding: int) -> None:
+    x = _inputs(rank, 4, 2) - 5  # less than the zeros that are not around the border
     pool = torch.nn.functional.max_pool2d if rank == 2 else torch.nn.functional.max_pool3d
-    outputs = ops.convert_to_numpy(layers.MaxPooling()(x))
-    np.testing.assert_array_equal(outputs, _from_torch(pool(_to_torch(x), 2)))
+    outputs = ops.convert_to_numpy(layers.MaxPooling(kernel_size)(x))
+    np.testing.assert_array_equal(outputs, _from_torch(pool(_to_torch(x), kernel_size, 2, padding)))
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -580,7 +581,10 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.LinearUpsampling(3, align_corners=True),
         layers.CubicUpsampling(3),
         layers.MaxPooling(),
+        layers.MaxPooling(3),
         layers.NearestUpsampling(),
+        layers.ResidualBlock(4),
+        layers.ResidualBlock(6, strides=2, normalization="batch"),
         layers.SparseTransformer(8),
         layers.TransposedConv(3),
         layers.GMSBlock(4, feed_forward_dim=3),
@@ -641,6 +645,8 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.DepthwiseConv(3).build((8, 8, 4)), "image batch"),
         (lambda: layers.DepthwiseConv(3).build((1, 8, 8, None)), "static number of channels"),
         (lambda: layers.MaxPooling().build((1, 8, 9, 4)), "all must be even"),
+        (lambda: layers.MaxPooling(4), "2 or odd.*kernel_size=4"),
+        (lambda: layers.ResidualBlock(0), "positive integer.*filters=0"),
     ],
 )
 def test_bad_arguments_and_shapes_are_refused(build, message: str) -> None:

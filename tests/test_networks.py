@@ -268,6 +268,29 @@ ROWS = (
         frozen_layers=_TINYUNET_LAYERS | {"bottleneck": "bottleneck"},
     ),
     Row(
+        name="unet_plus_plus",
+        arguments={"filters": (4, 4, 4, 4, 4), "depths": (2, 1, 1, 1)},
+        input_shape=(64, 64, 3),
+        irregular_shape=(32, 64, 2),
+        refused=(
+            ({"filters": (4, 4)}, r"the four stages.*filters=\(4, 4\)"),
+            ({"filters": (4, 4, 4, 4, 3)}, r"must be even.*\(4, 4, 4, 4, 3\)"),
+            ({"depths": (1, 1)}, r"depths the four stages'.*depths=\(1, 1\)"),
+            ({"depths": (1, 1, 0, 1)}, r"positive integer\. Received: depths=0"),
+        ),
+        frozen="unet_plus_plus",
+        frozen_layers={
+            "firstrelu": "encoder0",
+            "firstmaxpool": "encoder1_pooling",
+            **{f"encoder{level}": f"encoder{level}" for level in (1, 2, 3, 4)},
+            **{
+                f"decoder{level}_{distance}": f"decoder{level}_{distance}"
+                for distance in range(1, 5)
+                for level in range(5 - distance)
+            },
+        },
+    ),
+    Row(
         name="unireplknet",
         arguments={"filters": (4, 8, 8, 8, 8), "depths": (2, 1, 1, 1)},
         input_shape=(16, 16, 3),

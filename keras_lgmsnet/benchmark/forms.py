@@ -39,7 +39,7 @@ class FormCase:
         operation: A key of `forms.OPERATIONS`.
         input_shape: Batch, sides, channels; of attention batch, length, heads, features.
         rank: 2 for images, 3 for volumes.
-        kernel_size: Of a convolution.
+        kernel_size: Of a convolution or of a pooling.
         filters: Output channels of a convolution.
         groups: Of a convolution or of a group normalization.
         strides: Of a convolution.
@@ -330,6 +330,8 @@ def _computation(case: FormCase, form: Callable[..., Any]) -> Callable[[], Any]:
         tensors.append(draw(*sizes, channels // (case.groups or 1), case.filters))
         if case.operation.startswith("spaced"):
             function = functools.partial(form, strides=case.strides, dilation=case.dilation)
+    elif case.operation == "max pooling":
+        function = functools.partial(form, kernel_size=case.kernel_size)
     elif case.operation == "attention":
         tensors += [draw(*shape), draw(*shape)]
     elif case.operation == "recomputation":
@@ -394,7 +396,7 @@ def _operations(layer: Any, images: int) -> Iterator[FormCase]:
         case layers.DepthwiseConv():
             yield here(**_of_kernel(layer, "depthwise ", layer.channels, layer.channels))
         case layers.MaxPooling():
-            yield here("max pooling")
+            yield here("max pooling", kernel_size=layer.kernel_size)
         case layers.LinearUpsampling(factor=2, align_corners=False):
             yield here("linear upsampling")
         case layers.SparseTransformer():

@@ -1,4 +1,4 @@
-"""LGMSNet's blocks as LiteRT computes them best, of the layers in `keras_lgmsnet.export.flat`.
+"""Blocks of layers as LiteRT computes them best, of the layers in `keras_lgmsnet.export.flat`.
 
 What is gained (LiteRT on the CPU, one thread of a shared 2-core machine, `LGMSNet2D` at 256 × 256):
 
@@ -39,6 +39,7 @@ from keras_lgmsnet.layers import (
     FusionBlock,
     GMSBlock,
     LMSBlock,
+    ResidualBlock,
     SparseTransformer,
     SqueezeExcitation,
 )
@@ -50,13 +51,15 @@ def conv_norm_activation(layer: ConvNormActivation, value: Value) -> Value | Non
     """Apply the layer, unless its activation is an unknown one."""
     if not flat.is_elementwise(layer.activation):
         return None
+    return Value(layer.name, _step(layer, value, layer.name))
+
+
+def _step(layer: ConvNormActivation, value: Value, name: str) -> Features:
     kernel, bias = fold_norm(layer.convolution, layer.norm)
     spacing = {"strides": layer.convolution.strides, "dilation": layer.convolution.dilation}
     if isinstance(layer.norm, BatchNormalization):
-        x = convolve(value, kernel, bias, layer.name, activation=layer.activation, **spacing)
-    else:
-        x = _finish(layer, convolve(value, kernel, bias, layer.name, **spacing))
-    return Value(layer.name, x)
+        return convolve(value, kernel, bias, name, activation=layer.activation, **spacing)
+    return _finish(layer, convolve(value, kernel, bias, name, **spacing))
 
 
 def _conv_norm_activation(layer: ConvNormActivation, x: Features, name: str) -> Features:
@@ -67,6 +70,17 @@ def _finish(layer: ConvNormActivation, x: Features) -> Features:
     """Apply what of norm and activation is not in the convolution."""
     normalized = norms.normalize_unless_folded(x, layer.norm)
     return x.replace(flat.activate(normalized.images, layer.activation))
+
+
+def residual_block(block: ResidualBlock, value: Value) -> Value:
+    """Apply the block."""
+    name = block.name
+    x = _step(block.first, value, f"{name}-first")
+    x = _step(block.second, Value(name, x), f"{name}-second")
+    shortcut = value.settled
+    if block.shortcut is not None:
+        shortcut = _step(block.shortcut, value, f"{name}-shortcut")
+    return Value(name, x.replace(flat.activate(x.images + shortcut.images, "relu")))
 
 
 def lms_block(block: LMSBlock, value: Value) -> Value | None:

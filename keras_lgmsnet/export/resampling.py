@@ -12,15 +12,34 @@ from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.layers.interpolation import interpolation_matrix
 
 
-def halve(x: Features) -> Features:
-    """Apply max pooling by 2 along every axis."""
-    images = keras.layers.MaxPooling2D(2, dtype="float32")(x.images)
+def halve(x: Features, kernel_size: int = 2) -> Features:
+    """Apply max pooling of every second pixel and those around it, see `MaxPooling`."""
+    images = _halve_images(x.settled(), kernel_size, axes=(1, 2))
     if x.depth is None:
         return x.replace(images)
     _, height, width, channels = images.shape
-    pairs = ops.reshape(images, (-1, 2, height * width, channels))
-    images = keras.layers.MaxPooling2D((2, 1), dtype="float32")(pairs)
+    images = ops.reshape(images, (-1, x.depth, height * width, channels))
+    images = _halve_images(images, kernel_size, axes=(1,))
     return Features(ops.reshape(images, (-1, height, width, channels)), x.depth // 2)
+
+
+def _halve_images(images: KerasTensor, kernel_size: int, axes: tuple[int, ...]) -> KerasTensor:
+    for axis in axes:
+        # The border again, which changes no maximum, nor the range of int8 as -∞ would.
+        images = _repeat_border(images, axis, (kernel_size - 1) // 2)
+    sizes, strides = (
+        [number if axis in axes else 1 for axis in (1, 2)] for number in (kernel_size, 2)
+    )
+    return keras.layers.MaxPooling2D(sizes, strides, dtype="float32")(images)
+
+
+def _repeat_border(images: KerasTensor, axis: int, reach: int) -> KerasTensor:
+    """Put the first pixels along an axis before it, and the last ones after it."""
+    if reach == 0:
+        return images
+    before = (slice(None),) * axis
+    first, last = images[(*before, slice(0, 1))], images[(*before, slice(-1, None))]
+    return flat.join([first] * reach + [images] + [last] * reach, axis=axis)
 
 
 def interpolate(x: Features, kind: str, factor: int, align_corners: bool, name: str) -> Features:
@@ -28,7 +47,7 @@ def interpolate(x: Features, kind: str, factor: int, align_corners: bool, name: 
     if align_corners or (kind == "cubic" and x.depth is not None):
         return _interpolate_by_matrices(x, kind, factor, align_corners, name)
     if kind == "cubic":
-        return _interpolate_by_phases(x, kind, factor, name)
+        return _interpolate_by_phases(x, factor, name)
     images = _enlarge(x.images, (factor, factor))
     if x.depth is None:
         return x.replace(images)
@@ -42,24 +61,22 @@ def _enlarge(images: KerasTensor, factors: tuple[int, int]) -> KerasTensor:
     return keras.layers.UpSampling2D(factors, interpolation="bilinear", dtype="float32")(images)
 
 
-def _interpolate_by_phases(x: Features, kind: str, factor: int, name: str) -> Features:
-    """Interpolate images by a depthwise convolution for each place in a pixel's block of outputs.
+def _interpolate_by_phases(x: Features, factor: int, name: str) -> Features:
+    """Interpolate images cubically, by a depthwise convolution for each output of a pixel.
 
-    All blocks have the same weights, since the border is repeated before.
+    All pixels have the same weights, since the border is repeated before.
     """
-    images, reach = x.settled(), 2
+    reach = 2  # of an output, in pixels
+    padded = x
     for axis in (1, 2):
-        before = (slice(None),) * axis
-        first, last = images[(*before, slice(0, 1))], images[(*before, slice(-1, None))]
-        images = flat.join([first] * reach + [images] + [last] * reach, axis=axis)
-    size = 4 * reach + 1  # of an axis in whose middle no output sees the border
-    middle = slice(factor * 2 * reach, factor * (2 * reach + 1))
-    taps = interpolation_matrix(size, kind, factor, False)[middle, reach : reach + 2 * reach + 1]
+        padded = padded.replace(_repeat_border(padded.settled(), axis, reach))
+    # Of an axis in the middle of which no output sees the border, the outputs of the middle pixel.
+    taps = interpolation_matrix(4 * reach + 1, "cubic", factor, align_corners=False)
+    taps = taps.reshape(-1, factor, 4 * reach + 1)[2 * reach, :, reach : 3 * reach + 1]
     phases = []
     for row, column in itertools.product(range(factor), repeat=2):
         kernel = np.multiply.outer(taps[row], taps[column])[:, :, None, None]
         kernel = np.tile(kernel, (x.channels, 1))
-        padded = x.replace(images)
         phase = flat.depthwise_2d(padded, kernel, None, f"{name}-{row}{column}", padding="valid")
         phases.append(phase.images)
     return x.replace(ops.depth_to_space(flat.join(phases, axis=-1), factor))

@@ -40,6 +40,7 @@ from keras_lgmsnet.layers import (
     MaxPooling,
     NearestUpsampling,
     ParallelDepthwiseConv,
+    ResidualBlock,
     SparseTransformer,
     SqueezeExcitation,
     TransposedConv,
@@ -261,7 +262,7 @@ def _is_last_axis(axis: int, value: Value) -> bool:
 
 
 def _max_pooling(layer: MaxPooling, value: Value) -> Value:
-    return Value(layer.name, resampling.halve(value.settled))
+    return Value(layer.name, resampling.halve(value.settled, layer.kernel_size))
 
 
 def _keras_max_pooling_3d(layer: keras.layers.MaxPooling3D, value: Value) -> Value | None:
@@ -312,6 +313,7 @@ RULES: dict[type, Rule] = {
     GMSBlock: blocks.gms_block,
     FusionBlock: blocks.fusion_block,
     AtrousPyramidPooling: blocks.atrous_pyramid_pooling,
+    ResidualBlock: blocks.residual_block,
     SparseTransformer: blocks.sparse_transformer,
     SqueezeExcitation: blocks.squeeze_excitation,
     DepthwiseResidual: blocks.depthwise_residual,

@@ -19,6 +19,7 @@ from keras_lgmsnet.layers.resampling import (
     PatchUnfold,
     TransposedConv,
 )
+from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
 from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
 
@@ -42,6 +43,7 @@ __all__ = [
     "ParallelDepthwiseConv",
     "PatchFold",
     "PatchUnfold",
+    "ResidualBlock",
     "SparseTransformer",
     "SqueezeExcitation",
     "TransposedConv",

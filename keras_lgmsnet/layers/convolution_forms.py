@@ -42,8 +42,9 @@ def choose_convolution(
         "filters": filters,
         "dtype": dtype,
     }
-    if strides == dilation == 1:
-        return choose("convolution" if groups == 1 else "grouped convolution", rank=rank, **case)
+    if kernel_size == 1 or strides == dilation == 1:
+        form = choose("convolution" if groups == 1 else "grouped convolution", rank=rank, **case)
+        return _of_every(strides, form)
     form = choose("spaced convolution", rank=rank, **case)
     convolve = functools.partial(form, strides=strides, dilation=dilation)
     if dilation == 1 or groups > 1:
@@ -61,10 +62,26 @@ def choose_depthwise(
         "filters": channels,
         "dtype": dtype,
     }
-    if strides == dilation == 1:
-        return choose("depthwise convolution", rank=rank, **case)
+    if kernel_size == 1 or strides == dilation == 1:
+        return _of_every(strides, choose("depthwise convolution", rank=rank, **case))
     form = choose("spaced depthwise convolution", rank=rank, **case)
     return functools.partial(form, strides=strides, dilation=dilation)
+
+
+def _of_every(strides: int, form: Convolve) -> Convolve:
+    """Return a convolution of one tap by the form for neighbouring outputs.
+
+    A pixel between its outputs is met by none. PyTorch's own gradient of a strided one corrupts
+    the memory now and then.
+    """
+    if strides == 1:
+        return form
+
+    def convolve_some(inputs: Any, kernel: Any) -> Any:
+        every = (slice(None, None, strides),) * (inputs.ndim - 2)
+        return form(inputs[(slice(None), *every)], kernel)
+
+    return convolve_some
 
 
 @form("convolution", "native")
@@ -112,7 +129,8 @@ def convolve_with_gradient_by_taps(inputs: Any, kernel: Any) -> Any:
         return convolve(inputs, kernel)
     import jax
 
-    convolve_by_taps = jax.custom_vjp(convolve)
+    # JAX would give the gradient the arguments of `convolve` that are left at their defaults, too.
+    convolve_by_taps = jax.custom_vjp(lambda inputs, kernel: convolve(inputs, kernel))
     convolve_by_taps.defvjp(
         lambda inputs, kernel: (convolve(inputs, kernel), (inputs, kernel)), _gradients_by_taps
     )

@@ -53,7 +53,7 @@ OPERATIONS: dict[str, dict[str, Form]] = {
     # Those whose outputs, or taps, lie several pixels apart: the same and strides, dilation.
     "spaced convolution": {},
     "spaced depthwise convolution": {},
-    # inputs (batch, *sides, channels)
+    # inputs (batch, *sides, channels), kernel_size
     "max pooling": {},
     # inputs (batch, *sides, channels)
     "linear upsampling": {},
@@ -238,8 +238,10 @@ TABLE = (
         "cpu",
         "of positions",
         ("jax",),
+        kernel_size=(2,),
         measured=_TWO_CORES + "the native gradient takes up to seven times as long",
     ),
+    Rule("max pooling", "cpu", "by axis", ("jax",)),
     # TensorFlow pools volumes in no half precision on a CPU.
     Rule("max pooling", "cpu", "in float32"),
     Rule("max pooling", "gpu", "native"),
@@ -337,8 +339,8 @@ def form(
     Example:
     ```python
     @form("max pooling", "native")
-    def pool(inputs):
-        return keras.ops.max_pool(inputs, 2, 2, data_format="channels_last")
+    def pool(inputs, kernel_size):
+        return keras.ops.max_pool(inputs, kernel_size, 2, data_format="channels_last")
     ```
     """
 

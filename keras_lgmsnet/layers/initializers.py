@@ -8,6 +8,14 @@ import keras
 import numpy as np
 
 
+def fan_out_normal() -> keras.initializers.Initializer:
+    """Return torchvision's initializer of its ResNets' kernels: normal, of variance 2 / fan_out.
+
+    An object draws the same numbers for the same shape, so each kernel takes its own.
+    """
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class FanInUniform(keras.initializers.Initializer):
     """Uniform within ±1/√fan_in, PyTorch's default and so the published program's.

@@ -221,6 +221,32 @@ NETWORKS = (
         ),
     ),
     Network(
+        name="unet_plus_plus",
+        rank=2,
+        title="U-Net++",
+        module="keras_lgmsnet.models.unet_plus_plus",
+        class_name="UNetPlusPlus2D",
+        stages=(
+            *("encoder0", "encoder1", "encoder2", "encoder3", "encoder4"),
+            *("decoder3_1", "decoder2_2", "decoder1_3", "decoder0_4"),
+        ),
+        sides=fixed(divisor=32),
+        paper="Zhou et al., UNet++, DLMIA 2018, in the form that LGMSNet's paper compares",
+        program="https://github.com/FengheTan9/Medical-Image-Segmentation-Benchmarks",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=26_904_137,
+                parameters_in_program=26_904_137,
+                parameters_counted=26_904_132,
+                multiply_adds=37_638_111_232,
+                printed="26.90 M, 37.62 G (LGMSNet's Table 1)",
+            ),
+        ),
+    ),
+    Network(
         name="unireplknet",
         rank=2,
         title="UniRepLKNet",

@@ -3,7 +3,7 @@
 Those of a network's stages the network itself knows; here are those of the layers and blocks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -23,7 +23,19 @@ def named_variables(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
     Raises:
         TypeError: If the layer is not one of the published network's.
     """
-    for name, part in named_parts(layer):
+    yield from variables_within(_published_parts(layer))
+
+
+def variables_within(parts: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield the published name and the Keras variable of each parameter of several parts.
+
+    Args:
+        parts: Layers, variables or `None` and their names, as a network's `published_parts`.
+
+    Raises:
+        TypeError: If a layer is not one of a published network's.
+    """
+    for name, part in _parts_within(parts, ""):
         if not isinstance(part, keras.layers.Layer):
             yield name, part
 
@@ -38,7 +50,11 @@ def named_parts(layer: keras.layers.Layer, prefix: str = "") -> Iterator[tuple[s
     Raises:
         TypeError: If the layer is not one of the published network's.
     """
-    for name, part in _published_parts(layer):
+    yield from _parts_within(_published_parts(layer), prefix)
+
+
+def _parts_within(parts: Iterable[tuple[str, Any]], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, part in parts:
         if part is not None:
             yield f"{prefix}{name}", part
         if isinstance(part, keras.layers.Layer):
@@ -75,6 +91,14 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
                 (f"{context}.1", layer.context.convolution),
                 (f"{context}.2", layer.context.norm),
                 ("project", layer.project),
+            ]
+        case layers.ResidualBlock():
+            return [
+                ("conv1", layer.first.convolution),
+                ("bn1", layer.first.norm),
+                ("conv2", layer.second.convolution),
+                ("bn2", layer.second.norm),
+                *([] if layer.shortcut is None else [("downsample", layer.shortcut)]),
             ]
         case layers.LMSBlock():
             numbered = [f"dwc_{number}" for number in range(len(layer.depthwise))]

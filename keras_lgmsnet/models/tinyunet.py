@@ -129,9 +129,14 @@ class TinyUNet2D(SegmentationNetwork):
             skips.append(x)
         x = pool(x, "bottleneck")
         if block == "gms":
-            ratio = {"transformer_ratio": 0.75, "feed_forward_dim": 2 * BOTTLENECK_WIDTH}
             x = ConvNormActivation(BOTTLENECK_WIDTH, 1, name="bottleneck_narrow", **common)(x)
-            x = GMSBlock(BOTTLENECK_WIDTH, name="bottleneck_gms", **ratio, **common)(x)
+            x = GMSBlock(
+                BOTTLENECK_WIDTH,
+                transformer_ratio=0.75,
+                feed_forward_dim=2 * BOTTLENECK_WIDTH,
+                name="bottleneck_gms",
+                **common,
+            )(x)
             x = ConvNormActivation(filters[-1], 1, name="bottleneck", **common)(x)
         for level in reversed(LEVELS):
             x = decode(skips[level - 1], x, level)

@@ -1,0 +1,128 @@
+"""Encoders that start with the weights of torchvision's ResNets."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+import keras_lgmsnet as kl
+from keras_lgmsnet.recipe.loading import load_recipe, override
+from tests.helpers import frozen
+
+FILTERS, DEPTHS = (4, 4, 6, 6, 8), (2, 1, 1, 1)
+IMAGES = np.random.default_rng(0).random((1, 32, 32, 3)).astype("float32")
+
+
+def _torchvision_weights() -> dict[str, np.ndarray]:
+    """Return weights by the frozen numbers' rule, with the names of torchvision's ResNets."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def convolve(name: str, norm: str, channels: int, width: int, taps: int) -> None:
+        shapes[f"{name}.weight"] = (width, channels, taps, taps)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{norm}.{part}"] = (width,)
+
+    convolve("conv1", "bn1", 3, FILTERS[0], 7)
+    channels = FILTERS[0]
+    for stage, (width, depth) in enumerate(zip(FILTERS[1:], DEPTHS, strict=True), start=1):
+        for block in range(depth):
+            name = f"layer{stage}.{block}"
+            convolve(f"{name}.conv1", f"{name}.bn1", channels, width, 3)
+            convolve(f"{name}.conv2", f"{name}.bn2", width, width, 3)
+            if stage > 1 and block == 0:
+                convolve(f"{name}.downsample.0", f"{name}.downsample.1", channels, width, 1)
+            channels = width
+    shapes |= {"fc.weight": (1000, FILTERS[-1]), "fc.bias": (1000,)}
+    return frozen.draw_weights(shapes)
+
+
+def _save(path: Path, weights: dict[str, np.ndarray]) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(weights, path)
+        return path
+    tensors = {name: torch.from_numpy(values) for name, values in weights.items()}
+    counters = {
+        name.replace("running_mean", "num_batches_tracked"): torch.tensor(7)
+        for name in weights
+        if name.endswith("running_mean")
+    }
+    torch.save(tensors | counters, path)
+    return path
+
+
+def _create(path: Path | None, channels: int = 3) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return kl.models.create(
+        "unet_plus_plus",
+        input_shape=(32, 32, channels),
+        num_classes=1,
+        filters=FILTERS,
+        depths=DEPTHS,
+        encoder_weights=path,
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet.pth", "resnet.safetensors"])
+def test_the_encoder_has_them_and_nothing_else_has(name: str, tmp_path: Path) -> None:
+    weights = _torchvision_weights()
+    path = _save(tmp_path / name, weights)
+    network = _create(path)
+    received, untouched = map(kl.checkpoints.torch_state_dict, (network, _create(None)))
+    theirs = {"firstconv": "conv1", "firstbn": "bn1"} | {
+        f"encoder{stage}": f"layer{stage}" for stage in (1, 2, 3, 4)
+    }
+    loaded = set()
+    for ours, values in received.items():
+        first, dot, rest = ours.partition(".")
+        if first in theirs:
+            loaded.add(f"{theirs[first]}{dot}{rest}")
+            np.testing.assert_array_equal(values, weights[f"{theirs[first]}{dot}{rest}"])
+        else:
+            np.testing.assert_array_equal(values, untouched[ours])
+    assert weights.keys() - loaded == {"fc.weight", "fc.bias"}
+
+
+def test_a_saved_network_needs_the_file_no_more(tmp_path: Path) -> None:
+    path = _save(tmp_path / "resnet.pth", _torchvision_weights())
+    network = _create(path)
+    assert network.get_config()["encoder_weights"] is None
+    network.save(tmp_path / "network.keras")
+    path.unlink()
+    loaded = keras.saving.load_model(tmp_path / "network.keras")
+    np.testing.assert_allclose(
+        loaded.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES), atol=1e-6
+    )
+
+
+@pytest.mark.no_backend
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    weights = _torchvision_weights()
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint file .*absent\.pth"):
+        _create(tmp_path / "absent.pth")
+    path = _save(tmp_path / "resnet.pth", weights)
+    with pytest.raises(ValueError, match=r"of 3 channels.*, with conv1\.weight of sh"):
+        _create(path, channels=1)
+    del weights["layer1.1.bn2.running_var"]
+    weights["layer4.1.conv1.weight"] = np.zeros((8, 8, 3, 3), "float32")
+    weights["bn1.weight"] = weights["bn1.weight"][:-1]
+    weights["layer3.0.bn1.bias"] = weights["layer3.0.bn1.bias"][:-1]
+    with pytest.raises(ValueError, match="torchvision's ResNet") as raised:
+        _create(_save(path, weights))
+    assert str(raised.value).endswith(
+        f"Received: {path}, with bn1.weight of shape (3,) instead of (4,); "
+        "layer3.0.bn1.bias of shape (5,) instead of (6,); "
+        "missing layer1.1.bn2.running_var; and 1 more"
+    )
+
+
+@pytest.mark.no_backend
+def test_a_recipe_names_the_file() -> None:
+    recipe = override(
+        load_recipe("busi"),
+        ["model.network=unet_plus_plus", "model.encoder_weights=weights/resnet34-b627a593.pth"],
+    )
+    arguments = recipe.model.arguments
+    assert arguments["encoder_weights"] == "weights/resnet34-b627a593.pth"
