@@ -56,8 +56,8 @@ class Row:
         frozen: The file of numbers in `fixtures/networks/`, if there is one.
         frozen_layers: Module of the published program → name of our layer, where
             `tests.helpers.stages` cannot tell.
-        grain: Pixels along a side that the images of a batch have alike: of a network that sees and
-            marks coarsely more than one, else it could learn nothing.
+        threshold: Brightness above which pixels are to be marked. A network that marks too coarsely
+            to find single ones can only learn how many they are: for it, few.
         rounding: How far float32 may lead two ways to compute the logits apart, as a share of
             their standard deviation.
         gradient_rounding: The same for the norm of a gradient, as a share of it.
@@ -76,7 +76,7 @@ class Row:
     refused: tuple[tuple[Mapping[str, Any], str], ...] = ()
     frozen: str | None = None
     frozen_layers: Mapping[str, str] = field(default_factory=dict)
-    grain: int = 1
+    threshold: float = 0.5
     rounding: float = 1e-4
     gradient_rounding: float = 2e-3
     export_errors: Mapping[str, float] = field(
@@ -104,14 +104,10 @@ class Row:
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """Return two images or volumes, and masks or labels that go by the first channel."""
-        *sides, channels = self.input_shape
-        shape = (2, *(side // self.grain for side in sides), channels)
-        images = np.random.default_rng(0).random(shape).astype("float32")
-        for axis in range(1, 1 + len(sides)):
-            images = np.repeat(images, self.grain, axis)
+        images = np.random.default_rng(0).random((2, *self.input_shape)).astype("float32")
         bright = images[..., :1]
         labels = self.kind.choose(
-            images=np.repeat(bright > 0.5, self.num_classes, axis=-1),
+            images=np.repeat(bright > self.threshold, self.num_classes, axis=-1),
             volumes=np.floor(self.num_classes * bright),
         )
         return images, labels.astype("float32")
@@ -318,7 +314,7 @@ ROWS = (
         ),
         frozen="mobilevit",
         frozen_layers={"backbone.stem.3": "encoder2", "classifier.3": "head"},
-        grain=32,
+        threshold=0.9,
     ),
     Row(
         name="repvit",
