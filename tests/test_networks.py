@@ -302,7 +302,7 @@ ROWS = (
     ),
     Row(
         name="repvit",
-        arguments={"filters": (4, 4, 8, 8, 8), "depths": (2, 1, 1, 1)},
+        arguments={"filters": (4, 4, 8, 8, 32), "depths": (2, 1, 1, 1)},
         input_shape=(32, 64, 3),
         irregular_shape=(64, 32, 2),
         refused=(
