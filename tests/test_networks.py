@@ -281,6 +281,9 @@ ROWS = (
             ({"filters": (8, 8)}, r"four stages.*filters=\(8, 8\), depths=\(2, 1, 1, 1\)"),
             ({"filters": (2, 4, 4, 4, 6)}, r"divisible by 4 but.*\(2, 4, 4, 4, 6\)"),
         ),
+        # Of blocks of random weights each level is far larger than the one before, and what the
+        # skip connections bring is lost beside it in int8.
+        export_errors={"float16": 0.01, "dynamic": 0.1, "int8": 0.8},
         frozen="unireplknet",
         frozen_layers={
             **{f"encoder.downsample_layers.{n}": f"encoder{n + 2}_pooling" for n in range(4)},
@@ -304,7 +307,7 @@ ROWS = (
     ),
     Row(
         name="repvit",
-        arguments={"filters": (4, 4, 8, 8, 8), "depths": (2, 1, 1, 1)},
+        arguments={"filters": (4, 4, 8, 8, 32), "depths": (2, 1, 1, 1)},
         input_shape=(32, 64, 3),
         irregular_shape=(64, 32, 2),
         refused=(

@@ -39,8 +39,8 @@ GPU_OPERATORS = frozenset(
 # In int8 these stay in float: the attention, and GELU, lose the fast kernels otherwise; the
 # norms would lose small variances beside large ones.
 _FLOAT_OPERATORS = ("BATCH_MATMUL", "GELU", "SOFTMAX", "SPLIT", "TRANSPOSE")
-_NORM_OPERATORS = ("MEAN", "RSQRT", "SUB")
-_NORM_FOLLOWERS = ("ADD", "FULLY_CONNECTED", "MUL")
+_NORM_OPERATORS = ("MEAN", "RSQRT", "SQRT", "SQUARE", "SUB", "SUM")
+_NORM_FOLLOWERS = ("ADD", "DIV", "FULLY_CONNECTED", "MUL")
 # The scale of an int8 operator's result, before it is brought to the scale of the output: from the
 # scales of its two inputs.
 _SCALE_OF_RESULT: dict[str, Callable[[list[float]], float]] = {

@@ -246,7 +246,7 @@ def _layer_normalization(layer: keras.layers.LayerNormalization, value: Value) -
 def _global_response_normalization(layer: GlobalResponseNormalization, value: Value) -> Value:
     x = value.settled
     images = norms.by_image(x)
-    responses = ops.sqrt(norms.over_pixels(ops.sum, images * images))
+    responses = ops.sqrt(norms.over_pixels(ops.sum, ops.square(images)))
     relative = responses / (ops.mean(responses, axis=-1, keepdims=True) + layer.epsilon)
     gamma, beta = (to_array(weight).reshape(-1) for weight in (layer.gamma, layer.beta))
     outputs = images * (relative * gamma.astype("float32") + 1)

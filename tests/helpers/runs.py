@@ -87,6 +87,7 @@ def scatter(network: keras.Model, seed: int = 0) -> keras.Model:
     for variable in network.weights:
         start = 1 if variable.name in ("gamma", "moving_variance") else 0
         # Kernels double the variance of their input, of which the activations halve it.
-        width = np.sqrt(6 / np.prod(variable.shape[:-1])) if len(variable.shape) > 1 else 0.4
+        is_kernel = len(variable.shape) > 1 and variable.name not in ("gamma", "beta")
+        width = np.sqrt(6 / np.prod(variable.shape[:-1])) if is_kernel else 0.4
         variable.assign((start + rng.uniform(-width, width, variable.shape)).astype("float32"))
     return network
