@@ -23,7 +23,8 @@ from click.testing import CliRunner
 from keras_lgmsnet import demo
 from keras_lgmsnet.cli.networks import networks
 from keras_lgmsnet.kinds import KINDS
-from keras_lgmsnet.layers import form_table, forms
+from keras_lgmsnet.layers import forms
+from keras_lgmsnet.layers.forms import table
 from keras_lgmsnet.models.registry import NETWORKS
 from keras_lgmsnet.recipe.checking import Interval, Section, annotations, describe, interval_of
 from keras_lgmsnet.recipe.model import Model
@@ -194,11 +195,11 @@ def forms_page() -> Iterator[str]:
         yield f"## {operation[0].upper()}{operation[1:]}"
         yield markdown_table(
             ["device", "backend", "of", "form", "measured"],
-            [_rule_row(rule) for rule in form_table.TABLE if rule.operation == operation],
+            [_rule_row(rule) for rule in table.TABLE if rule.operation == operation],
         )
 
 
-def _rule_row(rule: form_table.Rule) -> list[str]:
+def _rule_row(rule: table.Rule) -> list[str]:
     conditions = [{2: "images", 3: "volumes"}[rank] for rank in rule.rank or ()]
     for numbers, unit in (
         (rule.kernel_size, "wide"),

@@ -321,4 +321,5 @@ def test_the_peers_import_nothing_but_torch():
         "keras_lgmsnet.models.network",
         "keras_lgmsnet.models.registry",
         "keras_lgmsnet.models.volume_networks",
+        "keras_lgmsnet.serialization",
     }

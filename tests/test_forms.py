@@ -16,7 +16,8 @@ import torch
 from keras import ops
 
 from keras_lgmsnet import layers
-from keras_lgmsnet.layers import convolution_forms, forms, normalization
+from keras_lgmsnet.layers import forms, normalization
+from keras_lgmsnet.layers.forms import convolution
 from tests.helpers.gradients import gradients
 
 BACKEND = keras.backend.backend()
@@ -80,7 +81,7 @@ def _convolutions() -> Iterator[tuple[str, str, int, int]]:
 def test_every_form_of_convolution_is_the_same_sum(
     operation: str, name: str, rank: int, taps: int, monkeypatch
 ) -> None:
-    monkeypatch.setattr(convolution_forms, "LEAST_PIXELS", 0)
+    monkeypatch.setattr(convolution, "LEAST_PIXELS", 0)
     form = forms.OPERATIONS[operation][name].make()
     (channels, filters, groups), spacings = CONVOLUTIONS[operation]
     x = _draw(rank, 17 if taps == 9 and rank == 2 else 5, channels)
@@ -103,7 +104,7 @@ def test_every_form_of_convolution_is_the_same_sum(
 
 @pytest.mark.skipif(BACKEND != "jax", reason="others have gradients of their own")
 def test_gradient_by_taps_adds_up_half_precision_in_float32(monkeypatch) -> None:
-    monkeypatch.setattr(convolution_forms, "LEAST_PIXELS", 0)
+    monkeypatch.setattr(convolution, "LEAST_PIXELS", 0)
     by_taps, native = (
         forms.OPERATIONS["convolution"][name].make() for name in ("gradient by taps", "native")
     )

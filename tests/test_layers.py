@@ -12,7 +12,7 @@ from keras import ops
 from keras_lgmsnet import layers
 from keras_lgmsnet.benchmark.peers import lgmsnet as plain_pytorch
 from keras_lgmsnet.layers import initializers, normalization
-from keras_lgmsnet.layers.recomputation import choose_recomputation
+from keras_lgmsnet.layers.forms.recomputation import choose_recomputation
 from keras_lgmsnet.models.published_names import named_variables
 from tests.helpers.gradients import compiled, gradients
 from tests.helpers.reference import draw_state_dict

@@ -9,7 +9,7 @@ from keras import KerasTensor, ops
 
 from keras_lgmsnet.export import flat
 from keras_lgmsnet.export.flat import Features
-from keras_lgmsnet.layers.interpolation import interpolation_matrix
+from keras_lgmsnet.layers.forms.interpolation import interpolation_matrix
 
 
 def halve(x: Features, kernel_size: int = 2) -> Features:
@@ -43,7 +43,7 @@ def _repeat_border(images: KerasTensor, axis: int, reach: int) -> KerasTensor:
 
 
 def interpolate(x: Features, kind: str, factor: int, align_corners: bool, name: str) -> Features:
-    """Apply an interpolation, of those of `keras_lgmsnet.layers.interpolation`."""
+    """Apply an interpolation, of those of `keras_lgmsnet.layers.forms.interpolation`."""
     if align_corners or (kind == "cubic" and x.depth is not None):
         return _interpolate_by_matrices(x, kind, factor, align_corners, name)
     if kind == "cubic":

@@ -15,7 +15,7 @@ import keras
 from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer, require_odd, require_positive
-from keras_lgmsnet.layers.convolution_forms import choose_convolution, choose_depthwise
+from keras_lgmsnet.layers.forms.convolution import choose_convolution, choose_depthwise
 from keras_lgmsnet.layers.initializers import FanInUniform
 
 

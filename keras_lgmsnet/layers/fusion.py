@@ -6,8 +6,8 @@ import keras
 
 from keras_lgmsnet.layers.base import SpatialLayer, require_positive
 from keras_lgmsnet.layers.convolution import GroupedConv
+from keras_lgmsnet.layers.forms.recomputation import choose_recomputation
 from keras_lgmsnet.layers.normalization import normalization_layer
-from keras_lgmsnet.layers.recomputation import choose_recomputation
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")

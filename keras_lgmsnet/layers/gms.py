@@ -5,10 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lgmsnet.layers.attention import choose_attention
 from keras_lgmsnet.layers.base import SpatialLayer, require_positive
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv
+from keras_lgmsnet.layers.forms.attention import choose_attention
 from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import EPSILON, BatchNormalization
 from keras_lgmsnet.layers.resampling import PatchFold, PatchUnfold

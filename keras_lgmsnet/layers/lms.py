@@ -9,8 +9,8 @@ from keras import ops
 from keras_lgmsnet.layers.base import SpatialLayer, get_activation, require_odd
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv
+from keras_lgmsnet.layers.forms.recomputation import choose_recomputation
 from keras_lgmsnet.layers.normalization import GroupNormalization
-from keras_lgmsnet.layers.recomputation import choose_recomputation
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")

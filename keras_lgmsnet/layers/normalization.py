@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_lgmsnet.layers.base import SpatialLayer, require_positive
-from keras_lgmsnet.layers.normalization_forms import choose_normalization
+from keras_lgmsnet.layers.forms.normalization import choose_normalization
 
 EPSILON = 1e-5
 MOMENTUM = 0.9

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer, float32_at_least, positive_integers
 from keras_lgmsnet.layers.convolution import DepthwiseConv
-from keras_lgmsnet.layers.convolution_forms import choose_depthwise
+from keras_lgmsnet.layers.forms.convolution import choose_depthwise
 from keras_lgmsnet.layers.normalization import BatchNormalization
 
 

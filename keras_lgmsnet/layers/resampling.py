@@ -14,8 +14,8 @@ from keras_lgmsnet.layers.base import (
     require_positive,
 )
 from keras_lgmsnet.layers.forms import choose, form
+from keras_lgmsnet.layers.forms.interpolation import interpolate
 from keras_lgmsnet.layers.initializers import FanInUniform
-from keras_lgmsnet.layers.interpolation import interpolate
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")

@@ -2,7 +2,7 @@
 
 An operation of the layers, a convolution for instance, gives the same result however it is
 arranged, but no library is fast at all of its own arrangements on a CPU. So there are several exact
-forms of it. `keras_lgmsnet.layers.form_table` says which one is taken, by backend and device;
+forms of it. `keras_lgmsnet.layers.forms.table` says which one is taken, by backend and device;
 `OPERATIONS` holds the forms, which the modules of the layers register.
 
 A layer chooses its forms when it is built, once; a form that is made of other operations chooses
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from keras_lgmsnet.layers.form_table import TABLE, Rule
+from keras_lgmsnet.layers.forms.table import TABLE, Rule
 
 BACKENDS = ("tensorflow", "jax", "torch")
 DEVICES = ("cpu", "gpu")

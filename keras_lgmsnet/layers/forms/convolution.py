@@ -15,12 +15,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet.layers import (
+from keras_lgmsnet.layers.forms import (
+    choose,
+    form,
     jax_gradient as jax_gradient,  # which registers its form
     torch_gradient,
 )
-from keras_lgmsnet.layers.forms import choose, form
-from keras_lgmsnet.layers.recomputation import choose_recomputation
+from keras_lgmsnet.layers.forms.recomputation import choose_recomputation
 
 # Below so many pixels an image, XLA's own gradient of the kernel is as fast.
 LEAST_PIXELS = 64**2
