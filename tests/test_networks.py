@@ -294,7 +294,8 @@ ROWS = (
     ),
     Row(
         name="mobilevit",
-        arguments={"filters": (4, 4, 4, 4, 4, 4, 4, 4), "depths": (1, 1, 1)},
+        # Of fewer channels, the rounding of int8 leaves little.
+        arguments={"filters": (16,) * 8, "depths": (1, 1, 1)},
         input_shape=(64, 64, 3),
         irregular_shape=(64, 128, 2),
         refused=(
@@ -706,10 +707,14 @@ def train_a_step(row: Row, policy: str) -> None:
     assert network.output.dtype == "float32"
     for stage in row.entry.stages:
         assert network.get_layer(stage).output.dtype == policy.removeprefix("mixed_")
-    results = network.train_on_batch(*row.batch(), return_dict=True)
-    assert all(np.isfinite(value) for value in results.values())
-    # Under float16 an optimizer skips, silently, a step whose gradients are not finite.
-    assert int(network.optimizer.iterations) == 1
+    # Under float16 an optimizer skips, silently, a step whose gradients are not finite, and halves
+    # the scale of the loss. That starts too high where a coarse pixel's gradient is many pixels'.
+    for _ in range(1 if row.grain == 1 else 4):
+        results = network.train_on_batch(*row.batch(), return_dict=True)
+        assert all(np.isfinite(value) for value in results.values())
+        if taken := int(network.optimizer.iterations):
+            break
+    assert taken == 1
     for variable in network.variables:
         assert np.isfinite(ops.convert_to_numpy(variable)).all(), variable.path
 
