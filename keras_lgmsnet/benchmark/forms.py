@@ -1,8 +1,9 @@
 """Times every exact form of the layers' operations: `lgms-benchmark --forms`.
 
-What it finds is what `keras_lgmsnet.layers.forms.table.TABLE` is made of. Each operation is timed at the
-shapes that LGMSNet has at each stage, in each precision, with the gradients and without. Each
-backend has a process of its own, and so has what follows on a form that ended its process.
+What it finds is what `TABLE` in `keras_lgmsnet.layers.forms.table` is made of. Each operation is
+timed at the shapes that LGMSNet has at each stage, in each precision, with the gradients and
+without. Each backend has a process of its own, and so has what follows on a form that ended its
+process.
 """
 
 import functools
