@@ -152,7 +152,7 @@ class TestProgress:
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_option_is_explained_with_its_default(command: click.Command) -> None:
     # What leaving them out means needs no words.
-    without = {"--set", "--against", "--foreground-of", "--verbose"}
+    without = {"--set", "--against", "--foreground-of", "--networks", "--verbose"}
     for option in command.params:
         if isinstance(option, click.Option) and "--help" not in option.opts:
             assert option.help is not None
