@@ -39,7 +39,7 @@ def main(name: str, arguments: list[str]) -> None:
         if name == "lgms-train":
             arguments = [*arguments, *_less_training(arguments)]
         elif name == "lgms-benchmark":
-            if {"--exports", "--forms", "--gpu-report"}.intersection(arguments):
+            if {"--exports", "--forms", "--gpu-report", "--networks"}.intersection(arguments):
                 command.make_context(name, arguments)
                 return
             arguments = [*arguments, *_less_timing(arguments)]
