@@ -331,6 +331,7 @@ ROWS = (
             "classifier": "classifier",
         },
         grain=32,
+        export_errors={"float16": 0.01, "dynamic": 0.1, "int8": 0.3},
     ),
     Row(
         name="unet_plus_plus",
