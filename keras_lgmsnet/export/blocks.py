@@ -261,19 +261,10 @@ def fusion_block(block: FusionBlock, value: Value) -> Value:
 def atrous_pyramid_pooling(layer: AtrousPyramidPooling, value: Value) -> Value:
     """Apply the layer; what the mean tells is added after the projection, and never spread."""
     name, x = layer.name, value.settled
-    branches = []
-    for branch in (layer.pointwise, *layer.dilated):
-        kernel, bias = fold_norm(branch.convolution, branch.norm)
-        branches.append(
-            convolve(
-                value,
-                kernel,
-                bias,
-                f"{name}-{branch.name}",
-                activation=branch.activation,
-                dilation=branch.convolution.dilation,
-            )
-        )
+    branches = [
+        _step(branch, value, f"{name}-{branch.name}")
+        for branch in (layer.pointwise, *layer.dilated)
+    ]
     mean = Features(norms.over_pixels(ops.mean, norms.by_image(x)), None)
     context = _conv_norm_activation(layer.context, mean, f"{name}-{layer.context.name}")
     kernel, bias = fold_norm(layer.project.convolution, layer.project.norm)

@@ -21,7 +21,7 @@ class AtrousPyramidPooling(SpatialLayer):
 
     A pointwise convolution, 3-wide ones of several dilations, and a pointwise one of the mean over
     the map, which is spread over it again: each is normalized by batch and rectified. All are
-    joined, mixed by a further such step, and in training half of the values are dropped.
+    joined and mixed by a further such step; in training some of the values are dropped.
 
     The mean of an image is one value a channel. So in training a batch of one image tells its norm
     nothing, and that branch returns its offset alone, where PyTorch refuses to train: take two
