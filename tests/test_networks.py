@@ -233,8 +233,9 @@ ROWS = (
     Row(
         name="unext",
         arguments={"filters": (5, 2, 4, 5, 5)},
-        input_shape=(32, 32, 3),
-        irregular_shape=(32, 64, 2),
+        # Two deepest pixels: a norm of one takes out what the offsets before it add, all of it.
+        input_shape=(32, 64, 3),
+        irregular_shape=(64, 32, 2),
         refused=(({"filters": (8, 8)}, r"the five levels' widths\. Received: filters=\(8, 8\)"),),
         frozen="unext",
     ),
@@ -414,7 +415,7 @@ def trained(row: Row) -> Steps:
     optimizer.build(network.trainable_variables)  # else TensorFlow traces the step twice
     images, labels = row.batch()
     losses = []
-    for step in range(4):
+    for step in range(6):
         network.reset_metrics()  # else Keras returns the mean so far
         losses.append(network.train_on_batch(images, labels, return_dict=True)["loss"])
         if step == 0:
@@ -646,7 +647,8 @@ for number, (module, class_name) in enumerate(json.load(open("classes.json"))):
     unasked = modules.intersection(sys.modules) - imported - {{"keras_lgmsnet.models.unet"}}
     assert not unasked, "of the networks those loaded only"
     if {computes}:
-        np.save(f"{{number}}.npy", network.predict_on_batch(np.load(f"images{{number}}.npy")))
+        logits = network(np.load(f"images{{number}}.npy"), training=False)
+        np.save(f"{{number}}.npy", keras.ops.convert_to_numpy(logits))
 """
 
 
@@ -665,13 +667,12 @@ def test_files_are_read_by_another_backend_that_the_package_was_imported_before(
     tmp_path: Path,
 ) -> None:
     _save(ROWS, tmp_path)
-    backends = ("tensorflow", "jax", "torch")
+    # Not by JAX, which would compile each; `test_version_0_1` has files that it reads.
+    other = "tensorflow" if keras.backend.backend() == "torch" else "torch"
     run_in_fresh_process(
         _LOAD.format(imports="import keras_lgmsnet\nimport keras", computes=True),
         tmp_path,
-        KERAS_BACKEND=backends[backends.index(keras.backend.backend()) - 1],
-        # JAX compiles in a third of the time so.
-        XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+        KERAS_BACKEND=other,
     )
     for number, row in enumerate(ROWS):
         logits, received = logits_of(row), np.load(tmp_path / f"{number}.npy")
@@ -724,7 +725,8 @@ def train_a_step(row: Row, policy: str) -> None:
 def test_training_lowers_the_loss(row: Row) -> None:
     steps = trained(row)
     assert np.isfinite(steps.losses).all()
-    assert steps.losses[-1] < 0.98 * steps.losses[0]
+    # Of the last half, since what drop-out leaves of a tiny network differs from step to step.
+    assert np.mean(steps.losses[3:]) < 0.98 * steps.losses[0]
 
 
 @trained_row_by_row()

@@ -1,5 +1,6 @@
 """What stands at the top of the repository agrees with the package and with its checks."""
 
+import os
 import re
 from pathlib import Path
 
@@ -49,3 +50,9 @@ def test_what_runs_before_a_commit_runs_in_ci() -> None:
     assert {"mypy", "lint-imports", "ruff check", "ruff format"} == set(entries)
     for entry in entries:
         assert any(command.startswith(entry) for command in commands()), entry
+
+
+def test_a_files_tests_share_a_process(request: pytest.FixtureRequest) -> None:
+    """Else each of the processes would train and export what the fixtures make once."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert request.node.nodeid.endswith("@test_project_files")
