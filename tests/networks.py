@@ -32,6 +32,7 @@ from tests.helpers.processes import run_in_fresh_process
 from tests.helpers.stages import layers_of, stage_outputs
 from tests.test_forms import network_of_all_forms
 from tests.test_networks import (
+    ONE_OF_EACH,
     ROWS,
     Row,
     once,
@@ -54,8 +55,6 @@ CASES = [
     if row.frozen
     for number in range(len(frozen.load(row.frozen)["cases"]))
 ]
-# What takes a row long is asked of one variant of each network.
-ONE_OF_EACH = list({(row.name, row.kind.rank): row for row in reversed(ROWS)}.values())[::-1]
 PUBLISHED = [
     pytest.param(entry, published, id=f"{entry.name}-{entry.rank}d-{published.parameters}")
     for entry in registry.NETWORKS

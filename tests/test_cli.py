@@ -70,7 +70,7 @@ def assert_one_sentence(result: click.testing.Result, *words: str) -> None:
         assert word in result.stderr
 
 
-@pytest.mark.untraced  # as the guest below is traced, of fewer layers
+@pytest.mark.no_backend  # as the guest below takes the same way, of fewer layers
 def test_train_lgmsnet(tmp_path: Path, monkeypatch) -> None:
     """LGMSNet itself, narrow, from the command to the report and the table."""
     output = tmp_path / "run"

@@ -48,7 +48,7 @@ def test_a_run_reads(name: str, run: str, input_shape: tuple[int, ...]) -> None:
     _assert_same_outputs(read.network, name, input_shape)
 
 
-@pytest.mark.untraced  # that what was traced is resumed exactly, `test_training` tries
+@pytest.mark.no_backend  # since each reads the network above, and resumes in `test_training`
 def test_a_run_is_resumed(tmp_path: Path) -> None:
     run = shutil.copytree(FOLDER / "run", tmp_path / "run")
     begun = json.loads((run / "recipe.json").read_text())
