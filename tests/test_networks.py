@@ -672,7 +672,7 @@ def test_files_are_read_by_another_backend_that_the_package_was_imported_before(
     tmp_path: Path,
 ) -> None:
     # JAX would compile each; `test_version_0_1` has files that it reads.
-    rows = ROWS[:2] if keras.backend.backend() == "jax" else ROWS
+    rows = ROWS[:2] if keras.backend.backend() == "jax" else ONE_OF_EACH
     _save(rows, tmp_path)
     other = "tensorflow" if keras.backend.backend() == "torch" else "torch"
     run_in_fresh_process(
@@ -689,8 +689,7 @@ def test_files_are_read_by_another_backend_that_the_package_was_imported_before(
 @once  # since what is imported is asked of every backend above
 def test_files_are_read_where_the_package_was_imported_after_keras(tmp_path: Path) -> None:
     """And where nothing is installed but Keras, NumPy and the backend."""
-    rows = {(row.name, row.kind): row for row in reversed(ROWS)}  # of each class one
-    _save(list(rows.values()), tmp_path)
+    _save(ONE_OF_EACH, tmp_path)
     imports = "import keras\nimport keras_lgmsnet"
     run_in_fresh_process(_LOAD.format(imports=imports, computes=False), tmp_path)
 

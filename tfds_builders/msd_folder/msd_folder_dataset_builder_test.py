@@ -216,9 +216,11 @@ def test_any_description_is_read_or_refused(name: str, value: Any) -> None:
             (folder / part / "a.nii.gz").touch()
         described = {"labels": {"0": "background", "1": "organ"}, name: value}
         (folder / "dataset.json").write_text(json.dumps(described))
+        builder = Builder.__new__(Builder)  # of which no dataset is prepared
+        builder.allow_incomplete = False
         try:
             read_labels(folder), read_channels(folder)
-            cases = [case.id for case in Builder._cases(Builder.__new__(Builder), folder)]
+            cases = [case.id for case in builder._cases(folder)]
         except ValueError as error:
             if "dataset.json" not in str(error) and "imagesTr" not in str(error):
                 raise
