@@ -13,9 +13,7 @@ import time
 from pathlib import Path
 
 # Each attempt compiles anew in JAX.
-os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 import pytest
 import tensorflow  # noqa: F401 - Keras seeds it on every backend, and would import it each time
