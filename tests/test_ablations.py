@@ -13,6 +13,8 @@ from keras_lgmsnet.recipe.loading import load_recipe, override
 TEXT = ast.get_docstring(
     ast.parse((Path(__file__).parents[1] / "recipes" / "busi_ablations.py").read_text())
 )
+pytestmark = pytest.mark.no_backend  # every backend counts a network alike, see `test_networks`
+
 CHANGES = re.findall(r"^    --set (\S+) +([\d,]+) parameters$", TEXT, flags=re.MULTILINE)
 
 

@@ -21,6 +21,7 @@ UNET_3D = (
 )
 
 
+@pytest.mark.no_backend  # `test_networks` counts the variables of every backend
 @pytest.mark.parametrize(
     ("name", "arguments", "input_shape", "num_classes", "expected"),
     [

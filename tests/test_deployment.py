@@ -109,7 +109,7 @@ def test_deployed_network_is_the_same_function(network, deployed) -> None:
     np.testing.assert_allclose(predict(deployed, images), logits, atol=atol)
 
 
-def test_deployed_network_is_a_plain_model(network, deployed, tmp_path) -> None:
+def test_deployed_network_is_a_plain_model(network, deployed) -> None:
     assert isinstance(deployed, keras.Model)
     assert type(deployed).__module__.startswith("keras.")
     assert deployed.name == network.name
@@ -118,6 +118,13 @@ def test_deployed_network_is_a_plain_model(network, deployed, tmp_path) -> None:
     assert {weight.dtype for weight in deployed.weights} == {"float32"}
     assert not any(type(layer).__module__.startswith("keras_lgmsnet") for layer in deployed.layers)
 
+
+@once
+@pytest.mark.parametrize(
+    "network", ["published kernels", "volumes", "u-net with a global block"], indirect=True
+)
+def test_deployed_network_is_saved(network, tmp_path) -> None:
+    deployed = deploy(network)
     deployed.save(tmp_path / "deployed.keras")
     reloaded = keras.saving.load_model(tmp_path / "deployed.keras")
     images = images_for(network)
