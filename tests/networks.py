@@ -318,7 +318,7 @@ def _trained(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:
         for variables in (model.trainable_variables, model.non_trainable_variables)
     )
     # Squares of what was normalized add up to the same whatever the weights.
-    factors = np.random.default_rng(1).random((*x.shape[:-1], 4), "float32")
+    factors = np.random.default_rng(1).random(model.compute_output_shape(x.shape), "float32")
 
     def call(training: bool, *weights: Any) -> tuple[Any, list[Any]]:
         return model.stateless_call(weights, others, x, training=training)

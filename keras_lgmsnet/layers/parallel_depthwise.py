@@ -99,6 +99,9 @@ class ParallelDepthwiseConv(SpatialLayer):
     def _place(self, kernel: Any, dilation: int) -> Any:
         """Put a kernel's taps, so far apart, on the grid of the merged kernel's."""
         taps = kernel.shape[0]
+        if dilation == 1:
+            margin = (self._width - taps) // 2
+            return ops.pad(kernel, [(margin, margin)] * self.rank + [(0, 0)] * 2)
         positions = dilation * (np.arange(taps) - taps // 2) + self._width // 2
         is_there = ops.cast(np.arange(self._width)[:, None] == positions, kernel.dtype)
         for axis in range(self.rank):
