@@ -233,9 +233,9 @@ ROWS = (
     Row(
         name="unext",
         arguments={"filters": (5, 2, 4, 5, 5)},
-        # Two deepest pixels: a norm of one takes out what the offsets before it add, all of it.
-        input_shape=(32, 64, 3),
-        irregular_shape=(64, 32, 2),
+        # Four deepest pixels: a norm of one takes out what the offsets before it add, all of it.
+        input_shape=(64, 64, 3),
+        irregular_shape=(32, 64, 2),
         refused=(({"filters": (8, 8)}, r"the five levels' widths\. Received: filters=\(8, 8\)"),),
         frozen="unext",
     ),
