@@ -13,9 +13,9 @@ from keras_lgmsnet.recipe.loading import load_recipe, override
 TEXT = ast.get_docstring(
     ast.parse((Path(__file__).parents[1] / "recipes" / "busi_ablations.py").read_text())
 )
-pytestmark = pytest.mark.no_backend  # every backend counts a network alike, see `test_networks`
-
 CHANGES = re.findall(r"^    --set (\S+) +([\d,]+) parameters$", TEXT, flags=re.MULTILINE)
+
+pytestmark = pytest.mark.no_backend  # every backend counts a network alike, see `test_networks`
 
 
 def test_the_list_is_complete_and_each_changes_one_field_of_busi() -> None:

@@ -47,8 +47,9 @@ NETWORKS = {
     "u-net with a global block": (UNet2D, (16, 8, 3), {"filters": (4, 8, 12), "block": "gms"}),
     "u-net for volumes": (UNet3D, (8, 8, 16, 2), {"filters": (4, 8, 12), "num_classes": 3}),
 }
+
 once = pytest.mark.no_backend  # networks are rewritten alike, whatever computes them
-# So are those that other backends would trace or compile for long.
+# LGMSNets take other backends long; the first one stands for all.
 NAMES = [
     pytest.param(name, marks=once if network_class in (LGMSNet2D, LGMSNet3D) else ())
     for name, (network_class, *_) in NETWORKS.items()

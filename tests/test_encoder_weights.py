@@ -85,7 +85,7 @@ def test_the_encoder_has_them_and_nothing_else_has(name: str, tmp_path: Path) ->
     assert weights.keys() - loaded == {"fc.weight", "fc.bias"}
 
 
-@pytest.mark.no_backend
+@pytest.mark.no_backend  # the config is the same on every backend
 def test_a_saved_network_needs_the_file_no_more(tmp_path: Path) -> None:
     path = _save(tmp_path / "resnet.pth", _torchvision_weights())
     network = _create(path)

@@ -695,7 +695,7 @@ def test_files_are_read_where_the_package_was_imported_after_keras(tmp_path: Pat
 
 
 # JAX would compile half a minute for each, and TensorFlow trace a graph as long. Here JAX compiles
-# one only, and TensorFlow traces none; `--networks` does.
+# one only, and TensorFlow traces none; `--networks` does both, of LGMSNet.
 @pytest.mark.parametrize(
     "policy",
     ["mixed_bfloat16", "mixed_float16"]

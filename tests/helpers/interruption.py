@@ -12,8 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-# Each attempt compiles anew in JAX.
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # each attempt compiles anew in JAX
 
 import pytest
 import tensorflow  # noqa: F401 - Keras seeds it on every backend, and would import it each time
