@@ -49,7 +49,7 @@ NETWORKS = {
 }
 
 once = pytest.mark.no_backend  # networks are rewritten alike, whatever computes them
-# LGMSNets take other backends long; the first one stands for all.
+# Of LGMSNets the first backend is enough; they would take the others long.
 NAMES = [
     pytest.param(name, marks=once if network_class in (LGMSNet2D, LGMSNet3D) else ())
     for name, (network_class, *_) in NETWORKS.items()
