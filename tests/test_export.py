@@ -36,9 +36,10 @@ from keras_lgmsnet.export.model_card import (
 )
 from keras_lgmsnet.export.parent import export
 from keras_lgmsnet.export.promises import IMAGE_PROMISES, PRECISIONS, Promise
-from keras_lgmsnet.export.writers import _gelu_by_erf, with_preprocessing
+from keras_lgmsnet.export.writers import _gelu_by_erf, open_, with_preprocessing, write
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.inference.windows import sigmoid
+from keras_lgmsnet.layers import GroupedConv
 from keras_lgmsnet.recipe.schema import Data, Model, Recipe
 from keras_lgmsnet.run import Run
 from tests.helpers.runs import scatter
@@ -235,6 +236,21 @@ def test_preprocessing_inside_is_the_one_outside(preprocessing) -> None:
     inside = with_preprocessing(identity, preprocessing).predict_on_batch(pixels())
     outside = preprocess(pixels(), preprocessing)
     np.testing.assert_allclose(inside, outside, atol=1e-6 * np.abs(outside).max())
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("sides", [(1, 1), (1, 2), (2, 1)])
+def test_onnx_has_layer_norms_of_a_row_and_of_one_pixel(sides, tmp_path) -> None:
+    image = keras.Input((*sides, 3), name="image")
+    x = keras.layers.LayerNormalization()(GroupedConv(5, 3)(image))
+    y = keras.layers.Dense(5)(keras.layers.LayerNormalization()(x))
+    x = keras.layers.LayerNormalization()(keras.layers.Add()([x, y]))
+    network = scatter(keras.Model(image, GroupedConv(1, 3)(x)))
+    images = np.random.default_rng(0).standard_normal((2, *sides, 3)).astype("float32")
+    name = write(deploy(network), tmp_path, "onnx", "float32", {"output": {"name": "logits"}})
+    received = open_(tmp_path / name, "onnx", "logits")(images)
+    expected = network.predict_on_batch(images)
+    np.testing.assert_allclose(received, expected, rtol=0, atol=1e-4 * expected.std())
 
 
 @pytest.mark.no_backend

@@ -52,6 +52,10 @@ def normalize(
 
 def normalize_pixels(images: KerasTensor, epsilon: float = EPSILON) -> KerasTensor:
     """Apply layer norm without scale and offset, to each pixel."""
+    if 1 in images.shape[1:3]:
+        # Of a row of pixels, or a single one, tf2onnx confuses the axes unless they are one.
+        pixels = ops.reshape(images, (-1, images.shape[-1]))
+        return ops.reshape(normalize_pixels(pixels, epsilon), (-1, *images.shape[1:]))
     centred = images - ops.mean(images, axis=-1, keepdims=True)
     variance = ops.mean(centred * centred, axis=-1, keepdims=True)
     return centred * ops.rsqrt(variance + epsilon)
