@@ -12,15 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_lgmsnet.layers.forms import (
     choose,
     form,
-    jax_gradient as jax_gradient,  # which registers its form
+    jax_gradient as jax_gradient,  # which registers its forms
     torch_gradient,
 )
+from keras_lgmsnet.layers.forms.depthwise import band, overlapping_windows, pad_around, pad_axis
 from keras_lgmsnet.layers.forms.recomputation import choose_recomputation
 
 # Below so many pixels an image, XLA's own gradient of the kernel is as fast.
@@ -154,7 +154,7 @@ def _gradients_by_taps(kept: tuple[Any, Any], upstream: Any) -> tuple[Any, Any]:
     _, height, width, channels = inputs.shape
     rows, columns = kernel.shape[:2]
     of_inputs = convolve(upstream, ops.swapaxes(kernel[::-1, ::-1], -1, -2))
-    padded = _pad_around(inputs, kernel, 1)
+    padded = pad_around(inputs, kernel, 1)
     pixels = ops.reshape(upstream, (-1, upstream.shape[-1]))
     of_taps = [
         jax.lax.dot_general(
@@ -183,7 +183,7 @@ def convolve_stacked(inputs: Any, kernel: Any) -> Any:
     """
     _, depth, height, width, channels = ops.shape(inputs)
     taps, filters = kernel.shape[0], kernel.shape[-1]
-    padded = _pad_axis(inputs, 1, taps // 2, taps // 2)
+    padded = pad_axis(inputs, 1, taps // 2, taps // 2)
     slices = ops.concatenate([padded[:, tap : tap + depth] for tap in range(taps)], axis=-1)
     slices = ops.reshape(slices, (-1, height, width, taps * channels))
     kernel = ops.reshape(
@@ -262,12 +262,6 @@ def convolve_apart(inputs: Any, kernel: Any) -> Any:
     return ops.concatenate(outputs, axis=-1)
 
 
-@form("depthwise convolution", "scaled", kernel_sizes=(1,))
-def scale(inputs: Any, kernel: Any) -> Any:
-    """Convolve with a depthwise kernel of one tap, which multiplies each channel by a number."""
-    return inputs * ops.reshape(kernel, (-1,))
-
-
 @form("depthwise convolution", "native 2D", ranks=(2,))
 @form("spaced depthwise convolution", "native 2D", ranks=(2,))
 def convolve_depthwise(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> Any:
@@ -291,33 +285,12 @@ def convolve_by_taps(inputs: Any, kernel: Any) -> Any:
     """
     _, depth, height, width, channels = ops.shape(inputs)
     taps = kernel.shape[0]
-    padded = _pad_axis(inputs, 1, taps // 2, taps // 2)
+    padded = pad_axis(inputs, 1, taps // 2, taps // 2)
     total = 0
     for tap in range(taps):
         images = ops.reshape(padded[:, tap : tap + depth], (-1, height, width, channels))
         total = total + convolve_depthwise(images, kernel[tap])
     return ops.reshape(total, (-1, depth, height, width, channels))
-
-
-@form("depthwise convolution", "shifted", made=True)
-def shifted_form() -> Convolve:
-    """Return the form that sums shifted inputs."""
-    return choose_recomputation(3)(sum_shifted)
-
-
-@form("spaced depthwise convolution", "shifted")
-def sum_shifted(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> Any:
-    """Convolve, depthwise, as a sum of shifted inputs: one a tap, each scaled by channel."""
-    sides = ops.shape(inputs)[1:-1]
-    padded = _pad_around(inputs, kernel, dilation)
-    total = 0
-    for tap in np.ndindex(*kernel.shape[:-2]):
-        window = tuple(
-            slice(dilation * start, dilation * start + side, strides)
-            for start, side in zip(tap, sides, strict=True)
-        )
-        total = total + padded[(slice(None), *window)] * kernel[tap][0]
-    return total
 
 
 @form("spaced depthwise convolution", "on sub-grids", ranks=(2,))
@@ -342,30 +315,6 @@ def convolve_sub_grids(inputs: Any, kernel: Any, strides: int = 1, dilation: int
     return outputs[:, :height, :width]
 
 
-@form("depthwise convolution", "blocked", ranks=(2,))
-def convolve_blocked(inputs: Any, kernel: Any) -> Any:
-    """Convolve, depthwise in 2D, as one matrix product a channel.
-
-    It leads from blocks of input pixels to blocks of 8 × 8 outputs, or more for a large kernel.
-    The matrix holds the kernel once per output pixel, and zeros. All channels are one batched
-    product, which XLA's CPU backend multiplies, differentiates and compiles fast.
-    """
-    batch, height, width, channels = ops.shape(inputs)
-    taps = kernel.shape[0]
-    block = max(8, taps - 1)
-    windows = _windows(_windows(inputs, 2, block, taps), 1, block, taps)
-    _, rows, side, columns, _, _ = ops.shape(windows)
-    windows = ops.transpose(windows, (5, 0, 1, 3, 2, 4))
-    windows = ops.reshape(windows, (channels, batch * rows * columns, side * side))
-    band = _band(block, taps, kernel.dtype)
-    matrices = ops.einsum("tio,sjp,tsc->cijop", band, band, kernel[:, :, 0])
-    outputs = ops.matmul(windows, ops.reshape(matrices, (channels, side * side, block * block)))
-    outputs = ops.reshape(outputs, (channels, batch, rows, columns, block, block))
-    outputs = ops.transpose(outputs, (1, 2, 4, 3, 5, 0))
-    outputs = ops.reshape(outputs, (batch, rows * block, columns * block, channels))
-    return outputs[:, :height, :width]
-
-
 @form("depthwise convolution", "banded", ranks=(3,), made=True)
 def banded_form() -> Convolve:
     """Return the form that convolves blocks of slices."""
@@ -383,12 +332,12 @@ def convolve_banded(inputs: Any, kernel: Any) -> Any:
     batch, depth, height, width, channels = ops.shape(inputs)
     taps = kernel.shape[0]
     block = _block_slices(inputs.shape[1], taps)
-    windows = _windows(inputs, 1, block, taps)
+    windows = overlapping_windows(inputs, 1, block, taps)
     number = ops.shape(windows)[1]
     windows = ops.reshape(windows, (-1, block + taps - 1, height, width, channels))
     windows = ops.transpose(windows, (0, 2, 3, 1, 4))
-    band = _band(block, taps, kernel.dtype)
-    kernels = ops.einsum("tio,thwc->hwioc", band, kernel[:, :, :, 0])
+    joins = band(block, taps, kernel.dtype)
+    kernels = ops.einsum("tio,thwc->hwioc", joins, kernel[:, :, :, 0])
     outputs = [
         convolve(windows[..., channel], kernels[..., channel]) for channel in range(channels)
     ]
@@ -404,46 +353,11 @@ def _block_slices(depth: int | None, taps: int) -> int:
     return max(-(-depth // -(-depth // 16)), taps - 1)
 
 
-def _windows(inputs: Any, axis: int, block: int, taps: int) -> Any:
-    """Cut an axis into (blocks, `block + taps - 1`), zeros around it, neighbours overlapping."""
-    shape = list(ops.shape(inputs))
-    blocks = (shape[axis] + block - 1) // block
-    # One block more than the outputs have, for what the last of them sees beyond itself.
-    padded = _pad_axis(inputs, axis, taps // 2, 2 * block)
-    before = (slice(None),) * axis
-    padded = padded[(*before, slice(0, (blocks + 1) * block))]
-    split = ops.reshape(padded, (*shape[:axis], blocks + 1, block, *shape[axis + 1 :]))
-    own = split[(*before, slice(0, -1))]
-    overlap = split[(*before, slice(1, None), slice(0, taps - 1))]
-    return ops.concatenate([own, overlap], axis=axis + 1)
-
-
-def _band(block: int, taps: int, dtype: str) -> Any:
-    """Return 1 at (tap, input, output) where the tap joins the two, and 0 elsewhere."""
-    band = np.zeros((taps, block + taps - 1, block))
-    for tap in range(taps):
-        band[tap, np.arange(block) + tap, np.arange(block)] = 1
-    return ops.convert_to_tensor(band, dtype=dtype)
-
-
 def _with_padding(inputs: Any, kernel: Any, strides: int, dilation: int) -> tuple[Any, str]:
     """Return the inputs and the padding that Keras is to add."""
     if strides == 1:  # where "same" is as much on every side
         return inputs, "same"
-    return _pad_around(inputs, kernel, dilation), "valid"
-
-
-def _pad_around(inputs: Any, kernel: Any, dilation: int) -> Any:
-    """Put zeros on every side, as many as the kernel reaches beyond a pixel."""
-    reaches = [dilation * (taps // 2) for taps in kernel.shape[:-2]]
-    return ops.pad(inputs, [(0, 0), *((reach, reach) for reach in reaches), (0, 0)])
-
-
-def _pad_axis(inputs: Any, axis: int, before: int, after: int) -> Any:
-    """Put zeros before and after an axis."""
-    width = [(0, 0)] * len(inputs.shape)
-    width[axis] = (before, after)
-    return ops.pad(inputs, width)
+    return pad_around(inputs, kernel, dilation), "valid"
 
 
 def _dtype(inputs: Any) -> str:
