@@ -329,6 +329,63 @@ def test_max_pooling(rank: int, kernel_size: int, padding: int) -> None:
     np.testing.assert_array_equal(outputs, _from_torch(pool(_to_torch(x), kernel_size, 2, padding)))
 
 
+@pytest.mark.parametrize("joined", [None, "key_value", "query_key_value"])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_multi_head_attention_equals_plain_pytorch(joined: str | None, use_bias: bool) -> None:
+    x, source = (
+        np.random.default_rng(0).standard_normal((2, length, 6)).astype("float32")
+        for length in (5, 4)
+    )
+    layer = layers.MultiHeadAttention(3, joined, use_bias, bias_initializer="random_normal")
+    tensors = [torch.from_numpy(x).requires_grad_()]
+    if joined == "query_key_value":
+        layer.build(x.shape)
+    else:
+        layer.build(x.shape, source.shape)
+        tensors.append(torch.from_numpy(source).requires_grad_())
+    assert len(layer.projections) == {None: 3, "key_value": 2, "query_key_value": 1}[joined]
+    peer = torch.nn.MultiheadAttention(6, 3, batch_first=True)
+    kernels, biases, (kernel, bias) = (
+        [ops.convert_to_numpy(dense.kernel) for dense in layer.projections],
+        [ops.convert_to_numpy(dense.bias) for dense in layer.projections if use_bias],
+        map(ops.convert_to_numpy, (layer.project.kernel, layer.project.bias)),
+    )
+    state_dict = {
+        "in_proj_weight": np.concatenate(kernels, axis=1).T,
+        "in_proj_bias": np.concatenate(biases) if use_bias else np.zeros(18),
+        "out_proj.weight": kernel.T,
+        "out_proj.bias": bias,
+    }
+    peer.load_state_dict({name: torch.tensor(array) for name, array in state_dict.items()})
+    expected, _ = peer(tensors[0], tensors[-1], tensors[-1])
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+    _assert_close(layer(*arrays), expected.detach().numpy())
+    expected.square().sum().backward()
+    for gradient, tensor in zip(gradients(layer, *arrays), tensors, strict=True):
+        _assert_close(gradient, tensor.grad.numpy())
+
+
+def test_heads_attend_over_all_pixels() -> None:
+    x = _inputs(3, 2, 4)
+    layer = layers.MultiHeadAttention(2)
+    outputs = ops.convert_to_numpy(layer(x))
+    tokens = ops.convert_to_numpy(layer(x.reshape(2, -1, 4)))
+    np.testing.assert_allclose(outputs, tokens.reshape(x.shape), atol=1e-6)
+
+
+def test_dense_layers_of_the_attention_start_apart() -> None:
+    layer = layers.MultiHeadAttention(
+        2, kernel_initializer="glorot_uniform", bias_initializer=initializers.FanInUniform()
+    )
+    layer.build((None, 5, 16))
+    dense = [*layer.projections, layer.project]
+    for name, limit in (("kernel", np.sqrt(6 / 32)), ("bias", 1 / 4)):
+        arrays = [ops.convert_to_numpy(getattr(part, name)) for part in dense]
+        for number, array in enumerate(arrays):
+            assert 0.8 * limit < np.abs(array).max() < limit
+            assert not any(np.any(array == other) for other in arrays[:number])
+
+
 @pytest.mark.parametrize("rank", [2, 3])
 def test_squeeze_excitation_equals_plain_pytorch(rank: int) -> None:
     x = _inputs(rank, 3, 4)
@@ -545,6 +602,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.AtrousPyramidPooling(4, (1, 9), dtype=policy),
         layers.LMSBlock((3, 5), dtype=policy),
         layers.GMSBlock(4, dtype=policy),
+        layers.MultiHeadAttention(2, dtype=policy),
         layers.FusionBlock(4, dtype=policy),
         layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True, dtype=policy),
         layers.SqueezeExcitation(2, dtype=policy),
@@ -582,6 +640,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.CubicUpsampling(3),
         layers.MaxPooling(),
         layers.MaxPooling(3),
+        layers.MultiHeadAttention(2, "key_value", False, "he_normal", initializers.FanInUniform()),
         layers.NearestUpsampling(),
         layers.ResidualBlock(4),
         layers.ResidualBlock(6, strides=2, normalization="batch"),
@@ -646,6 +705,13 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.DepthwiseConv(3).build((1, 8, 8, None)), "static number of channels"),
         (lambda: layers.MaxPooling().build((1, 8, 9, 4)), "all must be even"),
         (lambda: layers.MaxPooling(4), "2 or odd.*kernel_size=4"),
+        (lambda: layers.MultiHeadAttention(0), "positive integer.*num_heads=0"),
+        (lambda: layers.MultiHeadAttention(2, "all"), "'key_value'.*joined='all'"),
+        (lambda: layers.MultiHeadAttention(3).build((1, 5, 8)), "divide.*num_heads=3"),
+        (
+            lambda: layers.MultiHeadAttention(2, "query_key_value").build((1, 5, 8), (1, 3, 8)),
+            r"without a source.*\(1, 3, 8\)",
+        ),
         (lambda: layers.ResidualBlock(0), "positive integer.*filters=0"),
     ],
 )

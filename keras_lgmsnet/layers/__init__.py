@@ -1,6 +1,7 @@
 """The layers of the networks, for images and volumes, usable in any Keras network."""
 
 from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
+from keras_lgmsnet.layers.attention.multi_head import MultiHeadAttention
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
@@ -39,6 +40,7 @@ __all__ = [
     "LayerScale",
     "LinearUpsampling",
     "MaxPooling",
+    "MultiHeadAttention",
     "NearestUpsampling",
     "ParallelDepthwiseConv",
     "PatchFold",
