@@ -2,6 +2,8 @@
 
 from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
 from keras_lgmsnet.layers.attention.multi_head import MultiHeadAttention
+from keras_lgmsnet.layers.attention.patches import PatchEmbedding, PatchExpansion, PatchMerging
+from keras_lgmsnet.layers.attention.windows import WindowAttention
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
@@ -43,10 +45,14 @@ __all__ = [
     "MultiHeadAttention",
     "NearestUpsampling",
     "ParallelDepthwiseConv",
+    "PatchEmbedding",
+    "PatchExpansion",
     "PatchFold",
+    "PatchMerging",
     "PatchUnfold",
     "ResidualBlock",
     "SparseTransformer",
     "SqueezeExcitation",
     "TransposedConv",
+    "WindowAttention",
 ]
