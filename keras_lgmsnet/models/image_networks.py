@@ -360,6 +360,36 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="missformer",
+        rank=2,
+        title="MISSFormer",
+        module="keras_lgmsnet.models.missformer",
+        class_name="MISSFormer2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4"),
+            *("decoder3", "decoder2", "decoder1"),
+        ),
+        sides=fixed(divisor=32, may_be_unknown=False),
+        paper="Huang et al., MISSFormer, 2021",
+        program="https://github.com/ZhifangDeng/MISSFormer",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(224, 224, 3),
+                num_classes=1,
+                parameters=35_452_225,
+                parameters_in_program=42_462_017,
+                parameters_counted=35_452_225,
+                multiply_adds=5_538_788_304,
+                printed="35.45 M, 7.25 G (LGMSNet's Table 1)",
+                remark="The other 7,009,792 are of layers that the program never uses. The printed "
+                "count has the first dense layer of each feed-forward layer twice (1.77 G), as the "
+                "program computes it, to the same end, and no softmax (0.06 G). The row is at "
+                "224 × 224.",
+            ),
+        ),
+    ),
 )
 
 
