@@ -241,6 +241,16 @@ LAYERS = {
     "global block": lambda: layers.GMSBlock(6),
     "fusion": lambda: layers.FusionBlock(6),
     "transformer": lambda: layers.SparseTransformer(6),
+    "attention": lambda: layers.MultiHeadAttention(2),
+    "joined attention": lambda: layers.MultiHeadAttention(2, "query_key_value", use_bias=False),
+    "attention within windows": lambda: layers.WindowAttention(2, 2),
+    "attention within shifted windows": lambda: layers.WindowAttention(2, 2, shift=1),
+    "attention within windows filled up": lambda: layers.WindowAttention(1, 4, shift=2),
+    "attention of pixels to themselves": lambda: layers.WindowAttention(2, 1),
+    "patch embedding": lambda: layers.PatchEmbedding(6, 2),
+    "patch merging": lambda: layers.PatchMerging(6),
+    "patch expansion": lambda: layers.PatchExpansion(6),
+    "large patch expansion": lambda: layers.PatchExpansion(6, 3),
     "parallel depthwise": lambda: layers.ParallelDepthwiseConv([(5, 1), (3, 2)]),
     "parallel depthwise and identity": lambda: layers.ParallelDepthwiseConv([(3, 1), (1, 1)], True),
     "squeeze-excitation": lambda: layers.SqueezeExcitation(3),
@@ -311,6 +321,19 @@ def test_parallel_convolutions_norms_and_scale_become_one_convolution(identity) 
     assert_same_function(deployed, network)
     assert types(deployed) == [keras.layers.InputLayer, keras.layers.DepthwiseConv2D]
     assert deployed.layers[1].kernel_size == (7, 7)
+
+
+@once
+@pytest.mark.parametrize("joined", [None, "key_value"])
+@pytest.mark.parametrize("sides", [(2, 4), (1, 1), (2, 2, 4)])
+def test_attention_to_other_tokens_deploys(sides, joined) -> None:
+    image = keras.Input((*(4, 6, 6)[-len(sides) :], 8))
+    source = image[(slice(None), *map(slice, sides))][..., :6]
+    x = layers.MultiHeadAttention(2, joined)(image, BatchNormalization()(source))
+    network = scatter(keras.Model(image, x))
+    deployed = deploy(network)
+    assert_same_function(deployed, network)
+    assert layers.MultiHeadAttention not in types(deployed)
 
 
 class Wave(keras.layers.Layer):

@@ -150,21 +150,44 @@ def _assert_is_resampling(form: Callable, rank: int, peer: Callable) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, rank in _forms("attention") if rank == 2])
-@pytest.mark.parametrize("length", [1, 5])
-def test_every_form_of_attention_is_pytorchs(name: str, length: int) -> None:
+@pytest.mark.parametrize(("length", "keys"), [(1, 1), (5, 5), (5, 1), (1, 5), (2, 7)])
+def test_every_form_of_attention_is_pytorchs(name: str, length: int, keys: int) -> None:
     form = forms.OPERATIONS["attention"][name].make()
-    parts = np.random.default_rng(0).standard_normal((3, 2, length, 4, 8)).astype("float32")
+    generator = np.random.default_rng(0)
+    parts = [
+        generator.standard_normal((2, number, 4, 8)).astype("float32")
+        for number in (length, keys, keys)
+    ]
     leaves = [torch.from_numpy(part).requires_grad_() for part in parts]
     expected = torch.nn.functional.scaled_dot_product_attention(
         *(leaf.transpose(1, 2) for leaf in leaves)
     ).transpose(1, 2)
     expected.square().sum().backward()
     _assert_close(form(*map(ops.convert_to_tensor, parts)), expected.detach().numpy())
-    # Of a single token the weight is 1, so that only the value has a gradient.
-    first = 2 if length == 1 else 0
+    # Of a single key the weight is 1, so that only the value has a gradient.
+    first = 2 if keys == 1 else 0
     received = gradients(lambda *some: form(*parts[:first], *some), *parts[first:])
     for gradient, leaf in zip(received, leaves[first:], strict=True):
         _assert_close(gradient, leaf.grad.numpy())
+
+
+@pytest.mark.parametrize("name", [name for name, rank in _forms("attention") if rank == 2])
+def test_no_form_of_attention_overflows_in_float16(name: str) -> None:
+    if (name, BACKEND) == ("native", "jax"):
+        pytest.skip("XLA refuses JAX's own attention in float16 on a CPU.")
+    form = forms.OPERATIONS["attention"][name].make()
+    generator = np.random.default_rng(0)
+    # Each query's product with its own key is 2e6, far beyond float16, and larger than any other.
+    keys = np.eye(8, dtype="float16")[None, :, None]
+    values = generator.standard_normal((1, 8, 1, 8)).astype("float16")
+    parts = [2000 * keys, 1000 * keys, values]
+    attended, *received = (
+        ops.convert_to_numpy(ops.cast(part, "float32"))
+        for part in (form(*map(ops.convert_to_tensor, parts)), *gradients(form, *parts))
+    )
+    np.testing.assert_allclose(attended, values, rtol=1e-3)
+    for gradient in received:
+        assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(("name", "rank"), _forms("group normalization"))

@@ -357,6 +357,68 @@ ROWS = (
             },
         },
     ),
+    Row(
+        name="swin_unet",
+        arguments={
+            "filters": (8, 8, 8, 8),
+            "depths": (2, 1, 1, 1),
+            "num_heads": (2, 1, 1, 1),
+            "window": 2,
+            # Of two images a branch would else be left out in both too often.
+            "drop_rate": 0.02,
+        },
+        input_shape=(64, 64, 3),
+        irregular_shape=(64, 128, 2),
+        sides_are_free=False,
+        refused=(
+            ({"filters": (8, 8)}, r"the four levels'.*filters=\(8, 8\), depths=\(2, 1, 1, 1\)"),
+            ({"num_heads": (2, 1, 1, 3)}, r"divisible by their level's.*num_heads=\(2, 1, 1, 3\)"),
+            ({"window": 1}, r"2 at least\. Received: window=1"),
+            ({"window": "7"}, r"positive integer\. Received: window='7'"),
+            ({"drop_rate": 1}, r"from 0 to less than 1\. Received: drop_rate=1"),
+        ),
+        frozen="swin_unet",
+        frozen_layers={
+            "swin_unet.patch_embed": "embedding_norm",
+            "swin_unet.layers.0.blocks.0": "encoder1_0",
+            "swin_unet.layers.0.blocks.1": "encoder1",
+            **{f"swin_unet.layers.{number}": f"encoder{number + 2}_merging" for number in range(3)},
+            "swin_unet.layers.3": "encoder4",
+            **{f"swin_unet.layers_up.{n}": f"decoder{3 - n}_expansion" for n in range(3)},
+            "swin_unet.layers_up.3": "decoder1",
+        },
+        grain=4,
+    ),
+    Row(
+        name="missformer",
+        arguments={
+            "filters": (4, 8, 8, 8),
+            "depths": (1, 1, 1, 1),
+            "num_heads": (1, 2, 1, 1),
+            "bridge_depth": 1,
+        },
+        # Each pixel attends to four; to one alone it would attend alike, whatever queries there be.
+        input_shape=(64, 64, 3),
+        irregular_shape=(32, 64, 1),
+        sides_are_free=False,
+        refused=(
+            ({"filters": (8, 8)}, r"the four levels'.*filters=\(8, 8\), depths=\(1, 1, 1, 1\)"),
+            ({"num_heads": (1, 1, 1, 3)}, r"divisible by their level's.*num_heads=\(1, 1, 1, 3\)"),
+            ({"filters": (4, 8, 8, 10)}, r"divisible by the first.*\(4, 8, 8, 10\)"),
+            ({"bridge_depth": 0}, r"positive integer\. Received: bridge_depth=0"),
+        ),
+        frozen="missformer",
+        frozen_layers={
+            "backbone.patch_embed1": "encoder1_embedding_norm",
+            "backbone.block1.0": "encoder1_0",
+            "bridge.bridge_layer1.attn": "bridge1_attention",
+            "bridge.bridge_layer1": "bridge1",
+            "bridge.bridge_layer4": "bridge4",
+            **{f"decoder_{level - 1}": f"decoder{level}_expansion" for level in (4, 3, 2)},
+            "decoder_0.layer_former_2": "decoder1",
+        },
+        grain=4,
+    ),
 )
 
 # What takes a row long is asked of one variant of each network.

@@ -16,6 +16,7 @@ Together 138 ms for 182 by the plain conversion, of which the arithmetic alone t
 of XNNPACK's own dense convolutions; in int8, with attention, norms and GELU in float32, 60 ms.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from keras_lgmsnet.layers import (
     FusionBlock,
     GMSBlock,
     LMSBlock,
+    MultiHeadAttention,
     ResidualBlock,
     SparseTransformer,
     SqueezeExcitation,
@@ -237,11 +239,45 @@ def _attend_by_rows(images: KerasTensor, height: int, width: int, tokens: int) -
         columns = []
         for sequences in ops.split(row, 2, axis=3):
             sequences = ops.reshape(sequences, (-1, tokens, 3 * NUM_HEADS, HEAD_DIM))
-            attended = flat.attend(ops.transpose(sequences, (0, 2, 1, 3)), NUM_HEADS)
+            parts = ops.split(ops.transpose(sequences, (0, 2, 1, 3)), 3, axis=1)
+            attended = flat.attend(*parts)
             attended = ops.transpose(attended, (0, 2, 1, 3))
             columns.append(ops.reshape(attended, (-1, 1, width // 2, features)))
         rows.append(flat.join(columns, axis=-1))
     return ops.reshape(flat.join(rows, axis=1), (-1, height, width, features))
+
+
+def multi_head_attention(
+    layer: MultiHeadAttention, value: Value, source: Value | None = None
+) -> Value:
+    """Apply the layer; queries, keys and values of the same tokens are made at once."""
+    name, channels = layer.name, layer.channels
+    features = channels // layer.num_heads
+
+    def project(value: Value, dense: list[Any], name: str, is_query: bool) -> list[KerasTensor]:
+        kernels, biases = zip(*map(kernel_and_bias, dense), strict=True)
+        kernel = np.concatenate(kernels, axis=-1)
+        bias = np.concatenate(biases) if layer.use_bias else None
+        for weight in (kernel, bias):
+            if is_query and weight is not None:
+                weight[..., :channels] *= features**-0.5
+        images = flat.pointwise(value.features, kernel, bias, name).images
+        heads = ops.reshape(images, (-1, _tokens(value), images.shape[-1] // features, features))
+        return ops.split(ops.transpose(heads, (0, 2, 1, 3)), images.shape[-1] // channels, axis=1)
+
+    if source is None:
+        parts = project(value, layer.projections, f"{name}-query_key_value", True)
+    else:
+        parts = project(value, layer.projections[:1], f"{name}-query", True)
+        parts += project(source, layer.projections[1:], f"{name}-key_value", False)
+    attended = ops.transpose(flat.attend(*parts), (0, 2, 1, 3))
+    x = value.features.replace(ops.reshape(attended, (-1, *value.features.sides, channels)))
+    return Value(name, flat.pointwise(x, *kernel_and_bias(layer.project), f"{name}-project"))
+
+
+def _tokens(value: Value) -> int:
+    """Return the number of pixels of an image or a volume."""
+    return math.prod(value.tensor.shape[1:-1])
 
 
 def fusion_block(block: FusionBlock, value: Value) -> Value:

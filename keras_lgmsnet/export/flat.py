@@ -127,22 +127,18 @@ def activate(images: KerasTensor, activation: Any) -> KerasTensor:
 # === Attention ===
 
 
-def attend(sequences: KerasTensor, num_heads: int) -> KerasTensor:
-    """Return softmax(QKᵀ)V of `(batch, [queries | keys | values] by head, tokens, features)`.
-
-    The queries are scaled already.
-    """
-    parts = ops.split(sequences, 3, axis=1)
-    if sequences.shape[2] ** 2 <= WEIGHTS_IN_CACHE:
+def attend(query: KerasTensor, key: KerasTensor, value: KerasTensor) -> KerasTensor:
+    """Return softmax(QKᵀ)V of `(batch, heads, tokens, features)`, the queries scaled already."""
+    parts = (query, key, value)
+    if query.shape[2] * key.shape[2] <= WEIGHTS_IN_CACHE:
         return _attention(*parts)
-    heads = zip(*(ops.split(part, num_heads, axis=1) for part in parts), strict=True)
+    heads = zip(*(ops.split(part, query.shape[1], axis=1) for part in parts), strict=True)
     return join([_attention(*head) for head in heads], axis=1)
 
 
 def _attention(query: KerasTensor, key: KerasTensor, value: KerasTensor) -> KerasTensor:
-    """Return softmax(QKᵀ)V of `(batch, heads, tokens, features)`."""
-    if value.shape[2] == 1:
-        return value  # a token alone attends to itself; Keras would warn of the softmax
+    if key.shape[2] == 1:  # all attend to a token alone; Keras would warn of the softmax
+        return value if query.shape[2] == 1 else ops.repeat(value, query.shape[2], axis=2)
     weights = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
     return ops.matmul(weights, value)
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet.export import blocks, flat, norms, resampling
+from keras_lgmsnet.export import attention, blocks, flat, norms, resampling
 from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.folding import (
     Affine,
@@ -38,12 +38,17 @@ from keras_lgmsnet.layers import (
     LinearUpsampling,
     LMSBlock,
     MaxPooling,
+    MultiHeadAttention,
     NearestUpsampling,
     ParallelDepthwiseConv,
+    PatchEmbedding,
+    PatchExpansion,
+    PatchMerging,
     ResidualBlock,
     SparseTransformer,
     SqueezeExcitation,
     TransposedConv,
+    WindowAttention,
 )
 from keras_lgmsnet.layers.normalization import BatchNormalization
 
@@ -314,9 +319,14 @@ RULES: dict[type, Rule] = {
     FusionBlock: blocks.fusion_block,
     AtrousPyramidPooling: blocks.atrous_pyramid_pooling,
     ResidualBlock: blocks.residual_block,
+    MultiHeadAttention: blocks.multi_head_attention,
     SparseTransformer: blocks.sparse_transformer,
     SqueezeExcitation: blocks.squeeze_excitation,
     DepthwiseResidual: blocks.depthwise_residual,
+    WindowAttention: attention.window_attention,
+    PatchEmbedding: attention.patch_embedding,
+    PatchMerging: attention.patch_merging,
+    PatchExpansion: attention.patch_expansion,
     GroupedConv: _grouped_conv,
     DepthwiseConv: _depthwise_conv,
     ParallelDepthwiseConv: _parallel_depthwise_conv,

@@ -1,6 +1,9 @@
 """The layers of the networks, for images and volumes, usable in any Keras network."""
 
 from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
+from keras_lgmsnet.layers.attention.multi_head import MultiHeadAttention
+from keras_lgmsnet.layers.attention.patches import PatchEmbedding, PatchExpansion, PatchMerging
+from keras_lgmsnet.layers.attention.windows import WindowAttention
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
@@ -39,12 +42,17 @@ __all__ = [
     "LayerScale",
     "LinearUpsampling",
     "MaxPooling",
+    "MultiHeadAttention",
     "NearestUpsampling",
     "ParallelDepthwiseConv",
+    "PatchEmbedding",
+    "PatchExpansion",
     "PatchFold",
+    "PatchMerging",
     "PatchUnfold",
     "ResidualBlock",
     "SparseTransformer",
     "SqueezeExcitation",
     "TransposedConv",
+    "WindowAttention",
 ]

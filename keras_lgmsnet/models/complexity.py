@@ -14,7 +14,9 @@ from keras_lgmsnet.layers import (
     GroupNormalization,
     LayerScale,
     LinearUpsampling,
+    MultiHeadAttention,
     NearestUpsampling,
+    PatchEmbedding,
     SparseTransformer,
     SqueezeExcitation,
     TransposedConv,
@@ -25,6 +27,7 @@ from keras_lgmsnet.layers.gms import NUM_HEADS
 _KERNEL_LAYERS = (
     DepthwiseConv,
     GroupedConv,
+    PatchEmbedding,
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
@@ -127,6 +130,10 @@ def _own_multiply_adds(layer: Any) -> int:
     if isinstance(layer, SparseTransformer):
         tokens = math.prod(_input_shape(layer)[1:-1]) // 2**layer.rank
         return NUM_HEADS * tokens * (3 * tokens - 1)
+    if isinstance(layer, MultiHeadAttention):
+        shapes = _input_shapes(layer)
+        queries, keys = (math.prod(shape[1:-1]) for shape in (shapes[0], shapes[-1]))
+        return layer.num_heads * queries * (3 * keys - 1)
     if isinstance(layer, _KERNEL_LAYERS):
         return _output_positions(layer) * math.prod(layer.kernel.shape)
     if isinstance(layer, _SEPARABLE_LAYERS):
@@ -191,6 +198,7 @@ def _input_shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:
     """Return the shapes that a layer was built with, whose sides must be known."""
     config = layer.get_build_config()
     shapes = config["shapes_dict"].values() if "shapes_dict" in config else [config["input_shape"]]
+    shapes = [shape for shape in shapes if shape is not None]  # of an argument left at its default
     for shape in shapes:
         if None in shape[1:]:
             raise ValueError(

@@ -1,6 +1,8 @@
-"""Attention over sequences of tokens: softmax(QKᵀ/√d)V, the softmax in float32.
+"""Attention over sequences of tokens: softmax(QKᵀ/√d)V.
 
-Query, key, value and what is returned have the shape `(batch, length, heads, features)`.
+Query, key, value and what is returned have the shape `(batch, length, heads, features)`; keys and
+values may be as many as they like. QKᵀ and the softmax are in float32: in float16 the products of
+large queries and keys would overflow.
 """
 
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_lgmsnet.layers.base import float32_at_least
 from keras_lgmsnet.layers.forms import choose, form
 
 
@@ -25,12 +28,12 @@ def attend_natively(query: Any, key: Any, value: Any) -> Any:
 @form("attention", "at once")
 def attend_at_once(query: Any, key: Any, value: Any) -> Any:
     """Attend within all sequences by two matrix products."""
-    if query.shape[1] == 1:
-        return value  # a token alone attends to itself; Keras would warn of the softmax
+    if key.shape[1] == 1:  # all attend to a token alone; Keras would warn of the softmax
+        return value if query.shape[1] == 1 else ops.repeat(value, ops.shape(query)[1], axis=1)
     query = ops.transpose(query * query.shape[-1] ** -0.5, (0, 2, 1, 3))
     key = ops.transpose(key, (0, 2, 3, 1))
     value = ops.transpose(value, (0, 2, 1, 3))
-    weights = ops.softmax(ops.cast(ops.matmul(query, key), "float32"))
+    weights = ops.softmax(ops.matmul(float32_at_least(query), float32_at_least(key)))
     attended = ops.matmul(ops.cast(weights, value.dtype), value)
     return ops.transpose(attended, (0, 2, 1, 3))
 
@@ -51,8 +54,8 @@ def attend_by_sequence(query: Any, key: Any, value: Any) -> Any:
     @jax.checkpoint
     def attend(sequence: tuple[Any, Any, Any]) -> Any:
         query, key, value = (jnp.swapaxes(part, 0, 1) for part in sequence)
+        query, key = (float32_at_least(part) for part in (query, key))
         scores = jnp.matmul(query * query.shape[-1] ** -0.5, jnp.swapaxes(key, 1, 2))
-        scores = scores.astype("float32")
         largest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
         weights = jnp.exp(scores - largest).astype(value.dtype)
         # A further feature of ones makes the product return the sum of the weights as well.
