@@ -1,6 +1,7 @@
 """The layers of the networks, for images and volumes, usable in any Keras network."""
 
 from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
+from keras_lgmsnet.layers.attention.axial import AxialAttention
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
@@ -8,7 +9,7 @@ from keras_lgmsnet.layers.fusion import FusionBlock
 from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransformer
 from keras_lgmsnet.layers.layer_scale import LayerScale
 from keras_lgmsnet.layers.lms import LMSBlock
-from keras_lgmsnet.layers.normalization import GroupNormalization
+from keras_lgmsnet.layers.normalization import GhostBatchNormalization, GroupNormalization
 from keras_lgmsnet.layers.parallel_depthwise import ParallelDepthwiseConv
 from keras_lgmsnet.layers.resampling import (
     CubicUpsampling,
@@ -25,6 +26,7 @@ from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
 
 __all__ = [
     "AtrousPyramidPooling",
+    "AxialAttention",
     "AxialShift",
     "ConvNormActivation",
     "CubicUpsampling",
@@ -32,6 +34,7 @@ __all__ = [
     "DepthwiseResidual",
     "FusionBlock",
     "GMSBlock",
+    "GhostBatchNormalization",
     "GlobalResponseNormalization",
     "GroupNormalization",
     "GroupedConv",
