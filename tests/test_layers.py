@@ -335,7 +335,7 @@ class _PlainAxialAttention(torch.nn.Module):
                 setattr(self, name, torch.nn.Parameter(torch.tensor(0.0)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        batch, channels, *_ = images.shape
+        channels = images.shape[1]
         lines = images.movedim(1 + self.axis, -1).movedim(1, -2)
         shape = lines.shape
         lines = lines.reshape(-1, *shape[-2:])
