@@ -112,6 +112,19 @@ def test_networks(name, arguments, input_shape, num_classes, expected):
             16 * 6 * (36 + 54 + 4) + 3 * 4 * 16 * 6,
         ),
         (keras.layers.MaxPooling2D(), (8, 8, 3), 0, 0),
+        # The kernel, four operations a value of the norms, and the softmax of two heads.
+        (
+            layers.AxialAttention(1, 2),
+            (4, 6, 8),
+            128 + 2 * 16 + 2 * 6 + 2 * 16 + 8 * 7,
+            24 * (128 + 4 * (16 + 6 * 4 + 16) + 2 * 11),
+        ),
+        (
+            layers.AxialAttention(2, 2, positions=False),
+            (4, 6, 8),
+            128 + 2 * 16 + 2 * 2 + 2 * 8,
+            24 * (128 + 4 * (16 + 2 * 6 + 8) + 2 * 17),
+        ),
     ],
 )
 def test_layers(layer, input_shape, parameters, multiply_adds):

@@ -320,6 +320,91 @@ def test_axial_shift_by_hand(axis: int) -> None:
         np.testing.assert_array_equal(outputs[..., channel].ravel(), moved[number])
 
 
+class _PlainAxialAttention(torch.nn.Module):
+    def __init__(self, axis: int, length: int, channels: int, heads: int, positions: bool) -> None:
+        super().__init__()
+        self.axis, self.heads, self.positions = axis, heads, positions
+        kinds, outputs, features = (3, 2, channels // heads) if positions else (1, 1, 0)
+        self.qkv_transform = torch.nn.Conv1d(channels, 2 * channels, 1, bias=False)
+        self.bn_qkv = torch.nn.BatchNorm1d(2 * channels)
+        self.bn_similarity = torch.nn.BatchNorm2d(kinds * heads)
+        self.bn_output = torch.nn.BatchNorm1d(outputs * channels)
+        if positions:
+            self.relative = torch.nn.Parameter(torch.zeros(2 * features, 2 * length - 1))
+            for name in ("f_qr", "f_kr", "f_sve", "f_sv"):
+                setattr(self, name, torch.nn.Parameter(torch.tensor(0.0)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        channels = images.shape[1]
+        lines = images.movedim(1 + self.axis, -1).movedim(1, -2)
+        shape = lines.shape
+        lines = lines.reshape(-1, *shape[-2:])
+        features, length = channels // self.heads, shape[-1]
+        parts = self.bn_qkv(self.qkv_transform(lines))
+        parts = parts.reshape(-1, self.heads, 2 * features, length)
+        query, key, value = parts.split([features // 2, features // 2, features], 2)
+        scores = torch.einsum("nhci,nhcj->nhij", query, key)
+        if self.positions:
+            tokens = torch.arange(length)
+            tables = self.relative[:, tokens[:, None] - tokens + length - 1]
+            of_query, of_key, of_value = tables.split([features // 2, features // 2, features])
+            of_query = self.f_qr * torch.einsum("nhci,cij->nhij", query, of_query)
+            of_key = self.f_kr * torch.einsum("nhcj,cji->nhij", key, of_key)
+            scores = torch.cat([scores, of_query, of_key], 1)
+        scores = self.bn_similarity(scores)
+        scores = sum(scores.split(self.heads, 1))
+        weights = scores.softmax(-1)
+        outputs = torch.einsum("nhij,nhcj->nhci", weights, value)
+        if self.positions:
+            of_value = self.f_sve * torch.einsum("nhij,cij->nhci", weights, of_value)
+            outputs = torch.stack([self.f_sv * outputs, of_value], 3)
+        outputs = self.bn_output(outputs.reshape(len(lines), -1, length))
+        outputs = outputs.reshape(len(lines), channels, -1, length).sum(2)
+        return outputs.reshape(shape).movedim(-2, 1).movedim(-1, 1 + self.axis)
+
+
+@pytest.mark.parametrize(("rank", "axis", "positions"), [(2, 1, True), (2, 2, False), (3, 2, True)])
+def test_axial_attention_equals_plain_pytorch(rank: int, axis: int, positions: bool) -> None:
+    x = _inputs(rank, 3, 8)
+    layer = layers.AxialAttention(axis, num_heads=2, positions=positions)
+    peer = _PlainAxialAttention(axis, x.shape[axis], 8, 2, positions)
+    _assert_equals_peer(layer, peer, x)
+
+    # In training as well, of which each score's statistics are taken without the scores.
+    images = _to_torch(x).requires_grad_()
+    factors = np.random.default_rng(1).random(x.shape, "float32")  # of squares alone there is none
+    peer.zero_grad()
+    expected = peer.train()(images) * _to_torch(factors)
+    expected.square().sum().backward()
+    variables = dict(named_variables(layer))
+    trainable = {id(variable): name for name, variable in variables.items() if variable.trainable}
+
+    def weighted(images, *values):
+        outputs, _ = layer.stateless_call(values, others, images, training=True)
+        return ops.multiply(outputs, factors)
+
+    weights, others = (
+        [ops.convert_to_numpy(variable) for variable in group]
+        for group in (layer.trainable_variables, layer.non_trainable_variables)
+    )
+    names = [trainable[id(variable)] for variable in layer.trainable_variables]
+    received = gradients(weighted, x, *weights)
+    _assert_close(received[0], _from_torch(images.grad), 1e-3)
+    parameters = dict(peer.named_parameters())
+    for name, variable, gradient in zip(
+        names, layer.trainable_variables, received[1:], strict=True
+    ):
+        wanted = parameters[name].grad.numpy()
+        wanted = np.transpose(wanted, np.argsort(torch_weights._torch_axes(variable)))
+        _assert_close(gradient, wanted, 1e-3)
+    outputs = compiled(lambda *values: weighted(*values))(x, *weights)
+    _assert_close(outputs, _from_torch(expected), 1e-4)
+    layer(x, training=True)
+    for name, buffer in peer.named_buffers():
+        if name.endswith("running_mean"):
+            _assert_close(variables[name], buffer.numpy())
+
+
 @pytest.mark.parametrize(("kernel_size", "padding"), [(2, 0), (3, 1), (5, 2)])
 @pytest.mark.parametrize("rank", [2, 3])
 def test_max_pooling(rank: int, kernel_size: int, padding: int) -> None:
@@ -722,6 +807,33 @@ def test_batch_normalization_trains_as_pytorchs_does(rank: int) -> None:
     _assert_close(layer.moving_variance, kept)
 
 
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_ghost_batch_normalization_is_as_many_calls_in_a_row(axis: int) -> None:
+    parts = 16
+    x = np.concatenate([0.1 * number + _inputs(2, 2, 4) for number in range(parts)])
+    layer = layers.GhostBatchNormalization(parts, axis=axis)
+    in_a_row = normalization.BatchNormalization(axis=axis)
+    for norm in (layer, in_a_row):
+        norm.build(x.shape)
+        norm.set_weights(
+            [0.5 + number + weight for number, weight in enumerate(norm.get_weights())]
+        )
+
+    def call_in_a_row(x):
+        return ops.concatenate([in_a_row(part, training=True) for part in ops.split(x, parts)])
+
+    def call(x):
+        return layer(x, training=True)
+
+    _assert_close(call(x), ops.convert_to_numpy(call_in_a_row(x)))
+    for name in ("moving_mean", "moving_variance"):
+        expected = ops.convert_to_numpy(getattr(in_a_row, name))
+        _assert_close(getattr(layer, name), expected)
+    _assert_close(layer(x), ops.convert_to_numpy(in_a_row(x)))
+    layer.trainable = False
+    _assert_close(call(x), ops.convert_to_numpy(layer(x)))
+
+
 def test_group_normalization_of_large_float16_images_does_not_overflow() -> None:
     x = 100 * np.ones((1, 256, 256, 4), "float16")
     x[:, :128] *= -1
@@ -743,6 +855,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.PatchMerging(4, dtype=policy),
         layers.PatchExpansion(4, dtype=policy),
         layers.FusionBlock(4, dtype=policy),
+        layers.AxialAttention(1, 2, dtype=policy),
         layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True, dtype=policy),
         layers.SqueezeExcitation(2, dtype=policy),
         layers.GlobalResponseNormalization(dtype=policy),
@@ -836,6 +949,11 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.GroupNormalization(3).build((1, 8, 8, 4)), "groups must divide"),
         (lambda: layers.AtrousPyramidPooling(4, (6, 0)), "positive integer.*dilations=0"),
         (lambda: layers.AxialShift(3).build((1, 8, 8, 4)), "from 1 to 2.*axis=3"),
+        (lambda: layers.AxialAttention(0), "positive integer.*axis=0"),
+        (lambda: layers.AxialAttention(3).build((1, 8, 8, 16)), "from 1 to 2.*axis=3"),
+        (lambda: layers.AxialAttention(1, 3).build((1, 8, 8, 16)), "twice num_heads.*num_heads=3"),
+        (lambda: layers.AxialAttention(1).build((1, None, 8, 16)), "all sides known.*None, 8, 16"),
+        (lambda: layers.GhostBatchNormalization(0), "positive integer.*parts=0"),
         (lambda: layers.CubicUpsampling(0), "positive integer.*factor=0"),
         (lambda: layers.SqueezeExcitation(0), "positive integer.*filters=0"),
         (lambda: layers.ParallelDepthwiseConv([]), r"pairs of .*branches=\[\]"),

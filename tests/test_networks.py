@@ -419,6 +419,25 @@ ROWS = (
         },
         grain=4,
     ),
+    Row(
+        name="medt",
+        arguments={
+            "filters": (4, 4, 4, 4, 4, 4, 4),
+            "depths": (1, 1, 1, 1),
+            "num_heads": 2,
+            "patches": 2,
+        },
+        input_shape=(64, 64, 3),
+        irregular_shape=(64, 68, 2),
+        sides_are_free=False,
+        refused=(
+            ({"filters": (16, 16)}, r"of four levels.*filters=\(16, 16\), num_heads=2"),
+            ({"num_heads": 3}, r"divisible by twice num_heads.*num_heads=3"),
+            ({"depths": (1, 1)}, r"four levels' blocks\. Received: depths=\(1, 1\)"),
+            ({"patches": 0}, r"patches must be a positive integer.*patches=0"),
+        ),
+        frozen="medt",
+    ),
 )
 
 # What takes a row long is asked of one variant of each network.

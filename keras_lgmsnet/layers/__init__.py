@@ -1,6 +1,7 @@
 """The layers of the networks, for images and volumes, usable in any Keras network."""
 
 from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
+from keras_lgmsnet.layers.attention.axial import AxialAttention
 from keras_lgmsnet.layers.attention.multi_head import MultiHeadAttention
 from keras_lgmsnet.layers.attention.patches import PatchEmbedding, PatchExpansion, PatchMerging
 from keras_lgmsnet.layers.attention.windows import WindowAttention
@@ -11,7 +12,7 @@ from keras_lgmsnet.layers.fusion import FusionBlock
 from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransformer
 from keras_lgmsnet.layers.layer_scale import LayerScale
 from keras_lgmsnet.layers.lms import LMSBlock
-from keras_lgmsnet.layers.normalization import GroupNormalization
+from keras_lgmsnet.layers.normalization import GhostBatchNormalization, GroupNormalization
 from keras_lgmsnet.layers.parallel_depthwise import ParallelDepthwiseConv
 from keras_lgmsnet.layers.resampling import (
     CubicUpsampling,
@@ -28,6 +29,7 @@ from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
 
 __all__ = [
     "AtrousPyramidPooling",
+    "AxialAttention",
     "AxialShift",
     "ConvNormActivation",
     "CubicUpsampling",
@@ -35,6 +37,7 @@ __all__ = [
     "DepthwiseResidual",
     "FusionBlock",
     "GMSBlock",
+    "GhostBatchNormalization",
     "GlobalResponseNormalization",
     "GroupNormalization",
     "GroupedConv",

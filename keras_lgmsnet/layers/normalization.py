@@ -1,10 +1,13 @@
 """Batch, instance and group normalization with the published epsilon and momentum."""
 
+import math
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
-from keras_lgmsnet.layers.base import SpatialLayer, require_positive
+from keras_lgmsnet.layers.base import SpatialLayer, float32_at_least, require_positive
 from keras_lgmsnet.layers.forms.normalization import choose_normalization
 
 EPSILON = 1e-5
@@ -132,6 +135,70 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """Move the moving statistics towards a batch's."""
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class GhostBatchNormalization(BatchNormalization):
+    """Batch normalization of parts of the batch apart (Hoffer et al., NeurIPS 2017).
+
+    It computes, in training too, what calls of `BatchNormalization` with one part after the other
+    compute: each part is normalized by its own statistics, and the moving ones move as often as
+    there are parts. So may patches of images, which stand one after the other on the batch axis,
+    pass through a network at once that was trained with one at a time.
+
+    Args:
+        parts: How many equal parts the batch has, all of one first, then all of the next.
+        **kwargs: As for `keras.layers.BatchNormalization`, whose `epsilon` and `momentum` are by
+            default 1e-5 and 0.9 (PyTorch's 0.1) here, as published.
+
+    Raises:
+        ValueError: If `parts` is not positive.
+
+    Example:
+    >>> GhostBatchNormalization(4)(keras.ops.ones((8, 32, 32, 16)), training=True).shape
+    (8, 32, 32, 16)
+    """
+
+    def __init__(self, parts: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        require_positive(parts=parts)
+        self.parts = parts
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalize by the parts' statistics in training, else by the moving ones."""
+        if self.parts == 1 or not (training and self.trainable):
+            return super().call(inputs, training=training, mask=mask)
+        shape = ops.shape(inputs)
+        axis = self.axis % len(shape)
+        # Part, values before the channels, channels, values after them.
+        sizes = (self.parts, -1, shape[axis], math.prod(shape[axis + 1 :]))
+        x = ops.reshape(float32_at_least(inputs), sizes)
+        mean, variance = ops.moments(x, axes=(1, 3), keepdims=True)
+        self.move_in_turn(*(ops.reshape(x, (self.parts, -1)) for x in (mean, variance)))
+        factor = ops.rsqrt(variance + self.epsilon)
+        if self.scale:
+            factor = factor * ops.reshape(ops.cast(self.gamma, x.dtype), (-1, 1))
+        outputs = (x - mean) * factor
+        if self.center:
+            outputs = outputs + ops.reshape(ops.cast(self.beta, x.dtype), (-1, 1))
+        return ops.cast(ops.reshape(outputs, (-1, *shape[1:])), self.compute_dtype)
+
+    def move_in_turn(self, mean: Any, variance: Any) -> None:
+        """Move the moving statistics towards those of one part after the other.
+
+        Args:
+            mean: Shape `(parts, channels)`.
+            variance: The same.
+        """
+        later = self.momentum ** np.arange(self.parts)[::-1, None]
+        weights = ops.convert_to_tensor((1 - self.momentum) * later, "float32")
+        for moving, of_parts in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            kept = moving * self.momentum**self.parts
+            moving.assign(kept + ops.sum(weights * of_parts, axis=0))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {"parts": self.parts}
 
 
 def normalization_layer(normalization: str | None, rank: int, **kwargs: Any) -> keras.layers.Layer:

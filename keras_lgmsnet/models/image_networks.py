@@ -5,6 +5,15 @@ from typing import Any
 
 from keras_lgmsnet.models.network import U_STAGES, Network, Published, Sides, fixed, halved
 
+
+def _of_patches(arguments: Mapping[str, Any]) -> Sides:
+    """Return the sides of MedT, whose patches of 32 × 32 lie side by side in the image."""
+    patches = arguments.get("patches")
+    # What is no number the constructor refuses, in its own words.
+    least = 32 * (patches if isinstance(patches, int) and patches > 0 else 4)
+    return Sides(divisor=4, least=least, may_be_unknown=False)
+
+
 NETWORKS = (
     Network(
         name="lgmsnet",
@@ -387,6 +396,33 @@ NETWORKS = (
                 "count has the first dense layer of each feed-forward layer twice (1.77 G), as the "
                 "program computes it, to the same end, and no softmax (0.06 G). The row is at "
                 "224 × 224.",
+            ),
+        ),
+    ),
+    Network(
+        name="medt",
+        rank=2,
+        title="MedT",
+        module="keras_lgmsnet.models.medt",
+        class_name="MedT2D",
+        stages=("stem", "encoder1", "encoder2", "decoder1", "map", "local", "fusion"),
+        sides=_of_patches,
+        paper="Valanarasu et al., Medical Transformer, MICCAI 2021",
+        program="https://github.com/jeya-maria-jose/Medical-Transformer",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=1_528_625,
+                parameters_in_program=1_564_178,
+                parameters_counted=1_370_969,
+                multiply_adds=2_821_349_376,
+                printed="1.37 M, 2.40 G (LGMSNet's Table 1)",
+                remark="The program never uses 35,553 of its parameters, and has 24 gates besides, "
+                "which it does not train. The printed counts have no kernels of queries, keys and "
+                "values (149,504; 0.172 G), no positions (8,152), no softmax (0.220 G) and no "
+                "bilinear upsampling (0.023 G).",
             ),
         ),
     ),

@@ -11,6 +11,8 @@ import keras
 from keras_lgmsnet import layers
 from keras_lgmsnet.models.base import SegmentationNetwork
 
+# In the order of `keras_lgmsnet.layers.attention.axial.GATES`.
+_AXIAL_GATES = ("f_qr", "f_kr", "f_sve", "f_sv")
 _LMS_DEPTHWISE = ("local_dwc", "global_dwc_s", "global_dwc_m", "global_dwc_l")
 
 
@@ -144,6 +146,16 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
                 ("1.net.0", layer.feed_forward_norm),
                 ("1.net.1", layer.feed_forward),
                 ("1.net.4", layer.feed_forward_output),
+            ]
+        case layers.AxialAttention():
+            gates = layer.gates if layer.positions else []
+            return [
+                ("qkv_transform.weight", layer.kernel),
+                ("bn_qkv", layer.input_norm),
+                ("bn_similarity", layer.score_norm),
+                ("bn_output", layer.output_norm),
+                *([("relative", layer.relative)] if layer.positions else []),
+                *zip(_AXIAL_GATES, gates, strict=False),
             ]
         case layers.DepthwiseResidual():
             return [

@@ -65,8 +65,8 @@ def assign(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> No
 def to_torch(variable: Any) -> np.ndarray:
     """Return a variable in PyTorch's layout."""
     array = np.transpose(ops.convert_to_numpy(variable), _torch_axes(variable))
-    # In memory as it reads, since safetensors writes it as it lies.
-    return np.ascontiguousarray(array)
+    # In memory as it reads, since safetensors writes it as it lies; NumPy gives a number an axis.
+    return np.ascontiguousarray(array).reshape(array.shape)
 
 
 def read(path: str | Path) -> Mapping[str, Any]:

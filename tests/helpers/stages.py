@@ -17,7 +17,8 @@ def stage_outputs(
     """Return what layers of a network, or within its layers, put out in inference mode.
 
     Of a layer that is called several times that is the first output, and of one with several
-    outputs the first of them; `logits` is the network's.
+    outputs the first of them; of one that sees pieces of the images on the batch axis, as many as
+    there are images, which are their first pieces. `logits` is the network's.
     """
     outputs: dict[str, Any] = {}
     call = keras.layers.Layer.__call__
@@ -32,7 +33,7 @@ def stage_outputs(
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(keras.layers.Layer, "__call__", recorded_call)
         outputs["logits"] = network(images, training=False)
-    return {stage: ops.convert_to_numpy(output) for stage, output in outputs.items()}
+    return {stage: ops.convert_to_numpy(output)[: len(images)] for stage, output in outputs.items()}
 
 
 def layers_of(

@@ -1,1 +1,1 @@
-"""Layers that attend: what a token becomes depends on all others, or on those of its window."""
+"""Layers that attend: what a token becomes depends on others, of all the image or a part of it."""
