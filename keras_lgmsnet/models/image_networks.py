@@ -350,7 +350,7 @@ NETWORKS = (
                 parameters=31_554_331,
                 parameters_in_program=31_555_684,
                 parameters_counted=31_555_660,
-                multiply_adds=10_078_038_528,
+                multiply_adds=10_064_499_200,
                 printed="31.56 M, 10.08 G (LGMSNet's Table 1)",
                 remark="The other 1,353 are of the heads for training, see auxiliary_outputs.",
             ),

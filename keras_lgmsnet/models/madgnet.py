@@ -406,6 +406,10 @@ class _FrequencyAttention(SpatialLayer):
         y = self.expand(ops.relu(self.reduce(y)))
         return inputs * ops.sigmoid(ops.sum(y, axis=1, keepdims=True))
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {"side": self.side, "frequencies": self.frequencies}
+
 
 def _cosines(side: int, frequencies: int) -> np.ndarray:
     """Return cosines over a map, `(frequencies, side, side)`, rounded as the program's are."""
