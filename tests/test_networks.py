@@ -438,6 +438,35 @@ ROWS = (
         ),
         frozen="medt",
     ),
+    Row(
+        name="madgnet",
+        arguments={
+            "filters": (4, 4, 8, 8, 8),
+            "depths": (2, 1, 1, 1),
+            "decoder_filters": (32, 32, 32, 32),
+            "scales": 2,
+            "frequencies": 2,
+            "least_filters": 32,
+        },
+        input_shape=(64, 64, 3),
+        irregular_shape=(32, 64, 1),
+        sides_are_free=False,
+        refused=(
+            ({"filters": (4, 4)}, r"the four stages.*filters=\(4, 4\)"),
+            ({"filters": (4, 4, 4, 4, 6)}, r"divisible by 4.*\(4, 4, 4, 4, 6\)"),
+            ({"depths": (1, 1, 1)}, r"depths the four stages'.*depths=\(1, 1, 1\)"),
+            ({"decoder_filters": (32, 32, 32, 16)}, r"divisible by 32.*\(32, 32, 32, 16\)"),
+            ({"least_filters": 8, "scales": 3}, r"divisible by 16.*scales=3, least_filters=8"),
+            ({"frequencies": 17}, r"16 at most\. Received: 17"),
+        ),
+        frozen="madgnet",
+        frozen_layers={
+            f"decoder_stage{number}.attention_layer": f"decoder{4 - number}_attention"
+            for number in (1, 2, 3, 4)
+        }
+        | {f"sub_decoder_stage{number}": f"auxiliary{4 - number}" for number in (1, 2, 3)}
+        | {"sub_decoder_stage4": "logits"},
+    ),
 )
 
 # What takes a row long is asked of one variant of each network.

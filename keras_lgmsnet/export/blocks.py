@@ -77,8 +77,10 @@ def _finish(layer: ConvNormActivation, x: Features) -> Features:
 def residual_block(block: ResidualBlock, value: Value) -> Value:
     """Apply the block."""
     name = block.name
-    x = _step(block.first, value, f"{name}-first")
-    x = _step(block.second, Value(name, x), f"{name}-second")
+    step, *others = block.steps
+    x = _step(step, value, f"{name}-{step.name}")
+    for step in others:
+        x = _step(step, Value(name, x), f"{name}-{step.name}")
     shortcut = value.settled
     if block.shortcut is not None:
         shortcut = _step(block.shortcut, value, f"{name}-shortcut")

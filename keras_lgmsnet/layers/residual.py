@@ -12,16 +12,19 @@ from keras_lgmsnet.layers.initializers import fan_out_normal
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class ResidualBlock(SpatialLayer):
-    """ResNet's basic block: two 3-wide convolutions, added to the input, 2D or 3D.
+    """ResNet's block: two or three convolutions, added to the input, 2D or 3D.
 
-    Each convolution is normalized, and a ReLU follows the first and the sum. Where width or sides
-    change, the input passes through a pointwise convolution and its norm first. Initial kernels are
-    torchvision's: normal, of variance 2 / (taps × filters).
+    The basic block has two 3-wide convolutions; a bottleneck has one between two pointwise ones.
+    Each convolution is normalized, and a ReLU follows all but the last, and the sum. Where width or
+    sides change, the input passes through a pointwise convolution and its norm first. Strides are
+    those of the first 3-wide convolution, as in torchvision, where the paper has them at a
+    bottleneck's first. Initial kernels are torchvision's: normal, of variance 2 / (taps × filters).
 
     Args:
         filters: Output channels.
         strides: The distance between neighbouring outputs, along every axis.
         normalization: `"batch"`, `"instance"`, or `None`: batch in 2D, instance in 3D.
+        bottleneck: Channels of a bottleneck's 3-wide convolution; `None` for the basic block.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -33,30 +36,47 @@ class ResidualBlock(SpatialLayer):
     """
 
     def __init__(
-        self, filters: int, strides: int = 1, normalization: str | None = None, **kwargs: Any
+        self,
+        filters: int,
+        strides: int = 1,
+        normalization: str | None = None,
+        bottleneck: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.filters = filters
         self.strides = strides
         self.normalization = normalization
-        self.first = self._convolution(3, strides, "relu", "first")
-        self.second = self._convolution(3, 1, "linear", "second")
+        self.bottleneck = bottleneck
+        if bottleneck is None:
+            self.steps = [
+                self._convolution(filters, 3, strides, "relu", "first"),
+                self._convolution(filters, 3, 1, "linear", "second"),
+            ]
+        else:
+            self.steps = [
+                self._convolution(bottleneck, 1, 1, "relu", "first"),
+                self._convolution(bottleneck, 3, strides, "relu", "second"),
+                self._convolution(filters, 1, 1, "linear", "third"),
+            ]
         self.shortcut: ConvNormActivation | None = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights, and the convolution of the input if there is to be one."""
         super().build(input_shape)
-        self.first.build(input_shape)
-        self.second.build(self.compute_output_shape(input_shape))
+        shape = input_shape
+        for step in self.steps:
+            step.build(shape)
+            shape = step.compute_output_shape(shape)
         if self.strides > 1 or self.channels != self.filters:
-            self.shortcut = self._convolution(1, self.strides, "linear", "shortcut")
+            self.shortcut = self._convolution(self.filters, 1, self.strides, "linear", "shortcut")
             self.shortcut.build(input_shape)
 
     def _convolution(
-        self, kernel_size: int, strides: int, activation: str, name: str
+        self, filters: int, kernel_size: int, strides: int, activation: str, name: str
     ) -> ConvNormActivation:
         return ConvNormActivation(
-            self.filters,
+            filters,
             kernel_size,
             activation,
             normalization=self.normalization,
@@ -68,14 +88,18 @@ class ResidualBlock(SpatialLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Apply the block."""
-        x = self.second(self.first(inputs, training=training), training=training)
+        x = inputs
+        for step in self.steps:
+            x = step(x, training=training)
         if self.shortcut is not None:
             inputs = self.shortcut(inputs, training=training)
         return ops.relu(x + inputs)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape with strided sides and `filters` channels."""
-        return self.first.compute_output_shape(input_shape)
+        for step in self.steps:
+            input_shape = step.compute_output_shape(input_shape)
+        return input_shape
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -83,4 +107,5 @@ class ResidualBlock(SpatialLayer):
             "filters": self.filters,
             "strides": self.strides,
             "normalization": self.normalization,
+            "bottleneck": self.bottleneck,
         }

@@ -197,8 +197,13 @@ def _input_shape(layer: keras.layers.Layer) -> tuple[int, ...]:
 def _input_shapes(layer: keras.layers.Layer) -> list[tuple[int, ...]]:
     """Return the shapes that a layer was built with, whose sides must be known."""
     config = layer.get_build_config()
-    shapes = config["shapes_dict"].values() if "shapes_dict" in config else [config["input_shape"]]
-    shapes = [shape for shape in shapes if shape is not None]  # of an argument left at its default
+    if config is None:  # of a layer of Keras that has nothing to build, called in a graph
+        shapes = [tensor.shape for tensor in keras.tree.flatten(layer.input)]
+    elif "shapes_dict" in config:
+        # None is that of an argument left at its default.
+        shapes = [shape for shape in config["shapes_dict"].values() if shape is not None]
+    else:
+        shapes = [config["input_shape"]]
     for shape in shapes:
         if None in shape[1:]:
             raise ValueError(

@@ -426,6 +426,34 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="madgnet",
+        rank=2,
+        title="MADGNet",
+        module="keras_lgmsnet.models.madgnet",
+        class_name="MADGNet2D",
+        stages=(
+            *("encoder0", "encoder1", "encoder2", "encoder3", "encoder4"),
+            *("decoder3", "decoder2", "decoder1", "decoder0"),
+        ),
+        # Known, since they decide which scales are pooled.
+        sides=fixed(divisor=32, may_be_unknown=False),
+        paper="Nam et al., MADGNet, CVPR 2024, as LGMSNet's program has it",
+        program="https://github.com/cq-dong/LGMSNet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=31_554_331,
+                parameters_in_program=31_555_684,
+                parameters_counted=31_555_660,
+                multiply_adds=10_064_499_200,
+                printed="31.56 M, 10.08 G (LGMSNet's Table 1)",
+                remark="The other 1,353 are of the heads for training, see auxiliary_outputs.",
+            ),
+        ),
+    ),
 )
 
 

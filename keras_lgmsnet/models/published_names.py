@@ -111,10 +111,11 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
             return [("expand", layer.expand), ("norm", layer.norm)]
         case layers.ResidualBlock():
             return [
-                ("conv1", layer.first.convolution),
-                ("bn1", layer.first.norm),
-                ("conv2", layer.second.convolution),
-                ("bn2", layer.second.norm),
+                *(
+                    part
+                    for number, step in enumerate(layer.steps, start=1)
+                    for part in ((f"conv{number}", step.convolution), (f"bn{number}", step.norm))
+                ),
                 *([] if layer.shortcut is None else [("downsample", layer.shortcut)]),
             ]
         case layers.LMSBlock():

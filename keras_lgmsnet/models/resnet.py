@@ -11,7 +11,13 @@ from keras_lgmsnet.models.base import SegmentationNetwork
 from keras_lgmsnet.models.published_names import variables_within
 
 
-def encode(image: Any, filters: Sequence[int], depths: Sequence[int], dtype: Any) -> list[Any]:
+def encode(
+    image: Any,
+    filters: Sequence[int],
+    depths: Sequence[int],
+    dtype: Any,
+    bottlenecks: bool = False,
+) -> list[Any]:
     """Return the features of the stem, at half the image's sides, and of each stage.
 
     The first stage has a quarter of the sides, each further one half as many as the last. The
@@ -22,6 +28,8 @@ def encode(image: Any, filters: Sequence[int], depths: Sequence[int], dtype: Any
         filters: Widths of the stem and of each stage.
         depths: How many blocks each stage has.
         dtype: A policy.
+        bottlenecks: Whether blocks are bottlenecks, of a quarter of their stage's width, as from
+            ResNet-50 on.
     """
     common: dict[str, Any] = {"normalization": "batch", "dtype": dtype}
     x = ConvNormActivation(
@@ -39,7 +47,8 @@ def encode(image: Any, filters: Sequence[int], depths: Sequence[int], dtype: Any
         for number in range(depth):
             strides = 2 if level > 1 and number == 0 else 1
             name = _block_name(level, number, depth)
-            x = ResidualBlock(width, strides, name=name, **common)(x)
+            bottleneck = width // 4 if bottlenecks else None
+            x = ResidualBlock(width, strides, bottleneck=bottleneck, name=name, **common)(x)
         features.append(x)
     return features
 

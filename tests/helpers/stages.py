@@ -19,6 +19,7 @@ def stage_outputs(
     Of a layer that is called several times that is the first output, and of one with several
     outputs the first of them; of one that sees pieces of the images on the batch axis, as many as
     there are images, which are their first pieces. `logits` is the network's.
+    Auxiliary logits are computed, too.
     """
     outputs: dict[str, Any] = {}
     call = keras.layers.Layer.__call__
@@ -33,6 +34,8 @@ def stage_outputs(
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(keras.layers.Layer, "__call__", recorded_call)
         outputs["logits"] = network(images, training=False)
+        if network.supervised is not None:
+            network.supervised(images, training=False)
     return {stage: ops.convert_to_numpy(output)[: len(images)] for stage, output in outputs.items()}
 
 

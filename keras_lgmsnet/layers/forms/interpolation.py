@@ -25,16 +25,44 @@ def interpolate(inputs: Any, kind: str, factor: int, align_corners: bool) -> Any
         align_corners: As for `interpolation_matrix`.
     """
     for axis in range(inputs.ndim - 2, 0, -1):
-        shape = list(ops.shape(inputs))
-        matrix = interpolation_matrix(shape[axis], kind, factor, align_corners)
-        matrix = ops.cast(matrix, keras.backend.standardize_dtype(inputs.dtype))
-        after = 1
-        for side in shape[axis + 1 :]:
-            after = after * side
-        columns = ops.reshape(inputs, (-1, shape[axis], after))
-        shape[axis] = factor * shape[axis]
-        inputs = ops.reshape(ops.matmul(matrix, columns), shape)
+        size = ops.shape(inputs)[axis]
+        matrix = interpolation_matrix(size, kind, factor, align_corners)
+        inputs = multiply_axis(inputs, axis, matrix, factor * size)
     return inputs
+
+
+def multiply_axis(inputs: Any, axis: int, matrix: Any, outputs: Any) -> Any:
+    """Multiply an axis by a matrix.
+
+    Args:
+        inputs: A tensor; sides may be known to the graph only.
+        axis: One of the sides.
+        matrix: Shape `(outputs, size)`, an array or a tensor.
+        outputs: The axis's size afterwards.
+    """
+    shape = list(ops.shape(inputs))
+    matrix = ops.cast(matrix, keras.backend.standardize_dtype(inputs.dtype))
+    after = 1
+    for side in shape[axis + 1 :]:
+        after = after * side
+    columns = ops.reshape(inputs, (-1, shape[axis], after))
+    shape[axis] = outputs
+    return ops.reshape(ops.matmul(matrix, columns), shape)
+
+
+def averaging_matrix(size: int, cells: int) -> np.ndarray:
+    """Return the matrix `(cells, size)` of PyTorch's adaptive average pooling of an axis.
+
+    A cell averages the pixels that it touches, if the axis is divided into cells of one length; of
+    more cells than pixels, neighbours overlap.
+
+    Args:
+        size: The number of pixels.
+        cells: The number of cells.
+    """
+    cell, pixel = np.arange(cells)[:, None], np.arange(size)[None]
+    is_touched = (pixel >= cell * size // cells) & (pixel < -(-(cell + 1) * size // cells))
+    return (is_touched / is_touched.sum(axis=1, keepdims=True)).astype("float32")
 
 
 def interpolation_matrix(size: Any, kind: str, factor: int, align_corners: bool) -> Any:
