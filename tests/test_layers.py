@@ -585,6 +585,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.NearestUpsampling(),
         layers.ResidualBlock(4),
         layers.ResidualBlock(6, strides=2, normalization="batch"),
+        layers.ResidualBlock(4, strides=2, bottleneck=2),
         layers.SparseTransformer(8),
         layers.TransposedConv(3),
         layers.GMSBlock(4, feed_forward_dim=3),
@@ -647,6 +648,7 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.MaxPooling().build((1, 8, 9, 4)), "all must be even"),
         (lambda: layers.MaxPooling(4), "2 or odd.*kernel_size=4"),
         (lambda: layers.ResidualBlock(0), "positive integer.*filters=0"),
+        (lambda: layers.ResidualBlock(4, bottleneck=0), "positive integer.*bottleneck=0"),
     ],
 )
 def test_bad_arguments_and_shapes_are_refused(build, message: str) -> None:
