@@ -262,6 +262,7 @@ LAYERS = {
     "residual block": lambda: layers.ResidualBlock(4),
     "strided residual block": lambda: layers.ResidualBlock(6, strides=2),
     "residual block with batch norm": lambda: layers.ResidualBlock(6, normalization="batch"),
+    "bottleneck": lambda: layers.ResidualBlock(6, strides=2, bottleneck=4),
     "linear upsampling": lambda: layers.LinearUpsampling(),
     "large linear upsampling": lambda: layers.LinearUpsampling(4),
     "aligned linear upsampling": lambda: layers.LinearUpsampling(align_corners=True),

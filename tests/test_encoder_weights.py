@@ -13,11 +13,15 @@ from keras_lgmsnet.recipe.loading import load_recipe, override
 from tests.helpers import frozen
 
 FILTERS, DEPTHS = (4, 4, 6, 6, 8), (2, 1, 1, 1)
+# Of bottlenecks, whose 3-wide convolutions have a quarter of the channels.
+WIDE_FILTERS = (4, 8, 16, 16, 24)
+STAGES = ("layer1", "layer2", "layer3", "layer4")
 IMAGES = np.random.default_rng(0).random((1, 32, 32, 3)).astype("float32")
 
 
-def _torchvision_weights() -> dict[str, np.ndarray]:
+def _torchvision_weights(bottlenecks: bool = False) -> dict[str, np.ndarray]:
     """Return weights by the frozen numbers' rule, with the names of torchvision's ResNets."""
+    filters = WIDE_FILTERS if bottlenecks else FILTERS
     shapes: dict[str, tuple[int, ...]] = {}
 
     def convolve(name: str, norm: str, channels: int, width: int, taps: int) -> None:
@@ -25,17 +29,21 @@ def _torchvision_weights() -> dict[str, np.ndarray]:
         for part in ("weight", "bias", "running_mean", "running_var"):
             shapes[f"{norm}.{part}"] = (width,)
 
-    convolve("conv1", "bn1", 3, FILTERS[0], 7)
-    channels = FILTERS[0]
-    for stage, (width, depth) in enumerate(zip(FILTERS[1:], DEPTHS, strict=True), start=1):
+    convolve("conv1", "bn1", 3, filters[0], 7)
+    channels = filters[0]
+    for stage, (width, depth) in enumerate(zip(filters[1:], DEPTHS, strict=True), start=1):
+        steps = [(width, 3), (width, 3)]
+        if bottlenecks:
+            steps = [(width // 4, 1), (width // 4, 3), (width, 1)]
         for block in range(depth):
-            name = f"layer{stage}.{block}"
-            convolve(f"{name}.conv1", f"{name}.bn1", channels, width, 3)
-            convolve(f"{name}.conv2", f"{name}.bn2", width, width, 3)
-            if stage > 1 and block == 0:
+            name, inputs = f"layer{stage}.{block}", channels
+            for number, (outputs, taps) in enumerate(steps, start=1):
+                convolve(f"{name}.conv{number}", f"{name}.bn{number}", inputs, outputs, taps)
+                inputs = outputs
+            if block == 0 and (stage > 1 or channels != width):
                 convolve(f"{name}.downsample.0", f"{name}.downsample.1", channels, width, 1)
             channels = width
-    shapes |= {"fc.weight": (1000, FILTERS[-1]), "fc.bias": (1000,)}
+    shapes |= {"fc.weight": (1000, filters[-1]), "fc.bias": (1000,)}
     return frozen.draw_weights(shapes)
 
 
@@ -53,31 +61,48 @@ def _save(path: Path, weights: dict[str, np.ndarray]) -> Path:
     return path
 
 
-def _create(path: Path | None, channels: int = 3) -> keras.Model:
+def _create(path: Path | None, channels: int = 3, network: str = "unet_plus_plus") -> keras.Model:
     keras.utils.set_random_seed(0)
+    arguments = {"filters": FILTERS}
+    if network == "madgnet":
+        arguments = {"filters": WIDE_FILTERS, "decoder_filters": (32, 32, 32, 32), "scales": 1}
     return kl.models.create(
-        "unet_plus_plus",
+        network,
         input_shape=(32, 32, channels),
         num_classes=1,
-        filters=FILTERS,
         depths=DEPTHS,
         encoder_weights=path,
+        **arguments,
     )
 
 
-@pytest.mark.parametrize("name", ["resnet.pth", "resnet.safetensors"])
-def test_the_encoder_has_them_and_nothing_else_has(name: str, tmp_path: Path) -> None:
-    weights = _torchvision_weights()
-    path = _save(tmp_path / name, weights)
-    network = _create(path)
-    received, untouched = map(kl.checkpoints.torch_state_dict, (network, _create(None)))
+@pytest.mark.parametrize(
+    ("network_name", "file_name", "channels"),
+    [
+        ("unet_plus_plus", "resnet.pth", 3),
+        ("unet_plus_plus", "resnet.safetensors", 3),
+        ("madgnet", "resnet.safetensors", 1),
+    ],
+)
+def test_the_encoder_has_them_and_nothing_else_has(
+    network_name: str, file_name: str, channels: int, tmp_path: Path
+) -> None:
+    weights = _torchvision_weights(bottlenecks=network_name == "madgnet")
+    path = _save(tmp_path / file_name, weights)
+    received, untouched = (
+        kl.checkpoints.torch_state_dict(_create(each, channels, network_name))
+        for each in (path, None)
+    )
+    prefix = {"unet_plus_plus": "", "madgnet": "feature_encoding."}[network_name]
     theirs = {"firstconv": "conv1", "firstbn": "bn1"} | {
-        f"encoder{stage}": f"layer{stage}" for stage in (1, 2, 3, 4)
+        f"encoder{stage}": name for stage, name in enumerate(STAGES, start=1)
     }
+    if prefix:
+        theirs = {name: name for name in ("conv1", "bn1", *STAGES)}
     loaded = set()
     for ours, values in received.items():
-        first, dot, rest = ours.partition(".")
-        if first in theirs:
+        first, dot, rest = ours.removeprefix(prefix).partition(".")
+        if first in theirs and ours.startswith(prefix):
             loaded.add(f"{theirs[first]}{dot}{rest}")
             np.testing.assert_array_equal(values, weights[f"{theirs[first]}{dot}{rest}"])
         else:

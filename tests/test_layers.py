@@ -896,6 +896,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.NearestUpsampling(),
         layers.ResidualBlock(4),
         layers.ResidualBlock(6, strides=2, normalization="batch"),
+        layers.ResidualBlock(4, strides=2, bottleneck=2),
         layers.SparseTransformer(8),
         layers.TransposedConv(3),
         layers.WindowAttention(2, 4, 1, "he_normal", initializers.FanInUniform()),
@@ -984,6 +985,7 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.PatchMerging(4, [(0, 2)]).build((1, 8, 8, 3)), r"0 or 1.*\(0, 2\)"),
         (lambda: layers.PatchExpansion(4, 0), "positive integer.*factor=0"),
         (lambda: layers.ResidualBlock(0), "positive integer.*filters=0"),
+        (lambda: layers.ResidualBlock(4, bottleneck=0), "positive integer.*bottleneck=0"),
     ],
 )
 def test_bad_arguments_and_shapes_are_refused(build, message: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lgmsnet.layers.base import SpatialLayer
+from keras_lgmsnet.layers.base import SpatialLayer, require_positive
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.initializers import fan_out_normal
 
@@ -54,6 +54,7 @@ class ResidualBlock(SpatialLayer):
                 self._convolution(filters, 3, 1, "linear", "second"),
             ]
         else:
+            require_positive(bottleneck=bottleneck)
             self.steps = [
                 self._convolution(bottleneck, 1, 1, "relu", "first"),
                 self._convolution(bottleneck, 3, strides, "relu", "second"),
