@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from keras_lgmsnet.layers import ConvNormActivation, MaxPooling, ResidualBlock
 from keras_lgmsnet.layers.initializers import fan_out_normal
 from keras_lgmsnet.models import torch_weights
@@ -11,7 +13,13 @@ from keras_lgmsnet.models.base import SegmentationNetwork
 from keras_lgmsnet.models.published_names import variables_within
 
 
-def encode(image: Any, filters: Sequence[int], depths: Sequence[int], dtype: Any) -> list[Any]:
+def encode(
+    image: Any,
+    filters: Sequence[int],
+    depths: Sequence[int],
+    dtype: Any,
+    dropout: float = 0.0,
+) -> list[Any]:
     """Return the features of the stem, at half the image's sides, and of each stage.
 
     The first stage has a quarter of the sides, each further one half as many as the last. The
@@ -22,6 +30,7 @@ def encode(image: Any, filters: Sequence[int], depths: Sequence[int], dtype: Any
         filters: Widths of the stem and of each stage.
         depths: How many blocks each stage has.
         dtype: A policy.
+        dropout: The share of each stage's channels that training leaves out.
     """
     common: dict[str, Any] = {"normalization": "batch", "dtype": dtype}
     x = ConvNormActivation(
@@ -40,6 +49,9 @@ def encode(image: Any, filters: Sequence[int], depths: Sequence[int], dtype: Any
             strides = 2 if level > 1 and number == 0 else 1
             name = _block_name(level, number, depth)
             x = ResidualBlock(width, strides, name=name, **common)(x)
+        if dropout:
+            name = f"encoder{level}_dropout"
+            x = keras.layers.SpatialDropout2D(dropout, dtype=dtype, name=name)(x)
         features.append(x)
     return features
 
@@ -70,7 +82,9 @@ def parts(
 
 
 def load_weights(network: SegmentationNetwork, depths: Sequence[int], path: str | Path) -> None:
-    """Set the encoder's weights to those of a file of torchvision's, but for the classifier's.
+    """Set the encoder's weights to those of a file of torchvision's.
+
+    Those of the classifier, and of a further stage, are left out.
 
     Args:
         network: One whose encoder `encode` made.
@@ -82,8 +96,8 @@ def load_weights(network: SegmentationNetwork, depths: Sequence[int], path: str 
         ValueError: If the file does not fit the encoder.
     """
     variables = dict(variables_within(parts(network, depths)))
-    classifier = ("fc.weight", "fc.bias")
-    arrays, misfits = torch_weights.fit(torch_weights.read(path), variables, unused=classifier)
+    unused = ("fc.", f"layer{len(depths) + 1}.")
+    arrays, misfits = torch_weights.fit(torch_weights.read(path), variables, unused=unused)
     if len(misfits) > 3:  # as of another ResNet, which would be hundreds
         misfits[3:] = [f"and {len(misfits) - 3} more"]
     if misfits:
