@@ -16,7 +16,7 @@ FILTERS, DEPTHS = (4, 4, 6, 6, 8), (2, 1, 1, 1)
 IMAGES = np.random.default_rng(0).random((1, 32, 32, 3)).astype("float32")
 
 
-def _torchvision_weights() -> dict[str, np.ndarray]:
+def _torchvision_weights(filters: tuple[int, ...] = FILTERS) -> dict[str, np.ndarray]:
     """Return weights by the frozen numbers' rule, with the names of torchvision's ResNets."""
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -25,9 +25,9 @@ def _torchvision_weights() -> dict[str, np.ndarray]:
         for part in ("weight", "bias", "running_mean", "running_var"):
             shapes[f"{norm}.{part}"] = (width,)
 
-    convolve("conv1", "bn1", 3, FILTERS[0], 7)
-    channels = FILTERS[0]
-    for stage, (width, depth) in enumerate(zip(FILTERS[1:], DEPTHS, strict=True), start=1):
+    convolve("conv1", "bn1", 3, filters[0], 7)
+    channels = filters[0]
+    for stage, (width, depth) in enumerate(zip(filters[1:], DEPTHS, strict=True), start=1):
         for block in range(depth):
             name = f"layer{stage}.{block}"
             convolve(f"{name}.conv1", f"{name}.bn1", channels, width, 3)
@@ -35,7 +35,7 @@ def _torchvision_weights() -> dict[str, np.ndarray]:
             if stage > 1 and block == 0:
                 convolve(f"{name}.downsample.0", f"{name}.downsample.1", channels, width, 1)
             channels = width
-    shapes |= {"fc.weight": (1000, FILTERS[-1]), "fc.bias": (1000,)}
+    shapes |= {"fc.weight": (1000, filters[-1]), "fc.bias": (1000,)}
     return frozen.draw_weights(shapes)
 
 
@@ -96,6 +96,25 @@ def test_a_saved_network_needs_the_file_no_more(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         loaded.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES), atol=1e-6
     )
+
+
+@pytest.mark.no_backend
+def test_a_stage_that_an_encoder_lacks_is_left_out(tmp_path: Path) -> None:
+    weights = _torchvision_weights((16, 4, 4, 4, 8))
+    network = kl.models.create(
+        "erdunet",
+        input_shape=(16, 16, 3),
+        num_classes=1,
+        filters=(16, 4, 4, 4),
+        depths=DEPTHS[:3],
+        encoder_weights=_save(tmp_path / "resnet.safetensors", weights),
+    )
+    loaded = set()
+    for name, values in kl.checkpoints.torch_state_dict(network).items():
+        if name.startswith("resnet."):
+            loaded.add(name.removeprefix("resnet."))
+            np.testing.assert_array_equal(values, weights[name.removeprefix("resnet.")])
+    assert {name.partition(".")[0] for name in weights.keys() - loaded} == {"fc", "layer4"}
 
 
 @pytest.mark.no_backend
