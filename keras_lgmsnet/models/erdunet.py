@@ -35,11 +35,11 @@ class ERDUNet2D(SegmentationNetwork):
     features of the image for the second network. Both networks' last features make the logits.
     Where two features that meet differ, one above 0.5 and the other not, the first is raised.
 
-    The network of Li et al. (ERDUnet, TCSVT 2024), which LGMSNet's paper compares (Table 1: 10.21 M,
-    10.29 G), as in the published program, with these differences. Its sides are fixed there, to
-    192 × 256. It has 114,546 parameters more that nothing depends on, and two heads of 108,418 for
-    maps beside the logits, of the deepest features; the heads are trained only by losses of their
-    own, which LGMSNet's paper has not. Convolutions whose outputs are only compared with 0.5, of 388
+    The network of Li et al. (ERDUnet, TCSVT 2024), which LGMSNet's paper compares (Table 1:
+    10.21 M, 10.29 G), as in the published program, with these differences. Its sides are fixed
+    there, to 192 × 256. It has 114,546 parameters more that nothing depends on, and two heads of
+    108,418 for maps of the deepest features beside the logits; only losses of their own train them,
+    and LGMSNet's paper has none. Convolutions whose outputs are only compared with 0.5, of 388
     parameters, have no gradient: there as here they stay as they were drawn. It returns logits.
 
     It arrives compiled with the published training of LGMSNet's paper, see `SegmentationNetwork`.
@@ -93,7 +93,6 @@ class ERDUNet2D(SegmentationNetwork):
                 f"Received: filters={filters}"
             )
         image, dtype = self.begin(input_shape, num_classes, kwargs)
-        widths = _widths(filters)
 
         # === Layers ===
         blocks = _Blocks(num_classes, dtype)
@@ -161,7 +160,8 @@ class ERDUNet2D(SegmentationNetwork):
         x = blocks.concatenate([found, finish(x, "second_found")], "head_concatenate")
         x = blocks.step(x, detail, 3, "head")
         # In half precision a loss of logits would lose its small differences.
-        logits = GroupedConv(num_classes, 3, name="logits", **_initial(), dtype="float32")(x)
+        float32 = keras.backend.result_type(dtype.compute_dtype, "float32")  # at least
+        logits = GroupedConv(num_classes, 3, **_initial(), dtype=float32, name="logits")(x)
 
         super().__init__(image, logits, num_classes, dtype, **kwargs)
         if encoder_weights is not None:
