@@ -1,6 +1,6 @@
 """What all networks of the package share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -34,11 +34,17 @@ class SegmentationNetwork(keras.Model):
     - the decorator `@keras.saving.register_keras_serializable(package="keras_lgmsnet")`;
     - where it was published as a PyTorch program, `published_parts`, for its checkpoints.
 
+    Some are trained with further logits beside their own, as of deeper levels. `fit` then adds the
+    losses of all up, each against the same masks; metrics, validation, prediction and exports know
+    the network's own logits only. Of its weights those of the further heads are the last.
+
     Args:
         image: What `begin` returned.
         logits: Shape `(batch, *sides, num_classes)`, in float32.
         num_classes: Number of classes.
         dtype: What `begin` returned.
+        auxiliary: Further logits of that shape, for training. Called with `training=True`, the
+            network then returns a list: `[logits, *auxiliary]`.
         **kwargs: `name` and `trainable`, as for any Keras model.
 
     Example:
@@ -60,11 +66,24 @@ class SegmentationNetwork(keras.Model):
     """
 
     rank: ClassVar[int]
+    # From images to a list of logits and auxiliary ones; `None` where there are none of these.
+    supervised: Callable[..., list[Any]] | None = None
+    auxiliary_layers: Sequence[keras.layers.Layer] = ()
 
     def __init__(
-        self, image: Any, logits: Any, num_classes: int, dtype: Any, **kwargs: Any
+        self,
+        image: Any,
+        logits: Any,
+        num_classes: int,
+        dtype: Any,
+        auxiliary: Sequence[Any] = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(inputs=image, outputs=logits, **kwargs)
+        if auxiliary:
+            graph = keras.Model(image, [logits, *auxiliary])
+            self.supervised = graph.call  # as a layer of this network it would count twice
+            self.auxiliary_layers = [layer for layer in graph.layers if layer not in self.layers]
         self.num_classes = num_classes
         self.dtype_policy = dtype
         self.compile(**_published_training(self.rank, num_classes))
@@ -97,10 +116,35 @@ class SegmentationNetwork(keras.Model):
         dtype = keras.dtype_policies.get(kwargs.pop("dtype", None) or keras.config.dtype_policy())
         return keras.Input(shape, name="image"), dtype
 
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The layers that lead to the logits, then those that lead to auxiliary ones only."""
+        return [*super().layers, *self.auxiliary_layers]
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Return the logits of a batch."""
+        """Return the logits of a batch; in training a list, if there are auxiliary ones."""
         self._check_shape(tuple(inputs.shape[1:]), self.get_config())
+        if training and self.supervised is not None:
+            return self.supervised(inputs, training=True)
         return super().call(inputs, training=training, mask=mask)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the loss of the logits; in training the sum with those of auxiliary ones."""
+        if not isinstance(y_pred, list):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        return sum(self.compute_loss(x, y, part, sample_weight, training) for part in y_pred)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Return the metrics of the logits, whatever auxiliary ones there are."""
+        logits = y_pred[0] if isinstance(y_pred, list) else y_pred
+        return super().compute_metrics(x, y, logits, sample_weight)
 
     def fit(
         self,
