@@ -392,6 +392,8 @@ ROWS = (
             "out_3_2_skip": "second_decoder1_first",
             "skip_3_1_2": "second_decoder1",
             "final_net_2": "second_found_convolution",
+            **{"final_x": "auxiliary1_logits", "aux_x": "auxiliary1"},
+            **{"final_1": "auxiliary2_logits", "aux_1": "auxiliary2"},
         },
     ),
 )

@@ -24,6 +24,8 @@ from keras_lgmsnet.models.base import SegmentationNetwork
 DROPOUT = 0.2
 # Above it a feature counts as present.
 THRESHOLD = 0.5
+# The heads of auxiliary logits: the published names, and ours.
+_HEADS = {"final_x": "auxiliary1", "final_1": "auxiliary2"}
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -37,12 +39,14 @@ class ERDUNet2D(SegmentationNetwork):
 
     The network of Li et al. (ERDUnet, TCSVT 2024), which LGMSNet's paper compares (Table 1:
     10.21 M, 10.29 G), as in the published program, with these differences. Its sides are fixed
-    there, to 192 × 256. It has 114,546 parameters more that nothing depends on, and two heads of
-    108,418 for maps of the deepest features beside the logits; only losses of their own train them,
-    and LGMSNet's paper has none. Convolutions whose outputs are only compared with 0.5, of 388
-    parameters, have no gradient: there as here they stay as they were drawn. It returns logits.
+    there, to 192 × 256. It has 114,546 parameters more that nothing depends on, and always the
+    heads of `auxiliary_outputs`, of 108,418. Convolutions whose outputs are only compared with 0.5,
+    of 388 parameters, have no gradient: there as here they stay as they were drawn. It returns
+    logits.
 
     It arrives compiled with the published training of LGMSNet's paper, see `SegmentationNetwork`.
+    With `auxiliary_outputs` it is trained by logits of the deepest features, too, by the same loss.
+
     Initial weights are torchvision's in the ResNet, He's for the other convolutions. With
     `encoder_weights` the ResNet starts as one trained on ImageNet, for images normalized as there
     (`preprocessing="imagenet"`); the paper's did not. The file is read once: neither the network's
@@ -54,6 +58,8 @@ class ERDUNet2D(SegmentationNetwork):
         filters: Widths of the ResNet's stem, divisible by 16, and of its three stages, divisible
             by 4. All others follow from them.
         depths: How many blocks each of the three stages has.
+        auxiliary_outputs: Whether there are logits of the ResNet's last stage, and of what the
+            first decoder starts from, to train by.
         encoder_weights: A `.pth` or `.safetensors` file of torchvision's ResNet-34; the images need
             3 channels then.
         **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits stay float32).
@@ -78,6 +84,7 @@ class ERDUNet2D(SegmentationNetwork):
         num_classes: int = 1,
         filters: Sequence[int] = (64, 64, 128, 256),
         depths: Sequence[int] = (3, 4, 6),
+        auxiliary_outputs: bool = False,
         encoder_weights: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
@@ -93,6 +100,8 @@ class ERDUNet2D(SegmentationNetwork):
                 f"Received: filters={filters}"
             )
         image, dtype = self.begin(input_shape, num_classes, kwargs)
+        # In half precision a loss of logits would lose its small differences.
+        logits_dtype = keras.backend.result_type(dtype.compute_dtype, "float32")
 
         # === Layers ===
         blocks = _Blocks(num_classes, dtype)
@@ -132,13 +141,22 @@ class ERDUNet2D(SegmentationNetwork):
             x = blocks.convolve(x, detail, 3, f"{name}_convolution")
             return blocks.upsample(x, name)
 
+        def convolve_to_logits(x: Any, name: str) -> Any:
+            return GroupedConv(num_classes, 3, **_initial(), dtype=logits_dtype, name=name)(x)
+
+        def head(x: Any, name: str) -> Any:
+            x = blocks.step(x, filters[0], 1, f"{name}_narrow")
+            x = blocks.step(x, filters[0], 3, f"{name}_step")
+            x = convolve_to_logits(x, f"{name}_logits")
+            return LinearUpsampling(16, dtype=logits_dtype, name=name)(x)
+
         # === Functional model ===
         fine = blocks.see_widely(image, detail, "fine")
         stem, *levels = resnet.encode(image, filters, depths, dtype, DROPOUT)
         skip1 = blocks.see_widely(stem, half, "context1")
         skip2 = blocks.encode(skip1, quarter, "context2", kind="large")
         skip3 = blocks.encode(skip2, eighth, "context3", kind="attentive")
-        x = gather(levels, "middle")
+        x = middle = gather(levels, "middle")
         x = decode(x, skip3, levels[1], "decoder3")
         x = decode(x, skip2, levels[0], "decoder2")
         x = blocks.step(x, half, 1, "decoder1_narrow")
@@ -159,23 +177,26 @@ class ERDUNet2D(SegmentationNetwork):
         x = decode_again(x, (skip1, again[0]), half, "second_decoder1")
         x = blocks.concatenate([found, finish(x, "second_found")], "head_concatenate")
         x = blocks.step(x, detail, 3, "head")
-        # In half precision a loss of logits would lose its small differences.
-        float32 = keras.backend.result_type(dtype.compute_dtype, "float32")  # at least
-        logits = GroupedConv(num_classes, 3, **_initial(), dtype=float32, name="logits")(x)
+        logits = convolve_to_logits(x, "logits")
+        auxiliary = []
+        if auxiliary_outputs:
+            auxiliary = [head(middle, "auxiliary1"), head(levels[2], "auxiliary2")]
 
-        super().__init__(image, logits, num_classes, dtype, **kwargs)
+        super().__init__(image, logits, num_classes, dtype, auxiliary, **kwargs)
         if encoder_weights is not None:
             resnet.load_weights(self, depths, encoder_weights)
 
         # === Config ===
         self.filters = filters
         self.depths = depths
+        self.auxiliary_outputs = auxiliary_outputs
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, without the file that weights were read from."""
         return super().get_config() | {
             "filters": self.filters,
             "depths": self.depths,
+            "auxiliary_outputs": self.auxiliary_outputs,
             "encoder_weights": None,
         }
 
@@ -183,6 +204,7 @@ class ERDUNet2D(SegmentationNetwork):
         """Return the names of the layers in the published program."""
         layer, parts = self.get_layer, _PublishedParts(self)
         trunk = resnet.parts(self, self.depths)
+        heads = _HEADS if self.auxiliary_outputs else {}
         return [
             *((f"resnet.{name}", part) for name, part in trunk),
             *parts.wide("lowest_layer_head", "fine"),
@@ -210,6 +232,15 @@ class ERDUNet2D(SegmentationNetwork):
             ("final_net_2.0.conv", layer("second_found_convolution")),
             *parts.step("final_2.0", "head"),
             ("final_2.1.conv", layer("logits")),
+            *(
+                part
+                for theirs, ours in heads.items()
+                for part in (
+                    *parts.step(f"{theirs}.0", f"{ours}_narrow"),
+                    *parts.step(f"{theirs}.1", f"{ours}_step"),
+                    (f"{theirs}.2.conv", layer(f"{ours}_logits")),
+                )
+            ),
         ]
 
     def idle_parameters(self) -> Mapping[str, tuple[int, ...]]:
@@ -223,9 +254,9 @@ class ERDUNet2D(SegmentationNetwork):
             **_idle_encoder("down_path_1", half, quarter, "small"),
             **_idle_encoder("down_path_2", quarter, eighth, "small"),
             **_idle_attention("split_att", detail, 4, ("pixelwise",)),
-            **_idle_head("final_x", deepest, self.filters[0], self.num_classes),
-            **_idle_head("final_1", deepest, self.filters[0], self.num_classes),
         }
+        for name in () if self.auxiliary_outputs else _HEADS:
+            idle |= _idle_head(name, deepest, self.filters[0], self.num_classes)
         for name, width in (
             ("head.edge", deepest),
             ("skip_0_1", deepest),

@@ -355,7 +355,7 @@ NETWORKS = (
                 multiply_adds=9_954_895_440,
                 printed="10.21 M, 10.29 G (LGMSNet's Table 1)",
                 remark="The printed counts have what runs in the program without an effect on the "
-                "logits: the heads of the auxiliary maps (0.11 M, 0.03 G), and convolutions whose "
+                "logits: the heads of auxiliary_outputs (0.11 M, 0.03 G), and convolutions whose "
                 "outputs nothing reads (0.02 M, 0.32 G). 388 parameters have no gradient in the "
                 "program and are not trained here.",
             ),

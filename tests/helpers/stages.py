@@ -17,7 +17,7 @@ def stage_outputs(
     """Return what layers of a network, or within its layers, put out in inference mode.
 
     Of a layer that is called several times that is the first output, and of one with several
-    outputs the first of them; `logits` is the network's.
+    outputs the first of them; `logits` is the network's. Auxiliary logits are computed, too.
     """
     outputs: dict[str, Any] = {}
     call = keras.layers.Layer.__call__
@@ -32,6 +32,8 @@ def stage_outputs(
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(keras.layers.Layer, "__call__", recorded_call)
         outputs["logits"] = network(images, training=False)
+        if network.supervised is not None:
+            network.supervised(images, training=False)
     return {stage: ops.convert_to_numpy(output) for stage, output in outputs.items()}
 
 
