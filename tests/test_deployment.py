@@ -224,6 +224,8 @@ LAYERS = {
     "scale": lambda: layers.DepthwiseConv(1),
     "strided": lambda: layers.GroupedConv(6, 3, strides=2),
     "strided pointwise": lambda: layers.GroupedConv(6, 1, strides=2),
+    "groups of one filter": lambda: layers.GroupedConv(2, 3, groups=2),
+    "strided groups of one filter": lambda: layers.GroupedConv(2, 3, groups=2, strides=2),
     "strided groups": lambda: layers.GroupedConv(8, 3, groups=2, strides=2),
     "strided depthwise": lambda: layers.DepthwiseConv(5, strides=2),
     "strided scale": lambda: layers.DepthwiseConv(1, strides=2),

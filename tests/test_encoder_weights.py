@@ -19,9 +19,10 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 IMAGES = np.random.default_rng(0).random((1, 32, 32, 3)).astype("float32")
 
 
-def _torchvision_weights(bottlenecks: bool = False) -> dict[str, np.ndarray]:
+def _torchvision_weights(
+    filters: tuple[int, ...] = FILTERS, bottlenecks: bool = False
+) -> dict[str, np.ndarray]:
     """Return weights by the frozen numbers' rule, with the names of torchvision's ResNets."""
-    filters = WIDE_FILTERS if bottlenecks else FILTERS
     shapes: dict[str, tuple[int, ...]] = {}
 
     def convolve(name: str, norm: str, channels: int, width: int, taps: int) -> None:
@@ -87,7 +88,8 @@ def _create(path: Path | None, channels: int = 3, network: str = "unet_plus_plus
 def test_the_encoder_has_them_and_nothing_else_has(
     network_name: str, file_name: str, channels: int, tmp_path: Path
 ) -> None:
-    weights = _torchvision_weights(bottlenecks=network_name == "madgnet")
+    is_wide = network_name == "madgnet"
+    weights = _torchvision_weights(WIDE_FILTERS if is_wide else FILTERS, bottlenecks=is_wide)
     path = _save(tmp_path / file_name, weights)
     received, untouched = (
         kl.checkpoints.torch_state_dict(_create(each, channels, network_name))
@@ -121,6 +123,25 @@ def test_a_saved_network_needs_the_file_no_more(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         loaded.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES), atol=1e-6
     )
+
+
+@pytest.mark.no_backend
+def test_a_stage_that_an_encoder_lacks_is_left_out(tmp_path: Path) -> None:
+    weights = _torchvision_weights((16, 4, 4, 4, 8))
+    network = kl.models.create(
+        "erdunet",
+        input_shape=(16, 16, 3),
+        num_classes=1,
+        filters=(16, 4, 4, 4),
+        depths=DEPTHS[:3],
+        encoder_weights=_save(tmp_path / "resnet.safetensors", weights),
+    )
+    loaded = set()
+    for name, values in kl.checkpoints.torch_state_dict(network).items():
+        if name.startswith("resnet."):
+            loaded.add(name.removeprefix("resnet."))
+            np.testing.assert_array_equal(values, weights[name.removeprefix("resnet.")])
+    assert {name.partition(".")[0] for name in weights.keys() - loaded} == {"fc", "layer4"}
 
 
 @pytest.mark.no_backend

@@ -885,7 +885,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.GroupNormalization(2, center=False, scale=False),
         layers.LayerScale(0.1),
         layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True),
-        layers.SqueezeExcitation(2, bias_initializer="ones"),
+        layers.SqueezeExcitation(2, bias_initializer="ones", kernel_initializer="he_normal"),
         layers.LMSBlock((3, 5), activation="silu"),
         layers.LinearUpsampling(),
         layers.LinearUpsampling(3, align_corners=True),

@@ -467,6 +467,45 @@ ROWS = (
         | {f"sub_decoder_stage{number}": f"auxiliary{4 - number}" for number in (1, 2, 3)}
         | {"sub_decoder_stage4": "logits"},
     ),
+    Row(
+        name="erdunet",
+        # Of fewer channels, one of the seeds' excitations may let nothing through.
+        arguments={"filters": (32, 16, 16, 16), "depths": (1, 1, 1)},
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        refused=(
+            ({"filters": (16, 4)}, r"the three stages, and.*filters=\(16, 4\)"),
+            ({"filters": (16, 4, 6, 4)}, r"by 4, the three.*\(16, 4, 6, 4\)"),
+            ({"filters": (24, 4, 4, 4)}, r"by 16, the stem's.*\(24, 4, 4, 4\)"),
+            ({"depths": (1, 1)}, r"the three stages'.*depths=\(1, 1\)"),
+        ),
+        frozen="erdunet",
+        frozen_layers={
+            "lowest_layer_head": "fine",
+            "resnet.relu": "encoder0",
+            "layer_0": "context1",
+            "layer_0_1": "context2",
+            "layer_1_1": "context3",
+            "head": "middle_fusion",
+            "att_0": "middle_first_attention",
+            "out_1_skip": "decoder3_norm",
+            "out_2_skip": "decoder2_norm",
+            **{"skip_0_1": "middle_skip", "skip_1_1": "decoder3_skip"},
+            **{"skip_2_1": "decoder2_skip", "skip_3": "decoder1_skip"},
+            "final_net_1": "found_convolution",
+            "split_att": "focus_pixels",
+            **{f"down_path_{level - 1}": f"second_encoder{level}" for level in (1, 2, 3)},
+            "head_2": "second_middle_fusion",
+            "skip_0_1_2": "second_middle_skip",
+            "out_2_2_skip": "second_decoder2_first",
+            "skip_2_1_2": "second_decoder2",
+            "out_3_2_skip": "second_decoder1_first",
+            "skip_3_1_2": "second_decoder1",
+            "final_net_2": "second_found_convolution",
+            **{"final_x": "auxiliary1_logits", "aux_x": "auxiliary1"},
+            **{"final_1": "auxiliary2_logits", "aux_1": "auxiliary2"},
+        },
+    ),
 )
 
 # What takes a row long is asked of one variant of each network.

@@ -68,6 +68,9 @@ def convolve(
 ) -> Features:
     """Apply a convolution of odd sizes, with as many zeros beyond the border on every side.
 
+    Many groups of few channels and one filter each are convolved by their first channels, their
+    second ones and so on, each time depthwise.
+
     Args:
         value: What is convolved.
         kernel: Shape `(*sizes, channels / groups, filters)`.
@@ -92,6 +95,20 @@ def convolve(
     if groups == x.channels == kernel.shape[-1]:
         y = flat.depthwise(value.settled, kernel, bias, name, **spacing)
         return y.replace(flat.activate(y.images, activation))
+    if groups == kernel.shape[-1] >= kernel.shape[-2]:
+        x, number = value.settled, kernel.shape[-2]
+        parts = [
+            flat.depthwise(
+                x.replace(x.images[..., place::number]),
+                kernel[..., place : place + 1, :],
+                bias if place == 0 else None,
+                f"{name}-{place}",
+                **spacing,
+            )
+            for place in range(number)
+        ]
+        images = sum((part.images for part in parts[1:]), parts[0].images)
+        return parts[0].replace(flat.activate(images, activation))
     kernels = np.split(kernel, groups, axis=-1)
     biases = [None] * groups if bias is None else np.split(bias, groups)
     outputs = []

@@ -16,6 +16,14 @@ def fan_out_normal() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
+def fan_in_normal() -> keras.initializers.Initializer:
+    """Return He's initializer of kernels before a ReLU: normal, of variance 2 / fan_in.
+
+    An object draws the same numbers for the same shape, so each kernel takes its own.
+    """
+    return keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+
+
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class FanInUniform(keras.initializers.Initializer):
     """Uniform within ±1/√fan_in, PyTorch's default and so the published program's.

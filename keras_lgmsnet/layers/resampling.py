@@ -10,6 +10,7 @@ from keras import ops
 from keras_lgmsnet.layers.base import (
     ChannelsLastLayer,
     SpatialLayer,
+    float32_at_least,
     rank_and_channels,
     require_positive,
 )
@@ -324,7 +325,7 @@ def pool(inputs: Any, kernel_size: int) -> Any:
 @form("max pooling", "in float32")
 def pool_in_float32(inputs: Any, kernel_size: int) -> Any:
     """Pool in float32, where the device does not in half precision: a maximum is exact in any."""
-    return ops.cast(pool(ops.cast(inputs, "float32"), kernel_size), inputs.dtype)
+    return ops.cast(pool(float32_at_least(inputs), kernel_size), inputs.dtype)
 
 
 @form("max pooling", "of positions", kernel_sizes=(2,))

@@ -12,6 +12,7 @@ from keras_lgmsnet.layers.base import (
     require_positive,
 )
 from keras_lgmsnet.layers.convolution import GroupedConv
+from keras_lgmsnet.layers.initializers import FanInUniform
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -24,6 +25,7 @@ class SqueezeExcitation(SpatialLayer):
     Args:
         filters: Channels between the two convolutions, often a quarter of the input's.
         bias_initializer: That of the two convolutions, as for `GroupedConv`.
+        kernel_initializer: The same for their kernels, which draw different numbers.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -34,21 +36,38 @@ class SqueezeExcitation(SpatialLayer):
     (1, 32, 32, 16)
     """
 
-    def __init__(self, filters: int, bias_initializer: Any = "zeros", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        filters: int,
+        bias_initializer: Any = "zeros",
+        kernel_initializer: Any = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         require_positive(filters=filters)
         self.filters = filters
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer or FanInUniform())
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the convolutions."""
         super().build(input_shape)
-        common = {"bias_initializer": self.bias_initializer, "dtype": self.dtype_policy}
         ones = (input_shape[0], *(1,) * self.rank)
-        self.reduce = GroupedConv(self.filters, 1, name="reduce", **common)
+        self.reduce = self._convolution(self.filters, self.kernel_initializer, "reduce")
         self.reduce.build((*ones, self.channels))
-        self.expand = GroupedConv(self.channels, 1, name="expand", **common)
+        # An object may draw the same numbers for both.
+        self.expand = self._convolution(self.channels, self.kernel_initializer.clone(), "expand")
         self.expand.build((*ones, self.filters))
+
+    def _convolution(self, filters: int, kernel_initializer: Any, name: str) -> GroupedConv:
+        return GroupedConv(
+            filters,
+            1,
+            bias_initializer=self.bias_initializer,
+            kernel_initializer=kernel_initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
 
     def call(self, inputs: Any) -> Any:
         """Weight the channels."""
@@ -61,4 +80,5 @@ class SqueezeExcitation(SpatialLayer):
         return super().get_config() | {
             "filters": self.filters,
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -454,6 +454,39 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="erdunet",
+        rank=2,
+        title="ERDUnet",
+        module="keras_lgmsnet.models.erdunet",
+        class_name="ERDUNet2D",
+        stages=(
+            *("fine", "encoder0", "encoder1", "encoder2", "encoder3"),
+            *("context1", "context2", "context3"),
+            *("middle", "decoder3", "decoder2", "decoder1"),
+            *("focus", "second_encoder1", "second_encoder2", "second_encoder3"),
+            *("second_middle", "second_decoder2", "second_decoder1", "head"),
+        ),
+        sides=fixed(divisor=16),
+        paper="Li et al., ERDUnet, TCSVT 2024",
+        program="https://github.com/caijilia/ERDUnet (commit b42bf10)",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=10_080_381,
+                parameters_in_program=10_303_733,
+                parameters_counted=10_212_611,
+                multiply_adds=9_954_895_440,
+                printed="10.21 M, 10.29 G (LGMSNet's Table 1)",
+                remark="The printed counts have what runs in the program without an effect on the "
+                "logits: the heads of auxiliary_outputs (0.11 M, 0.03 G), and convolutions whose "
+                "outputs nothing reads (0.02 M, 0.32 G). 388 parameters have no gradient in the "
+                "program and are not trained here.",
+            ),
+        ),
+    ),
 )
 
 

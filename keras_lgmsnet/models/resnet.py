@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from keras_lgmsnet.layers import ConvNormActivation, MaxPooling, ResidualBlock
 from keras_lgmsnet.layers.initializers import fan_out_normal
 from keras_lgmsnet.models import torch_weights
@@ -16,7 +18,9 @@ def encode(
     filters: Sequence[int],
     depths: Sequence[int],
     dtype: Any,
+    *,
     bottlenecks: bool = False,
+    dropout: float = 0.0,
 ) -> list[Any]:
     """Return the features of the stem, at half the image's sides, and of each stage.
 
@@ -30,6 +34,7 @@ def encode(
         dtype: A policy.
         bottlenecks: Whether blocks are bottlenecks, of a quarter of their stage's width, as from
             ResNet-50 on.
+        dropout: The share of each stage's channels that training leaves out.
     """
     common: dict[str, Any] = {"normalization": "batch", "dtype": dtype}
     x = ConvNormActivation(
@@ -49,6 +54,9 @@ def encode(
             name = _block_name(level, number, depth)
             bottleneck = width // 4 if bottlenecks else None
             x = ResidualBlock(width, strides, bottleneck=bottleneck, name=name, **common)(x)
+        if dropout:
+            name = f"encoder{level}_dropout"
+            x = keras.layers.SpatialDropout2D(dropout, dtype=dtype, name=name)(x)
         features.append(x)
     return features
 
@@ -79,7 +87,9 @@ def parts(
 
 
 def load_weights(network: SegmentationNetwork, depths: Sequence[int], path: str | Path) -> None:
-    """Set the encoder's weights to those of a file of torchvision's, but for the classifier's.
+    """Set the encoder's weights to those of a file of torchvision's.
+
+    Those of the classifier, and of a further stage, are left out.
 
     Args:
         network: One whose encoder `encode` made.
@@ -91,8 +101,8 @@ def load_weights(network: SegmentationNetwork, depths: Sequence[int], path: str 
         ValueError: If the file does not fit the encoder.
     """
     variables = dict(variables_within(parts(network, depths)))
-    classifier = ("fc.weight", "fc.bias")
-    arrays, misfits = torch_weights.fit(torch_weights.read(path), variables, unused=classifier)
+    unused = ("fc.", f"layer{len(depths) + 1}.")
+    arrays, misfits = torch_weights.fit(torch_weights.read(path), variables, unused=unused)
     if len(misfits) > 3:  # as of another ResNet, which would be hundreds
         misfits[3:] = [f"and {len(misfits) - 3} more"]
     if misfits:

@@ -1,6 +1,6 @@
 """Weights in PyTorch's layout, from files and into variables; every key is accounted for."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ def fit(
     variables: Mapping[str, Any],
     idle: Mapping[str, tuple[int, ...]] | None = None,
     buffers: Mapping[str, np.ndarray] | None = None,
-    unused: Collection[str] = (),
+    unused: tuple[str, ...] = (),
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the arrays for variables by their names, and in words what does not fit.
 
@@ -25,7 +25,7 @@ def fit(
         variables: Maps names to the variables that must be there.
         idle: Maps names to the shapes of what must be there and is not used.
         buffers: Maps names to what may be there, but must then have these values.
-        unused: Names of what may be there with any values.
+        unused: What the names begin with of what may be there with any values.
     """
     if isinstance(state_dict.get("state_dict"), Mapping):
         state_dict = state_dict["state_dict"]
@@ -34,7 +34,7 @@ def fit(
     problems = []
     for full_name, value in state_dict.items():
         name = full_name.removeprefix("module.")
-        if name.endswith("num_batches_tracked") or name in unused:
+        if name.endswith("num_batches_tracked") or name.startswith(unused):
             continue
         if name in given:
             problems.append(f"{name} twice, with and without the prefix 'module.'")

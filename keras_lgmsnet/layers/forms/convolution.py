@@ -248,10 +248,20 @@ def convolve_in_reach(inputs: Any, kernel: Any, dilation: int, otherwise: Convol
 
 @form("grouped convolution", "apart")
 def convolve_apart(inputs: Any, kernel: Any) -> Any:
-    """Convolve each group by a dense convolution of its own."""
+    """Convolve each group by a dense convolution of its own.
+
+    Many groups of few channels and one filter each are convolved by their first channels, their
+    second ones and so on, each time depthwise.
+    """
     taps, *_, channels, filters = kernel.shape
     groups = inputs.shape[-1] // channels
     rank = inputs.ndim - 2
+    if groups == filters >= channels:
+        convolve = choose_depthwise(rank, taps, groups, _dtype(inputs))
+        return sum(
+            convolve(inputs[..., place::channels], kernel[..., place : place + 1, :])
+            for place in range(channels)
+        )
     convolve = choose_convolution(rank, taps, channels, filters // groups, _dtype(inputs))
     outputs = [
         convolve(group_inputs, group_kernel)

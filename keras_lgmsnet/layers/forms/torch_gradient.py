@@ -22,9 +22,12 @@ def convolve(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> A
     import torch
 
     rank = kernel.ndim - 2
+    weight = kernel.permute(rank + 1, rank, *range(rank))
+    if kernel.shape[-1] == 1:  # whose gradient PyTorch refuses in float16 as it lies
+        weight = weight.contiguous()
     outputs = torch.convolution(
         inputs.movedim(-1, 1),
-        kernel.permute(rank + 1, rank, *range(rank)),
+        weight,
         None,
         **_settings(inputs, kernel, strides, dilation),
     )
