@@ -243,6 +243,8 @@ LAYERS = {
     "transformer": lambda: layers.SparseTransformer(6),
     "attention": lambda: layers.MultiHeadAttention(2),
     "joined attention": lambda: layers.MultiHeadAttention(2, "query_key_value", use_bias=False),
+    "positions": lambda: layers.PositionEmbedding(),
+    "standardized": lambda: layers.StandardizedConv(8, 3, strides=2),
     "parallel depthwise": lambda: layers.ParallelDepthwiseConv([(5, 1), (3, 2)]),
     "parallel depthwise and identity": lambda: layers.ParallelDepthwiseConv([(3, 1), (1, 1)], True),
     "squeeze-excitation": lambda: layers.SqueezeExcitation(3),

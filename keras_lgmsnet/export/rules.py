@@ -41,9 +41,11 @@ from keras_lgmsnet.layers import (
     MultiHeadAttention,
     NearestUpsampling,
     ParallelDepthwiseConv,
+    PositionEmbedding,
     ResidualBlock,
     SparseTransformer,
     SqueezeExcitation,
+    StandardizedConv,
     TransposedConv,
 )
 from keras_lgmsnet.layers.normalization import BatchNormalization
@@ -55,10 +57,14 @@ Rule = Callable[..., Value | None]
 
 
 def _grouped_conv(layer: GroupedConv, value: Value) -> Value | None:
+    kernel, bias = kernel_and_bias(layer)
+    if isinstance(layer, StandardizedConv):
+        kernel = to_array(layer.standardized())
     return _convolution(
         layer,
         value,
-        *kernel_and_bias(layer),
+        kernel,
+        bias,
         groups=layer.groups,
         strides=layer.strides,
         dilation=layer.dilation,
@@ -255,6 +261,13 @@ def _global_response_normalization(layer: GlobalResponseNormalization, value: Va
     return Value(layer.name, flat.defer(scaled, Affine(np.ones_like(beta), beta)))
 
 
+def _position_embedding(layer: PositionEmbedding, value: Value) -> Value:
+    x = value.settled
+    images = norms.by_image(x)
+    table = to_array(layer.table).reshape(1, *images.shape[1:]).astype("float32")
+    return Value(layer.name, x.replace(norms.by_slice(images + table, x)))
+
+
 def _is_last_axis(axis: int, value: Value) -> bool:
     return axis in (-1, len(value.tensor.shape) - 1)
 
@@ -320,6 +333,7 @@ RULES: dict[type, Rule] = {
     SqueezeExcitation: blocks.squeeze_excitation,
     DepthwiseResidual: blocks.depthwise_residual,
     GroupedConv: _grouped_conv,
+    StandardizedConv: _grouped_conv,
     DepthwiseConv: _depthwise_conv,
     ParallelDepthwiseConv: _parallel_depthwise_conv,
     TransposedConv: _doubled_by_matrices,
@@ -336,6 +350,7 @@ RULES: dict[type, Rule] = {
     keras.layers.LayerNormalization: _layer_normalization,
     GlobalResponseNormalization: _global_response_normalization,
     LayerScale: _layer_scale,
+    PositionEmbedding: _position_embedding,
     AxialShift: _axial_shift,
     MaxPooling: _max_pooling,
     keras.layers.MaxPooling3D: _keras_max_pooling_3d,

@@ -2,6 +2,7 @@
 
 from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
 from keras_lgmsnet.layers.attention.multi_head import MultiHeadAttention
+from keras_lgmsnet.layers.attention.positions import PositionEmbedding
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
@@ -23,6 +24,7 @@ from keras_lgmsnet.layers.resampling import (
 from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
 from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
+from keras_lgmsnet.layers.standardized_conv import StandardizedConv
 
 __all__ = [
     "AtrousPyramidPooling",
@@ -45,8 +47,10 @@ __all__ = [
     "ParallelDepthwiseConv",
     "PatchFold",
     "PatchUnfold",
+    "PositionEmbedding",
     "ResidualBlock",
     "SparseTransformer",
     "SqueezeExcitation",
+    "StandardizedConv",
     "TransposedConv",
 ]

@@ -303,6 +303,35 @@ NETWORKS = (
         ),
     ),
     Network(
+        name="transunet",
+        rank=2,
+        title="TransUNet",
+        module="keras_lgmsnet.models.transunet",
+        class_name="TransUNet2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4", "transformer"),
+            *("decoder4", "decoder3", "decoder2", "decoder1", "decoder0"),
+        ),
+        sides=fixed(divisor=16, may_be_unknown=False),
+        paper="Chen et al., TransUNet, 2021, with ResNet-50 and ViT-B/16",
+        program="https://github.com/cq-dong/LGMSNet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=105_322_001,
+                parameters_in_program=105_322_001,
+                parameters_counted=93_230_545,
+                multiply_adds=37_341_705_216,
+                printed="105.3 M, 38.52 G (LGMSNet's Table 1)",
+                remark="The printed parameters are all of them, where the paper's usual count "
+                "leaves out the standardized convolutions and the positions. The printed count of "
+                "multiply-adds is likely to have the products of the attention (1.21 G).",
+            ),
+        ),
+    ),
+    Network(
         name="unet_plus_plus",
         rank=2,
         title="U-Net++",
