@@ -13,6 +13,7 @@ from keras_lgmsnet import layers
 from keras_lgmsnet.benchmark.peers import lgmsnet as plain_pytorch
 from keras_lgmsnet.layers import initializers, normalization
 from keras_lgmsnet.layers.forms.recomputation import choose_recomputation
+from keras_lgmsnet.models import torch_weights
 from keras_lgmsnet.models.published_names import named_variables
 from tests.helpers.gradients import compiled, gradients
 from tests.helpers.reference import draw_state_dict
@@ -55,8 +56,7 @@ def _assert_equals_peer(layer: keras.layers.Layer, peer: torch.nn.Module, x: np.
     )
     variables = dict(named_variables(layer))
     assert variables.keys() == state_dict.keys()
-    for name, value in state_dict.items():
-        variables[name].assign(value if value.ndim < 2 else np.moveaxis(value, (0, 1), (-1, -2)))
+    torch_weights.assign(variables, state_dict)
     peer.load_state_dict({n: torch.from_numpy(v) for n, v in state_dict.items()}, strict=False)
     images = _to_torch(x).requires_grad_()
     expected = peer.eval()(images)
@@ -386,6 +386,141 @@ def test_dense_layers_of_the_attention_start_apart() -> None:
             assert not any(np.any(array == other) for other in arrays[:number])
 
 
+class _PlainWindows(torch.nn.Module):
+    """Attention between all pixels at once, those of other windows masked."""
+
+    def __init__(self, sides: tuple[int, ...], channels: int, layer: keras.layers.Layer) -> None:
+        super().__init__()
+        self.heads, self.sides, rank = layer.num_heads, sides, len(sides)
+        windows = [min(side, layer.window) for side in sides]
+        shifts = [
+            layer.shift if side > window else 0 for side, window in zip(sides, windows, strict=True)
+        ]
+        self.filled = [-(-side // size) * size for side, size in zip(sides, windows, strict=True)]
+        number = (2 * layer.window - 1) ** rank
+        self.relative_position_bias_table = torch.nn.Parameter(torch.zeros(number, self.heads))
+        self.qkv = torch.nn.Linear(channels, 3 * channels)
+        self.proj = torch.nn.Linear(channels, channels)
+
+        places = np.indices(self.filled).reshape(rank, -1)
+        shifted = np.stack(
+            [(p - s) % n for p, s, n in zip(places, shifts, self.filled, strict=True)]
+        )
+        window = shifted // np.array(windows)[:, None]
+        self.is_elsewhere = torch.from_numpy((window[:, :, None] != window[:, None]).any(0))
+        # What the shift brought to the other end lies apart from what was there.
+        was_moved = places < np.array(shifts)[:, None]
+        self.is_apart = torch.from_numpy((was_moved[:, :, None] != was_moved[:, None]).any(0))
+        # The number of a pixel within its window, which is taken for that within a whole window.
+        number = np.ravel_multi_index(tuple(shifted % np.array(windows)[:, None]), windows)
+        place = np.stack(np.unravel_index(number, (layer.window,) * rank)).astype(int)
+        steps = place[:, :, None] - place[:, None] + layer.window - 1
+        rows = sum(
+            step * (2 * layer.window - 1) ** (rank - 1 - axis) for axis, step in enumerate(steps)
+        )
+        self.rows = torch.from_numpy(rows)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        filling = [(0, n - side) for side, n in zip(self.sides, self.filled, strict=True)]
+        x = torch.nn.functional.pad(images, [n for pair in filling[::-1] for n in pair])
+        x = x.flatten(2).mT
+        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = parts[0] @ parts[1].mT / parts.shape[-1] ** 0.5
+        scores = scores + self.relative_position_bias_table[self.rows].permute(2, 0, 1)
+        scores = scores - 100 * self.is_apart
+        weights = scores.masked_fill(self.is_elsewhere, -torch.inf).softmax(-1)
+        x = self.proj((weights @ parts[2]).transpose(1, 2).flatten(2))
+        x = x.mT.unflatten(2, self.filled)
+        return x[(slice(None), slice(None), *map(slice, self.sides))]
+
+
+@pytest.mark.parametrize(
+    ("sides", "window", "shift"),
+    [
+        ((6, 4), 2, 0),
+        ((6, 4), 2, 1),
+        ((8, 5), 4, 1),
+        ((3, 7), 3, 2),
+        ((4, 6, 5), 4, 2),
+        ((2, 3), 1, 0),
+    ],
+)
+def test_window_attention_equals_plain_pytorch(
+    sides: tuple[int, ...], window: int, shift: int
+) -> None:
+    layer = layers.WindowAttention(2, window, shift)
+    x = np.random.default_rng(0).standard_normal((2, *sides, 4)).astype("float32")
+    _assert_equals_peer(layer, _PlainWindows(sides, 4, layer), x)
+
+
+def test_window_masks_by_hand() -> None:
+    layer = layers.WindowAttention(1, 2, shift=1)
+    # Of four pixels along each axis, the last two windows hold pixels of both ends.
+    first, across, down, both = -layer.tiling((1, 4, 4, 1)).mask() // 100
+    np.testing.assert_array_equal(first, np.zeros((4, 4)))
+    np.testing.assert_array_equal(across, [[0, 1, 0, 1], [1, 0, 1, 0]] * 2)
+    np.testing.assert_array_equal(down, np.kron([[0, 1], [1, 0]], np.ones((2, 2))))
+    np.testing.assert_array_equal(both, 1 - np.eye(4))
+    assert layer.tiling((1, 2, 2, 1)).mask() is None
+    layer.build((None, 4, 4, 1))
+    expected = [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
+    np.testing.assert_array_equal(layer.position_index, expected)
+
+
+class _PlainPatches(torch.nn.Module):
+    """Merges patches of 2 pixels along each axis, the first axis fastest; or makes them."""
+
+    def __init__(self, rank: int, channels: int, filters: int, factor: int | None) -> None:
+        super().__init__()
+        self.rank, self.factor = rank, factor
+        if factor is None:
+            width = 2**rank * channels
+            self.norm = torch.nn.LayerNorm(width)
+            self.reduction = torch.nn.Linear(width, filters, bias=False)
+        else:
+            self.expand = torch.nn.Linear(channels, factor**rank * filters, bias=False)
+            self.norm = torch.nn.LayerNorm(filters)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        factor, rank = self.factor or 2, self.rank
+        x = images.movedim(1, -1)
+        if self.factor is None:
+            for axis in range(rank):
+                x = x.unflatten(1 + 2 * axis, (-1, 2))
+            pixels = [2 + 2 * axis for axis in reversed(range(rank))]
+            x = x.permute(0, *(1 + 2 * axis for axis in range(rank)), *pixels, -1)
+            return self.reduction(self.norm(x.flatten(1 + rank))).movedim(-1, 1)
+        x = self.expand(x).unflatten(-1, (*[factor] * rank, -1))
+        axes = [axis for side in range(1, 1 + rank) for axis in (side, side + rank)]
+        x = x.permute(0, *axes, -1)
+        for axis in range(1, 1 + rank):
+            x = x.flatten(axis, axis + 1)
+        return self.norm(x).movedim(-1, 1)
+
+
+@pytest.mark.parametrize("factor", [None, 2, 3])
+@pytest.mark.parametrize("rank", [2, 3])
+def test_patches_are_merged_and_expanded_as_by_plain_pytorch(rank: int, factor: int | None) -> None:
+    layer = layers.PatchMerging(5) if factor is None else layers.PatchExpansion(5, factor)
+    _assert_equals_peer(layer, _PlainPatches(rank, 4, 5, factor), _inputs(rank, 2, 4))
+
+
+def test_patches_are_merged_in_a_given_order() -> None:
+    x = np.arange(1, 5, dtype="float32").reshape(1, 2, 2, 1)
+    layer = layers.PatchMerging(4, [(1, 1), (0, 1), (0, 1), (0, 0)])
+    layer.build(x.shape)
+    layer.reduction.kernel.assign(np.eye(4))
+    expected = np.float32([4, 2, 2, 1])
+    expected = (expected - expected.mean()) / expected.std()
+    _assert_close(layer(x)[0, 0, 0], expected)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_patch_embedding_is_a_convolution(rank: int) -> None:
+    conv = torch.nn.Conv2d if rank == 2 else torch.nn.Conv3d
+    _assert_equals_peer(layers.PatchEmbedding(5, 2), conv(3, 5, 2, 2), _inputs(rank, 4, 3))
+
+
 @pytest.mark.parametrize("rank", [2, 3])
 def test_positions_are_added_row_by_row(rank: int) -> None:
     x = _inputs(rank, 2, 3)
@@ -631,6 +766,10 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.LMSBlock((3, 5), dtype=policy),
         layers.GMSBlock(4, dtype=policy),
         layers.MultiHeadAttention(2, dtype=policy),
+        layers.WindowAttention(2, 2, 1, dtype=policy),
+        layers.PatchEmbedding(4, 2, dtype=policy),
+        layers.PatchMerging(4, dtype=policy),
+        layers.PatchExpansion(4, dtype=policy),
         layers.FusionBlock(4, dtype=policy),
         layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True, dtype=policy),
         layers.SqueezeExcitation(2, dtype=policy),
@@ -677,6 +816,10 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.SparseTransformer(8),
         layers.StandardizedConv(6, 3, groups=2, epsilon=1e-3),
         layers.TransposedConv(3),
+        layers.WindowAttention(2, 4, 1, "he_normal", initializers.FanInUniform()),
+        layers.PatchEmbedding(3, 2, "he_normal", initializers.FanInUniform()),
+        layers.PatchMerging(3, kernel_initializer="he_normal"),
+        layers.PatchExpansion(3, 3, "he_normal"),
         layers.GMSBlock(4, feed_forward_dim=3),
         layers.GroupedConv(4, 3, bias_initializer=initializers.FanInUniform(seed=1, fan_in=9)),
         layers.ConvNormActivation(4, 3, use_bias=True, bias_initializer="ones"),
@@ -744,6 +887,16 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
             r"without a source.*\(1, 3, 8\)",
         ),
         (lambda: layers.PositionEmbedding().build((1, 8, None, 4)), r"must be known.*\(1, 8, None"),
+        (lambda: layers.WindowAttention(0, 7), "positive integer.*num_heads=0"),
+        (lambda: layers.WindowAttention(2, 4, 4), "less than window.*shift=4, window=4"),
+        (lambda: layers.WindowAttention(3, 4).build((1, 8, 8, 4)), "divide.*num_heads=3"),
+        (lambda: layers.WindowAttention(2, 4).build((1, None, 8, 4)), r"known sides.*\(1, None"),
+        (lambda: layers.PatchEmbedding(4, 0), "positive integer.*size=0"),
+        (lambda: layers.PatchEmbedding(4, 4).build((1, 8, 6, 3)), "divisible by 4.*8, 6, 3"),
+        (lambda: layers.PatchMerging(0), "positive integer.*filters=0"),
+        (lambda: layers.PatchMerging(4).build((1, 8, 7, 3)), "all must be even"),
+        (lambda: layers.PatchMerging(4, [(0, 2)]).build((1, 8, 8, 3)), r"0 or 1.*\(0, 2\)"),
+        (lambda: layers.PatchExpansion(4, 0), "positive integer.*factor=0"),
         (lambda: layers.ResidualBlock(0), "positive integer.*filters=0"),
     ],
 )

@@ -391,6 +391,38 @@ ROWS = (
             },
         },
     ),
+    Row(
+        name="swin_unet",
+        arguments={
+            "filters": (8, 8, 8, 8),
+            "depths": (2, 1, 1, 1),
+            "num_heads": (2, 1, 1, 1),
+            "window": 2,
+            # Of two images a branch would else be left out in both too often.
+            "drop_rate": 0.02,
+        },
+        input_shape=(64, 64, 3),
+        irregular_shape=(64, 128, 2),
+        sides_are_free=False,
+        refused=(
+            ({"filters": (8, 8)}, r"the four levels'.*filters=\(8, 8\), depths=\(2, 1, 1, 1\)"),
+            ({"num_heads": (2, 1, 1, 3)}, r"divisible by their level's.*num_heads=\(2, 1, 1, 3\)"),
+            ({"window": 1}, r"2 at least\. Received: window=1"),
+            ({"window": "7"}, r"positive integer\. Received: window='7'"),
+            ({"drop_rate": 1}, r"from 0 to less than 1\. Received: drop_rate=1"),
+        ),
+        frozen="swin_unet",
+        frozen_layers={
+            "swin_unet.patch_embed": "embedding_norm",
+            "swin_unet.layers.0.blocks.0": "encoder1_0",
+            "swin_unet.layers.0.blocks.1": "encoder1",
+            **{f"swin_unet.layers.{number}": f"encoder{number + 2}_merging" for number in range(3)},
+            "swin_unet.layers.3": "encoder4",
+            **{f"swin_unet.layers_up.{n}": f"decoder{3 - n}_expansion" for n in range(3)},
+            "swin_unet.layers_up.3": "decoder1",
+        },
+        grain=4,
+    ),
 )
 
 # What takes a row long is asked of one variant of each network.

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet.export import blocks, flat, norms, resampling
+from keras_lgmsnet.export import attention, blocks, flat, norms, resampling
 from keras_lgmsnet.export.flat import Features
 from keras_lgmsnet.export.folding import (
     Affine,
@@ -41,12 +41,16 @@ from keras_lgmsnet.layers import (
     MultiHeadAttention,
     NearestUpsampling,
     ParallelDepthwiseConv,
+    PatchEmbedding,
+    PatchExpansion,
+    PatchMerging,
     PositionEmbedding,
     ResidualBlock,
     SparseTransformer,
     SqueezeExcitation,
     StandardizedConv,
     TransposedConv,
+    WindowAttention,
 )
 from keras_lgmsnet.layers.normalization import BatchNormalization
 
@@ -332,6 +336,10 @@ RULES: dict[type, Rule] = {
     SparseTransformer: blocks.sparse_transformer,
     SqueezeExcitation: blocks.squeeze_excitation,
     DepthwiseResidual: blocks.depthwise_residual,
+    WindowAttention: attention.window_attention,
+    PatchEmbedding: attention.patch_embedding,
+    PatchMerging: attention.patch_merging,
+    PatchExpansion: attention.patch_expansion,
     GroupedConv: _grouped_conv,
     StandardizedConv: _grouped_conv,
     DepthwiseConv: _depthwise_conv,

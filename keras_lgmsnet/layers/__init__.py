@@ -2,7 +2,9 @@
 
 from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
 from keras_lgmsnet.layers.attention.multi_head import MultiHeadAttention
+from keras_lgmsnet.layers.attention.patches import PatchEmbedding, PatchExpansion, PatchMerging
 from keras_lgmsnet.layers.attention.positions import PositionEmbedding
+from keras_lgmsnet.layers.attention.windows import WindowAttention
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
@@ -45,7 +47,10 @@ __all__ = [
     "MultiHeadAttention",
     "NearestUpsampling",
     "ParallelDepthwiseConv",
+    "PatchEmbedding",
+    "PatchExpansion",
     "PatchFold",
+    "PatchMerging",
     "PatchUnfold",
     "PositionEmbedding",
     "ResidualBlock",
@@ -53,4 +58,5 @@ __all__ = [
     "SqueezeExcitation",
     "StandardizedConv",
     "TransposedConv",
+    "WindowAttention",
 ]

@@ -16,6 +16,7 @@ from keras_lgmsnet.layers import (
     LinearUpsampling,
     MultiHeadAttention,
     NearestUpsampling,
+    PatchEmbedding,
     PositionEmbedding,
     SparseTransformer,
     SqueezeExcitation,
@@ -27,6 +28,7 @@ from keras_lgmsnet.layers.gms import NUM_HEADS
 _KERNEL_LAYERS = (
     DepthwiseConv,
     GroupedConv,
+    PatchEmbedding,
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,

@@ -1,5 +1,8 @@
 """The networks for images: `keras_lgmsnet.models.registry` finds them by name."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from keras_lgmsnet.models.network import U_STAGES, Network, Published, Sides, fixed, halved
 
 NETWORKS = (
@@ -357,4 +360,39 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="swin_unet",
+        rank=2,
+        title="Swin-Unet",
+        module="keras_lgmsnet.models.swin_unet",
+        class_name="SwinUNet2D",
+        stages=(
+            *("embedding_norm", "encoder1", "encoder2", "encoder3", "encoder4"),
+            *("decoder3", "decoder2", "decoder1"),
+        ),
+        # Patches of 4 pixels, merged three times, in windows.
+        sides=lambda arguments: Sides(divisor=32 * _window(arguments), may_be_unknown=False),
+        paper="Cao et al., Swin-Unet, ECCVW 2022",
+        program="https://github.com/HuCaoFighting/Swin-Unet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(224, 224, 3),
+                num_classes=1,
+                parameters=27_168_132,
+                parameters_in_program=27_168_132,
+                parameters_counted=27_145_824,
+                multiply_adds=5_910_806_496,
+                printed="27.14 M, 5.91 G (LGMSNet's Table 1)",
+                remark="The printed count does not have the tables of positions (22,308). The row "
+                "is at 224 × 224.",
+            ),
+        ),
+    ),
 )
+
+
+def _window(arguments: Mapping[str, Any]) -> int:
+    window = arguments.get("window", 7)
+    # What is none the constructor refuses, in its own words.
+    return window if isinstance(window, int) and window > 0 else 7

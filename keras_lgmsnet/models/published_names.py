@@ -66,7 +66,12 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
     match layer:
         case SegmentationNetwork():
             return layer.published_parts()
-        case layers.GroupedConv() | layers.DepthwiseConv() | keras.layers.Dense():
+        case (
+            layers.GroupedConv()
+            | layers.DepthwiseConv()
+            | layers.PatchEmbedding()
+            | keras.layers.Dense()
+        ):
             return [("weight", layer.kernel), ("bias", layer.bias)]
         case layers.TransposedConv():
             return [("weight", layer.kernel)]
@@ -92,6 +97,16 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
                 (f"{context}.2", layer.context.norm),
                 ("project", layer.project),
             ]
+        case layers.WindowAttention():
+            return [
+                ("relative_position_bias_table", layer.position_bias),
+                ("qkv", layer.query_key_value),
+                ("proj", layer.project),
+            ]
+        case layers.PatchMerging():
+            return [("norm", layer.norm), ("reduction", layer.reduction)]
+        case layers.PatchExpansion():
+            return [("expand", layer.expand), ("norm", layer.norm)]
         case layers.ResidualBlock():
             return [
                 ("conv1", layer.first.convolution),

@@ -1,0 +1,260 @@
+"""Swin-Unet: a U of transformers whose attention stays within shifted windows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lgmsnet.layers import (
+    GroupedConv,
+    PatchEmbedding,
+    PatchExpansion,
+    PatchMerging,
+    WindowAttention,
+)
+from keras_lgmsnet.layers.base import positive_integers, require_positive
+from keras_lgmsnet.layers.initializers import FanInUniform
+from keras_lgmsnet.layers.normalization import EPSILON
+from keras_lgmsnet.models.base import SegmentationNetwork
+
+# Of the image, that are one pixel of the first level.
+PATCH = 4
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+class SwinUNet2D(SegmentationNetwork):
+    """Swin-Unet for images: 27,168,132 parameters and 5.91 G multiply-adds at 224 × 224.
+
+    Patches of 4 × 4 pixels become pixels of the first of four levels. On each, blocks attend within
+    windows, every second one within windows shifted by half their side, and between levels pixels
+    are merged on the way down and expanded to patches on the way up; skip connections bring what
+    each level was given. The network of Cao et al. (Swin-Unet, ECCVW 2022), which LGMSNet's paper
+    compares (Table 1: 27.14 M, 5.91 G), as in the published program, whose decoder has as many
+    blocks a level as the encoder, though its configuration asks for one at the last. It returns
+    logits.
+
+    It arrives compiled with the published training of LGMSNet's paper, see `SegmentationNetwork`.
+    Initial weights are the program's: normal ones of deviation 0.02 in dense layers and tables of
+    positions, PyTorch's defaults elsewhere.
+
+    Args:
+        input_shape: `(height, width, channels)`; the sides divisible by 32 times `window`.
+        num_classes: Number of independent masks, one logit each.
+        filters: Widths of the four levels.
+        depths: How many blocks the levels have, in the encoder and again in the decoder, whose
+            deepest level is the encoder's.
+        num_heads: How many heads attend at the levels; divisors of `filters`.
+        window: Side of the windows, two at least.
+        drop_rate: How often in training the two branches of the deepest block are left out, of an
+            image at a time; of the blocks above it less often, evenly so, and of the first never.
+        **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits stay float32).
+
+    Raises:
+        ValueError: If an argument is out of range, or a side is unknown or not divisible by 32
+            times `window`.
+
+    Example:
+    ```python
+    model = kl.models.create("swin_unet", input_shape=(224, 224, 3), num_classes=1)
+    model.fit(dataset)  # of (image, segmentation_mask)
+    ```
+    """
+
+    rank = 2
+
+    def __init__(
+        self,
+        input_shape: Sequence[int | None] = (224, 224, 3),
+        num_classes: int = 1,
+        filters: Sequence[int] = (96, 192, 384, 768),
+        depths: Sequence[int] = (2, 2, 2, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        window: int = 7,
+        drop_rate: float = 0.2,
+        **kwargs: Any,
+    ) -> None:
+        filters, depths = positive_integers(filters=filters), positive_integers(depths=depths)
+        num_heads = positive_integers(num_heads=num_heads)
+        if {len(filters), len(depths), len(num_heads)} != {4}:
+            raise ValueError(
+                "filters, depths and num_heads are the four levels'. "
+                f"Received: filters={filters}, depths={depths}, num_heads={num_heads}"
+            )
+        if any(width % heads for width, heads in zip(filters, num_heads, strict=True)):
+            raise ValueError(
+                "filters must be divisible by their level's num_heads. "
+                f"Received: filters={filters}, num_heads={num_heads}"
+            )
+        require_positive(window=window)
+        if window < 2:
+            raise ValueError(f"window must be 2 at least. Received: window={window}")
+        if not isinstance(drop_rate, int | float) or not 0 <= drop_rate < 1:
+            raise ValueError(
+                f"drop_rate must be from 0 to less than 1. Received: drop_rate={drop_rate!r}"
+            )
+        image, dtype = self.begin(input_shape, num_classes, kwargs, window=window)
+        rates = np.linspace(0, drop_rate, sum(depths)).tolist()
+
+        # === Layers ===
+        def normalize(x: Any, name: str) -> Any:
+            return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=dtype, name=name)(x)
+
+        def dense(x: Any, width: int, name: str) -> Any:
+            layer = keras.layers.Dense(width, kernel_initializer=_normal(), dtype=dtype, name=name)
+            return layer(x)
+
+        def add(x: Any, branch: Any, rate: float, name: str, add_name: str) -> Any:
+            if rate > 0:
+                one_an_image = (None, *[1] * (len(branch.shape) - 1))
+                drop = keras.layers.Dropout(rate, one_an_image, dtype=dtype, name=f"{name}_drop")
+                branch = drop(branch)
+            return keras.layers.Add(dtype=dtype, name=add_name)([x, branch])
+
+        def attend(x: Any, level: int, number: int, name: str, output_name: str) -> Any:
+            rate = rates[sum(depths[: level - 1]) + number]
+            y = normalize(x, f"{name}_attention_norm")
+            y = WindowAttention(
+                num_heads[level - 1],
+                window,
+                window // 2 if number % 2 else 0,
+                kernel_initializer=_normal(),
+                dtype=dtype,
+                name=f"{name}_attention",
+            )(y)
+            x = add(x, y, rate, f"{name}_attention", f"{name}_attention_add")
+            y = normalize(x, f"{name}_norm")
+            y = dense(y, 4 * x.shape[-1], f"{name}_widen")
+            y = keras.layers.Activation("gelu", dtype=dtype, name=f"{name}_gelu")(y)
+            y = dense(y, x.shape[-1], f"{name}_narrow")
+            return add(x, y, rate, name, output_name)
+
+        def blocks(x: Any, level: int, stage: str) -> Any:
+            for number, name in enumerate(_blocks(stage, depths[level - 1])):
+                x = attend(x, level, number, f"{stage}_{number}", name)
+            return x
+
+        def merge(x: Any, level: int) -> Any:
+            layer = PatchMerging(
+                filters[level - 1],
+                kernel_initializer=_normal(),
+                dtype=dtype,
+                name=f"encoder{level}_merging",
+            )
+            return layer(x)
+
+        def expand(x: Any, filters: int, factor: int, name: str) -> Any:
+            layer = PatchExpansion(
+                filters, factor, kernel_initializer=_normal(), dtype=dtype, name=name
+            )
+            return layer(x)
+
+        def decode(skip: Any, x: Any, level: int) -> Any:
+            name, width = f"decoder{level}", filters[level - 1]
+            x = expand(x, width, 2, f"{name}_expansion")
+            x = keras.layers.Concatenate(dtype=dtype, name=f"{name}_concatenate")([x, skip])
+            return blocks(dense(x, width, f"{name}_dense"), level, name)
+
+        # === Functional model ===
+        x = PatchEmbedding(
+            filters[0], PATCH, bias_initializer=FanInUniform(), dtype=dtype, name="embedding"
+        )(image)
+        x = normalize(x, "embedding_norm")
+        skips = [x]
+        x = blocks(x, 1, "encoder1")
+        for level in (2, 3, 4):
+            x = merge(x, level)
+            skips.append(x)
+            x = blocks(x, level, f"encoder{level}")
+        x = normalize(x, "encoder4_norm")
+        for level in (3, 2, 1):
+            x = decode(skips[level - 1], x, level)
+        x = normalize(x, "decoder1_norm")
+        x = expand(x, filters[0], PATCH, "expansion")
+        # In half precision a loss of logits would lose its small differences.
+        logits = GroupedConv(num_classes, 1, use_bias=False, dtype="float32", name="logits")(x)
+
+        super().__init__(image, logits, num_classes, dtype, **kwargs)
+
+        # === Config ===
+        self.filters = filters
+        self.depths = depths
+        self.num_heads = num_heads
+        self.window = window
+        self.drop_rate = drop_rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return super().get_config() | {
+            "filters": self.filters,
+            "depths": self.depths,
+            "num_heads": self.num_heads,
+            "window": self.window,
+            "drop_rate": self.drop_rate,
+        }
+
+    def published_parts(self) -> list[tuple[str, Any]]:
+        """Return the names of the layers in the published program."""
+        layer = self.get_layer
+        parts = [
+            ("patch_embed.proj", layer("embedding")),
+            ("patch_embed.norm", layer("embedding_norm")),
+        ]
+        for theirs, stage, level in _STAGES:
+            parts += [
+                (f"{theirs}.blocks.{number}.{part}", layer(f"{stage}_{number}_{ours}"))
+                for number in range(self.depths[level - 1])
+                for part, ours in (
+                    ("norm1", "attention_norm"),
+                    ("attn", "attention"),
+                    ("norm2", "norm"),
+                    ("mlp.fc1", "widen"),
+                    ("mlp.fc2", "narrow"),
+                )
+            ]
+        for number, level in enumerate((2, 3, 4)):
+            parts.append((f"layers.{number}.downsample", layer(f"encoder{level}_merging")))
+        for number, level in enumerate((3, 2, 1)):
+            name = f"layers_up.{number}" + (".upsample" if number else "")
+            parts += [
+                (name, layer(f"decoder{level}_expansion")),
+                (f"concat_back_dim.{number + 1}", layer(f"decoder{level}_dense")),
+            ]
+        parts += [
+            ("norm", layer("encoder4_norm")),
+            ("norm_up", layer("decoder1_norm")),
+            ("up", layer("expansion")),
+            ("output", layer("logits")),
+        ]
+        return [(f"swin_unet.{name}", part) for name, part in parts]
+
+    def recomputed_buffers(self) -> Mapping[str, np.ndarray]:
+        """Return the program's tables of positions and its masks."""
+        buffers = {}
+        for theirs, stage, level in _STAGES:
+            for number in range(self.depths[level - 1]):
+                attention = self.get_layer(f"{stage}_{number}_attention")
+                name = f"swin_unet.{theirs}.blocks.{number}"
+                buffers[f"{name}.attn.relative_position_index"] = attention.position_index
+                mask = attention.tiling(attention.input.shape).mask()
+                if mask is not None:
+                    buffers[f"{name}.attn_mask"] = mask
+        return buffers
+
+
+# What the program calls the stages with blocks, our names, and their levels.
+_STAGES = (
+    *((f"layers.{level - 1}", f"encoder{level}", level) for level in (1, 2, 3, 4)),
+    *((f"layers_up.{4 - level}", f"decoder{level}", level) for level in (3, 2, 1)),
+)
+
+
+def _blocks(stage: str, depth: int) -> list[str]:
+    """Return the names of a stage's blocks; the last one has the stage's."""
+    return [f"{stage}_{number}" for number in range(depth - 1)] + [stage]
+
+
+def _normal() -> keras.initializers.Initializer:
+    # An object draws the same numbers for the same shape: each kernel has its own. The program
+    # cuts the distribution at 100 deviations.
+    return keras.initializers.RandomNormal(stddev=0.02)
