@@ -369,6 +369,25 @@ ROWS = (
         grain=16,
     ),
     Row(
+        name="uctransnet",
+        arguments={"filters": (4, 4, 8, 8), "depth": 1, "num_heads": 2},
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        sides_are_free=False,
+        refused=(
+            ({"filters": (8, 8)}, r"the four levels' widths\. Received: filters=\(8, 8\)"),
+            ({"depth": 0}, "positive integer.*depth=0"),
+            ({"num_heads": 0}, "positive integer.*num_heads=0"),
+        ),
+        frozen="uctransnet",
+        frozen_layers={
+            **{f"mtc.embeddings_{level}": f"positions{level}" for level in (1, 4)},
+            **{f"mtc.encoder.layer.{n}": f"transformer{n}_level1" for n in (0, 3)},
+            "mtc.encoder": "transformer_level1",
+            **{f"mtc.reconstruct_{level}": f"skip{level}_upsampling" for level in (1, 4)},
+        },
+    ),
+    Row(
         name="unet_plus_plus",
         arguments={"filters": (4, 4, 4, 4, 4), "depths": (2, 1, 1, 1)},
         input_shape=(64, 64, 3),

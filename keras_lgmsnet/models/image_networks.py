@@ -335,6 +335,35 @@ NETWORKS = (
         ),
     ),
     Network(
+        name="uctransnet",
+        rank=2,
+        title="UCTransNet",
+        module="keras_lgmsnet.models.uctransnet",
+        class_name="UCTransNet2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4", "encoder5"),
+            *("skip1", "skip2", "skip3", "skip4"),
+            *("decoder4", "decoder3", "decoder2", "decoder1"),
+        ),
+        sides=fixed(divisor=16, may_be_unknown=False),
+        paper="Wang et al., UCTransNet, AAAI 2022",
+        program="https://github.com/McGregorWwww/UCTransNet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=66_488_257,
+                parameters_in_program=66_488_257,
+                parameters_counted=66_242_497,
+                multiply_adds=42_051_134_464,
+                printed="66.24 M, 43.06 G (LGMSNet's Table 1)",
+                remark="The program mixes the transformer's outputs after it has upsampled them "
+                "(1.07 G), this network before.",
+            ),
+        ),
+    ),
+    Network(
         name="unet_plus_plus",
         rank=2,
         title="U-Net++",
