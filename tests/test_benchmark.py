@@ -317,6 +317,7 @@ def test_the_peers_import_nothing_but_torch():
         # What `import keras_lgmsnet` itself imports.
         "keras_lgmsnet.kinds",
         "keras_lgmsnet.models",
+        "keras_lgmsnet.models.attention_networks",
         "keras_lgmsnet.models.image_networks",
         "keras_lgmsnet.models.network",
         "keras_lgmsnet.models.registry",

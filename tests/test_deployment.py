@@ -245,6 +245,8 @@ LAYERS = {
     "transformer": lambda: layers.SparseTransformer(6),
     "attention": lambda: layers.MultiHeadAttention(2),
     "joined attention": lambda: layers.MultiHeadAttention(2, "query_key_value", use_bias=False),
+    "positions": lambda: layers.PositionEmbedding(),
+    "standardized": lambda: layers.StandardizedConv(8, 3, strides=2),
     "attention within windows": lambda: layers.WindowAttention(2, 2),
     "attention within shifted windows": lambda: layers.WindowAttention(2, 2, shift=1),
     "attention within windows filled up": lambda: layers.WindowAttention(1, 4, shift=2),

@@ -173,8 +173,8 @@ def test_every_form_of_attention_is_pytorchs(name: str, length: int, keys: int) 
 
 @pytest.mark.parametrize("name", [name for name, rank in _forms("attention") if rank == 2])
 def test_no_form_of_attention_overflows_in_float16(name: str) -> None:
-    if (name, BACKEND) == ("native", "jax"):
-        pytest.skip("XLA refuses JAX's own attention in float16 on a CPU.")
+    if (name, BACKEND) in {("native", "jax"), ("native", "tensorflow")}:
+        pytest.skip("The former XLA refuses on a CPU, the latter the table has for no float16.")
     form = forms.OPERATIONS["attention"][name].make()
     generator = np.random.default_rng(0)
     # Each query's product with its own key is 2e6, far beyond float16, and larger than any other.

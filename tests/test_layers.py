@@ -607,6 +607,34 @@ def test_patch_embedding_is_a_convolution(rank: int) -> None:
 
 
 @pytest.mark.parametrize("rank", [2, 3])
+def test_positions_are_added_row_by_row(rank: int) -> None:
+    x = _inputs(rank, 2, 3)
+    layer = layers.PositionEmbedding()
+    _assert_close(layer(x), x)  # as long as nothing is learned
+    table = np.arange(x[:1].size, dtype="float32").reshape(1, -1, 3)
+    layer.set_weights([table])
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), x + table.reshape(x[:1].shape))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_standardized_convolution_equals_plain_pytorch(rank: int) -> None:
+    x = _inputs(rank, 4, 3)
+    layer = layers.StandardizedConv(5, 3, strides=2, bias_initializer="random_normal")
+    layer.build(x.shape)
+    kernel, bias = (ops.convert_to_numpy(weight) for weight in (layer.kernel, layer.bias))
+    images = _to_torch(x).requires_grad_()
+    weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
+    axes = tuple(range(1, rank + 2))
+    variance, mean = torch.var_mean(weight, dim=axes, keepdim=True, unbiased=False)
+    standardized = (weight - mean) / torch.sqrt(variance + 1e-5)
+    conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
+    expected = conv(images, standardized, torch.from_numpy(bias), stride=2, padding=1)
+    _assert_close(layer(x), _from_torch(expected))
+    expected.square().sum().backward()
+    _assert_close(gradients(layer, x)[0], _from_torch(images.grad), 1e-4)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
 def test_squeeze_excitation_equals_plain_pytorch(rank: int) -> None:
     x = _inputs(rank, 3, 4)
     layer = layers.SqueezeExcitation(2, bias_initializer=initializers.FanInUniform())
@@ -860,6 +888,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.SqueezeExcitation(2, dtype=policy),
         layers.GlobalResponseNormalization(dtype=policy),
         layers.LayerScale(dtype=policy),
+        layers.StandardizedConv(4, 3, dtype=policy),
     ):
         layer.build(x.shape)
         outputs = compiled(layer)(x)
@@ -894,10 +923,12 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.MaxPooling(3),
         layers.MultiHeadAttention(2, "key_value", False, "he_normal", initializers.FanInUniform()),
         layers.NearestUpsampling(),
+        layers.PositionEmbedding("random_normal"),
         layers.ResidualBlock(4),
         layers.ResidualBlock(6, strides=2, normalization="batch"),
         layers.ResidualBlock(4, strides=2, bottleneck=2),
         layers.SparseTransformer(8),
+        layers.StandardizedConv(6, 3, groups=2, epsilon=1e-3),
         layers.TransposedConv(3),
         layers.WindowAttention(2, 4, 1, "he_normal", initializers.FanInUniform()),
         layers.PatchEmbedding(3, 2, "he_normal", initializers.FanInUniform()),
@@ -974,6 +1005,7 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
             lambda: layers.MultiHeadAttention(2, "query_key_value").build((1, 5, 8), (1, 3, 8)),
             r"without a source.*\(1, 3, 8\)",
         ),
+        (lambda: layers.PositionEmbedding().build((1, 8, None, 4)), r"must be known.*\(1, 8, None"),
         (lambda: layers.WindowAttention(0, 7), "positive integer.*num_heads=0"),
         (lambda: layers.WindowAttention(2, 4, 4), "less than window.*shift=4, window=4"),
         (lambda: layers.WindowAttention(3, 4).build((1, 8, 8, 4)), "divide.*num_heads=3"),

@@ -335,6 +335,59 @@ ROWS = (
         export_errors={"float16": 0.01, "dynamic": 0.1, "int8": 0.3},
     ),
     Row(
+        name="transunet",
+        arguments={
+            "filters": (8, 16, 16, 16, 8),
+            "decoder_filters": (8, 4, 4, 4, 4),
+            "depths": (2, 1, 1, 1),
+            "num_heads": 2,
+        },
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 1),
+        sides_are_free=False,
+        refused=(
+            ({"filters": (8, 8)}, r"the stem, of three stages.*filters=\(8, 8\)"),
+            ({"filters": (8, 6, 8, 8, 8)}, r"divisible by 4.*\(8, 6, 8, 8, 8\)"),
+            ({"decoder_filters": (8, 8)}, r"five levels\. Received: decoder_filters=\(8, 8\)"),
+            ({"depths": (1, 1)}, r"of the transformer\. Received: .*depths=\(1, 1\)"),
+            ({"num_heads": 3}, "divide the transformer's width.*num_heads=3"),
+        ),
+        frozen="transunet",
+        frozen_layers={
+            **{
+                f"net.transformer.embeddings{module}": name
+                for module, name in {
+                    ".hybrid_model.root": "encoder1",
+                    ".hybrid_model.body.block1": "encoder2_2",
+                    ".hybrid_model.body.block2": "encoder3",
+                    ".hybrid_model.body.block3": "encoder4",
+                    "": "positions",
+                }.items()
+            },
+            **{f"net.transformer.encoder.layer.{n}": f"transformer{n}" for n in (0, 11)},
+        },
+        grain=16,
+    ),
+    Row(
+        name="uctransnet",
+        arguments={"filters": (4, 4, 8, 8), "depth": 1, "num_heads": 2},
+        input_shape=(32, 32, 3),
+        irregular_shape=(16, 48, 2),
+        sides_are_free=False,
+        refused=(
+            ({"filters": (8, 8)}, r"the four levels' widths\. Received: filters=\(8, 8\)"),
+            ({"depth": 0}, "positive integer.*depth=0"),
+            ({"num_heads": 0}, "positive integer.*num_heads=0"),
+        ),
+        frozen="uctransnet",
+        frozen_layers={
+            **{f"mtc.embeddings_{level}": f"positions{level}" for level in (1, 4)},
+            **{f"mtc.encoder.layer.{n}": f"transformer{n}_level1" for n in (0, 3)},
+            "mtc.encoder": "transformer_level1",
+            **{f"mtc.reconstruct_{level}": f"skip{level}_upsampling" for level in (1, 4)},
+        },
+    ),
+    Row(
         name="unet_plus_plus",
         arguments={"filters": (4, 4, 4, 4, 4), "depths": (2, 1, 1, 1)},
         input_shape=(64, 64, 3),

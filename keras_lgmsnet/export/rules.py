@@ -45,9 +45,11 @@ from keras_lgmsnet.layers import (
     PatchEmbedding,
     PatchExpansion,
     PatchMerging,
+    PositionEmbedding,
     ResidualBlock,
     SparseTransformer,
     SqueezeExcitation,
+    StandardizedConv,
     TransposedConv,
     WindowAttention,
 )
@@ -60,10 +62,14 @@ Rule = Callable[..., Value | None]
 
 
 def _grouped_conv(layer: GroupedConv, value: Value) -> Value | None:
+    kernel, bias = kernel_and_bias(layer)
+    if isinstance(layer, StandardizedConv):
+        kernel = to_array(layer.standardized())
     return _convolution(
         layer,
         value,
-        *kernel_and_bias(layer),
+        kernel,
+        bias,
         groups=layer.groups,
         strides=layer.strides,
         dilation=layer.dilation,
@@ -260,6 +266,13 @@ def _global_response_normalization(layer: GlobalResponseNormalization, value: Va
     return Value(layer.name, flat.defer(scaled, Affine(np.ones_like(beta), beta)))
 
 
+def _position_embedding(layer: PositionEmbedding, value: Value) -> Value:
+    x = value.settled
+    images = norms.by_image(x)
+    table = to_array(layer.table).reshape(1, *images.shape[1:]).astype("float32")
+    return Value(layer.name, x.replace(norms.by_slice(images + table, x)))
+
+
 def _is_last_axis(axis: int, value: Value) -> bool:
     return axis in (-1, len(value.tensor.shape) - 1)
 
@@ -329,6 +342,7 @@ RULES: dict[type, Rule] = {
     PatchMerging: attention.patch_merging,
     PatchExpansion: attention.patch_expansion,
     GroupedConv: _grouped_conv,
+    StandardizedConv: _grouped_conv,
     DepthwiseConv: _depthwise_conv,
     ParallelDepthwiseConv: _parallel_depthwise_conv,
     TransposedConv: _doubled_by_matrices,
@@ -346,6 +360,7 @@ RULES: dict[type, Rule] = {
     keras.layers.LayerNormalization: _layer_normalization,
     GlobalResponseNormalization: _global_response_normalization,
     LayerScale: _layer_scale,
+    PositionEmbedding: _position_embedding,
     AxialShift: _axial_shift,
     MaxPooling: _max_pooling,
     keras.layers.MaxPooling3D: _keras_max_pooling_3d,

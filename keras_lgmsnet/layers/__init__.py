@@ -4,6 +4,7 @@ from keras_lgmsnet.layers.atrous_pyramid import AtrousPyramidPooling
 from keras_lgmsnet.layers.attention.axial import AxialAttention
 from keras_lgmsnet.layers.attention.multi_head import MultiHeadAttention
 from keras_lgmsnet.layers.attention.patches import PatchEmbedding, PatchExpansion, PatchMerging
+from keras_lgmsnet.layers.attention.positions import PositionEmbedding
 from keras_lgmsnet.layers.attention.windows import WindowAttention
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
@@ -26,6 +27,7 @@ from keras_lgmsnet.layers.resampling import (
 from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
 from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
+from keras_lgmsnet.layers.standardized_conv import StandardizedConv
 
 __all__ = [
     "AtrousPyramidPooling",
@@ -53,9 +55,11 @@ __all__ = [
     "PatchFold",
     "PatchMerging",
     "PatchUnfold",
+    "PositionEmbedding",
     "ResidualBlock",
     "SparseTransformer",
     "SqueezeExcitation",
+    "StandardizedConv",
     "TransposedConv",
     "WindowAttention",
 ]

@@ -17,6 +17,7 @@ from keras_lgmsnet.layers import (
     MultiHeadAttention,
     NearestUpsampling,
     PatchEmbedding,
+    PositionEmbedding,
     SparseTransformer,
     SqueezeExcitation,
     TransposedConv,
@@ -79,8 +80,8 @@ def count(model: keras.layers.Layer) -> Complexity:
     operations for batch, layer and instance normalization (2 without scale and offset), 3 for the
     softmax of the attention, 11 for bilinear and 1 for nearest upsampling, 1 for an average and for
     PReLU. Biases, other activations, maxima, group and global response normalization, factors by
-    channel (`LayerScale` and those of `SqueezeExcitation`), trilinear upsampling and, the largest
-    omission, the two products of the attention (0.30 G of `LGMSNet2D`) do not count, and
+    channel (`LayerScale` and those of `SqueezeExcitation`), sums, trilinear upsampling and, the
+    largest omission, the two products of the attention (0.30 G of `LGMSNet2D`) do not count, and
     neither do operations that are no layers. A layer that is called several times counts once.
 
     In two things thop is not followed. A transposed convolution applies its kernel once at every
@@ -160,7 +161,7 @@ def _own_multiply_adds(layer: Any) -> int:
         return math.prod(_input_shape(layer)[1:]) + _output_values(layer)
     if isinstance(layer, AtrousPyramidPooling | SqueezeExcitation):
         return math.prod(_input_shape(layer)[1:]) + layer.channels
-    if isinstance(layer, GlobalResponseNormalization | LayerScale):
+    if isinstance(layer, GlobalResponseNormalization | LayerScale | PositionEmbedding):
         return 0
     if layer._trainable_variables:
         raise ValueError(

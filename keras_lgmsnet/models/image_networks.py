@@ -1,18 +1,6 @@
-"""The networks for images: `keras_lgmsnet.models.registry` finds them by name."""
-
-from collections.abc import Mapping
-from typing import Any
+"""LGMSNet and the convolutional networks for images; others are in `attention_networks`."""
 
 from keras_lgmsnet.models.network import U_STAGES, Network, Published, Sides, fixed, halved
-
-
-def _of_patches(arguments: Mapping[str, Any]) -> Sides:
-    """Return the sides of MedT, whose patches of 32 × 32 lie side by side in the image."""
-    patches = arguments.get("patches")
-    # What is no number the constructor refuses, in its own words.
-    least = 32 * (patches if isinstance(patches, int) and patches > 0 else 4)
-    return Sides(divisor=4, least=least, may_be_unknown=False)
-
 
 NETWORKS = (
     Network(
@@ -315,6 +303,64 @@ NETWORKS = (
         ),
     ),
     Network(
+        name="transunet",
+        rank=2,
+        title="TransUNet",
+        module="keras_lgmsnet.models.transunet",
+        class_name="TransUNet2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4", "transformer"),
+            *("decoder4", "decoder3", "decoder2", "decoder1", "decoder0"),
+        ),
+        sides=fixed(divisor=16, may_be_unknown=False),
+        paper="Chen et al., TransUNet, 2021, with ResNet-50 and ViT-B/16",
+        program="https://github.com/cq-dong/LGMSNet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=105_322_001,
+                parameters_in_program=105_322_001,
+                parameters_counted=93_230_545,
+                multiply_adds=37_341_705_216,
+                printed="105.3 M, 38.52 G (LGMSNet's Table 1)",
+                remark="The printed parameters are all of them, where the paper's usual count "
+                "leaves out the standardized convolutions and the positions. The printed count of "
+                "multiply-adds is likely to have the products of the attention (1.21 G).",
+            ),
+        ),
+    ),
+    Network(
+        name="uctransnet",
+        rank=2,
+        title="UCTransNet",
+        module="keras_lgmsnet.models.uctransnet",
+        class_name="UCTransNet2D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4", "encoder5"),
+            *("skip1", "skip2", "skip3", "skip4"),
+            *("decoder4", "decoder3", "decoder2", "decoder1"),
+        ),
+        sides=fixed(divisor=16, may_be_unknown=False),
+        paper="Wang et al., UCTransNet, AAAI 2022",
+        program="https://github.com/McGregorWwww/UCTransNet",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(256, 256, 3),
+                num_classes=1,
+                parameters=66_488_257,
+                parameters_in_program=66_488_257,
+                parameters_counted=66_242_497,
+                multiply_adds=42_051_134_464,
+                printed="66.24 M, 43.06 G (LGMSNet's Table 1)",
+                remark="The program mixes the transformer's outputs after it has upsampled them "
+                "(1.07 G), this network before.",
+            ),
+        ),
+    ),
+    Network(
         name="unet_plus_plus",
         rank=2,
         title="U-Net++",
@@ -340,157 +386,4 @@ NETWORKS = (
             ),
         ),
     ),
-    Network(
-        name="swin_unet",
-        rank=2,
-        title="Swin-Unet",
-        module="keras_lgmsnet.models.swin_unet",
-        class_name="SwinUNet2D",
-        stages=(
-            *("embedding_norm", "encoder1", "encoder2", "encoder3", "encoder4"),
-            *("decoder3", "decoder2", "decoder1"),
-        ),
-        # Patches of 4 pixels, merged three times, in windows.
-        sides=lambda arguments: Sides(divisor=32 * _window(arguments), may_be_unknown=False),
-        paper="Cao et al., Swin-Unet, ECCVW 2022",
-        program="https://github.com/HuCaoFighting/Swin-Unet",
-        published=(
-            Published(
-                arguments={},
-                input_shape=(224, 224, 3),
-                num_classes=1,
-                parameters=27_168_132,
-                parameters_in_program=27_168_132,
-                parameters_counted=27_145_824,
-                multiply_adds=5_910_806_496,
-                printed="27.14 M, 5.91 G (LGMSNet's Table 1)",
-                remark="The printed count does not have the tables of positions (22,308). The row "
-                "is at 224 × 224.",
-            ),
-        ),
-    ),
-    Network(
-        name="missformer",
-        rank=2,
-        title="MISSFormer",
-        module="keras_lgmsnet.models.missformer",
-        class_name="MISSFormer2D",
-        stages=(
-            *("encoder1", "encoder2", "encoder3", "encoder4"),
-            *("decoder3", "decoder2", "decoder1"),
-        ),
-        sides=fixed(divisor=32, may_be_unknown=False),
-        paper="Huang et al., MISSFormer, 2021",
-        program="https://github.com/ZhifangDeng/MISSFormer",
-        published=(
-            Published(
-                arguments={},
-                input_shape=(224, 224, 3),
-                num_classes=1,
-                parameters=35_452_225,
-                parameters_in_program=42_462_017,
-                parameters_counted=35_452_225,
-                multiply_adds=5_538_788_304,
-                printed="35.45 M, 7.25 G (LGMSNet's Table 1)",
-                remark="The other 7,009,792 are of layers that the program never uses. The printed "
-                "count has the first dense layer of each feed-forward layer twice (1.77 G), as the "
-                "program computes it, to the same end, and no softmax (0.06 G). The row is at "
-                "224 × 224.",
-            ),
-        ),
-    ),
-    Network(
-        name="medt",
-        rank=2,
-        title="MedT",
-        module="keras_lgmsnet.models.medt",
-        class_name="MedT2D",
-        stages=("stem", "encoder1", "encoder2", "decoder1", "map", "local", "fusion"),
-        sides=_of_patches,
-        paper="Valanarasu et al., Medical Transformer, MICCAI 2021",
-        program="https://github.com/jeya-maria-jose/Medical-Transformer",
-        published=(
-            Published(
-                arguments={},
-                input_shape=(256, 256, 3),
-                num_classes=1,
-                parameters=1_528_625,
-                parameters_in_program=1_564_178,
-                parameters_counted=1_370_969,
-                multiply_adds=2_821_349_376,
-                printed="1.37 M, 2.40 G (LGMSNet's Table 1)",
-                remark="The program never uses 35,553 of its parameters, and has 24 gates besides, "
-                "which it does not train. The printed counts have no kernels of queries, keys and "
-                "values (149,504; 0.172 G), no positions (8,152), no softmax (0.220 G) and no "
-                "bilinear upsampling (0.023 G).",
-            ),
-        ),
-    ),
-    Network(
-        name="madgnet",
-        rank=2,
-        title="MADGNet",
-        module="keras_lgmsnet.models.madgnet",
-        class_name="MADGNet2D",
-        stages=(
-            *("encoder0", "encoder1", "encoder2", "encoder3", "encoder4"),
-            *("decoder3", "decoder2", "decoder1", "decoder0"),
-        ),
-        # Known, since they decide which scales are pooled.
-        sides=fixed(divisor=32, may_be_unknown=False),
-        paper="Nam et al., MADGNet, CVPR 2024, as LGMSNet's program has it",
-        program="https://github.com/cq-dong/LGMSNet",
-        published=(
-            Published(
-                arguments={},
-                input_shape=(256, 256, 3),
-                num_classes=1,
-                parameters=31_554_331,
-                parameters_in_program=31_555_684,
-                parameters_counted=31_555_660,
-                multiply_adds=10_064_499_200,
-                printed="31.56 M, 10.08 G (LGMSNet's Table 1)",
-                remark="The other 1,353 are of the heads for training, see auxiliary_outputs.",
-            ),
-        ),
-    ),
-    Network(
-        name="erdunet",
-        rank=2,
-        title="ERDUnet",
-        module="keras_lgmsnet.models.erdunet",
-        class_name="ERDUNet2D",
-        stages=(
-            *("fine", "encoder0", "encoder1", "encoder2", "encoder3"),
-            *("context1", "context2", "context3"),
-            *("middle", "decoder3", "decoder2", "decoder1"),
-            *("focus", "second_encoder1", "second_encoder2", "second_encoder3"),
-            *("second_middle", "second_decoder2", "second_decoder1", "head"),
-        ),
-        sides=fixed(divisor=16),
-        paper="Li et al., ERDUnet, TCSVT 2024",
-        program="https://github.com/caijilia/ERDUnet (commit b42bf10)",
-        published=(
-            Published(
-                arguments={},
-                input_shape=(256, 256, 3),
-                num_classes=1,
-                parameters=10_080_381,
-                parameters_in_program=10_303_733,
-                parameters_counted=10_212_611,
-                multiply_adds=9_954_895_440,
-                printed="10.21 M, 10.29 G (LGMSNet's Table 1)",
-                remark="The printed counts have what runs in the program without an effect on the "
-                "logits: the heads of auxiliary_outputs (0.11 M, 0.03 G), and convolutions whose "
-                "outputs nothing reads (0.02 M, 0.32 G). 388 parameters have no gradient in the "
-                "program and are not trained here.",
-            ),
-        ),
-    ),
 )
-
-
-def _window(arguments: Mapping[str, Any]) -> int:
-    window = arguments.get("window", 7)
-    # What is none the constructor refuses, in its own words.
-    return window if isinstance(window, int) and window > 0 else 7

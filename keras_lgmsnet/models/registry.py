@@ -6,8 +6,8 @@ To add a network:
 
 1. Write it in a file of its own beside this one, as `unet.py` is: a class that inherits from
    `keras_lgmsnet.models.base.SegmentationNetwork`, whose docstring says what else it needs.
-2. Describe it by a `Network` in `image_networks.py` or `volume_networks.py`; one for images and one
-   for volumes may share a name.
+2. Describe it by a `Network` in `image_networks.py`, `attention_networks.py` or
+   `volume_networks.py`; one for images and one for volumes may share a name.
 3. Add a row to `ROWS` in `tests/test_networks.py`, with arguments that make it tiny, and
    `has_published_names=False` where its parameters have none. Where numbers of a published program
    are known, freeze them in `tests/fixtures/networks/` as the docstring of that test says. Then
@@ -21,13 +21,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_lgmsnet.kinds import kind_of_rank
-from keras_lgmsnet.models import image_networks, volume_networks
+from keras_lgmsnet.models import attention_networks, image_networks, volume_networks
 from keras_lgmsnet.models.network import Network, suggest
 
 if TYPE_CHECKING:
     import keras
 
-NETWORKS = (*image_networks.NETWORKS, *volume_networks.NETWORKS)
+NETWORKS = (
+    *image_networks.NETWORKS,
+    *attention_networks.NETWORKS,
+    *volume_networks.NETWORKS,
+)
 
 
 def names(rank: int | None = None) -> tuple[str, ...]:

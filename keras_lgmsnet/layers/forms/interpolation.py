@@ -76,15 +76,15 @@ def interpolation_matrix(size: Any, kind: str, factor: int, align_corners: bool)
             Otherwise pixels are areas, whose borders stay.
     """
     # An array, whose numbers are constants, unless the size is known to the graph only.
-    array: Any = np if isinstance(size, int) else ops
-    pixels = array.arange(size, dtype="float32")
-    outputs = array.arange(factor * size, dtype="float32")
+    array, dtype = (np, "float64") if isinstance(size, int) else (ops, "float32")
+    pixels = array.arange(size, dtype=dtype)
+    outputs = array.arange(factor * size, dtype=dtype)
     if align_corners:
         positions = outputs * (pixels[-1] / array.maximum(outputs[-1], 1))
     else:
         positions = (outputs + 0.5) / factor - 0.5
     nearest = array.floor(positions)  # the pixel before an output
-    matrix = 0.0
+    matrix: Any = 0.0
     for distance, weights in _weights(kind, positions - nearest):
         # Beyond the border its pixel is repeated.
         pixel = array.clip(nearest + distance, pixels[0], pixels[-1])

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lgmsnet.layers.base import over_pixels
+from keras_lgmsnet.layers.base import float32_at_least, over_pixels
 from keras_lgmsnet.layers.forms import choose, form
 
 Normalize = Callable[[Any, Any, bool], Any]
@@ -124,15 +124,15 @@ def _written_out(mean_of_pixels: Mean) -> Normalize:
         if training:
             outputs = standardize(inputs, layer, mean_of_pixels)
             if layer.scale:
-                outputs = outputs * ops.cast(layer.gamma, "float32")
+                outputs = outputs * float32_at_least(layer.gamma)
         else:
             # This is also what is exported: no gradient of our own, and as few steps as possible.
             outputs, _, factor = _moments(inputs, layer, mean_of_pixels)
             if layer.scale:
-                factor = factor * ops.cast(layer.gamma, "float32")
+                factor = factor * float32_at_least(layer.gamma)
             outputs = outputs * factor
         if layer.center:
-            outputs = outputs + ops.cast(layer.beta, "float32")
+            outputs = outputs + float32_at_least(layer.beta)
         return ops.cast(outputs, layer.compute_dtype)
 
     return normalize
@@ -183,7 +183,7 @@ def _torch_standardization() -> Callable[[Any, Any, Mean], Any]:
 def _moments(inputs: Any, layer: Any, mean_of_pixels: Mean) -> tuple[Any, Any, Any]:
     """Return the images less their groups' means, these means, and 1 / standard deviations."""
     # Sums over 256² pixels overflow in float16.
-    images = ops.cast(inputs, "float32")
+    images = float32_at_least(inputs)
     mean = _mean_of_groups(images, layer, mean_of_pixels)
     centred = images - mean
     variance = _mean_of_groups(ops.square(centred), layer, mean_of_pixels)
@@ -200,7 +200,7 @@ def _gradient(
     groups.
     """
     # On PyTorch `*=` and the like write in place; `gradient * …` would make a volume each time.
-    gradient = ops.cast(inputs, "float32") - mean
+    gradient = float32_at_least(inputs) - mean
     gradient *= factor
     gradient *= _mean_of_groups(upstream * gradient, layer, mean_of_pixels)
     gradient -= upstream

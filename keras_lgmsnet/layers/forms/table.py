@@ -231,6 +231,8 @@ TABLE = (
     # PyTorch's fused kernel never holds the weights, here 16 times as large as the input.
     Rule("attention", "cpu", "native", ("torch",)),
     Rule("attention", "cpu", "at once", ("tensorflow",)),
+    # Keras's own computes the products of queries and keys in float16, where large ones overflow.
+    Rule("attention", "gpu", "at once", ("tensorflow",), dtype=("float16",)),
     Rule("attention", "gpu", "native"),
     # === Normalization ===
     Rule(
