@@ -15,10 +15,11 @@ from keras_lgmsnet.layers import (
     PositionEmbedding,
 )
 from keras_lgmsnet.layers.base import (
-    SpatialLayer,
+    ChannelsLastLayer,
     float32_at_least,
     over_pixels,
     positive_integers,
+    rank_and_channels,
     require_positive,
 )
 from keras_lgmsnet.layers.initializers import FanInUniform
@@ -344,7 +345,7 @@ def _mean(scores: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class ChannelGate(SpatialLayer):
+class ChannelGate(ChannelsLastLayer):
     """A skip connection whose channels are weighted by its own means and the decoder's.
 
     Called with the skip connection and the decoder's features, which have as many channels.
@@ -357,7 +358,7 @@ class ChannelGate(SpatialLayer):
         self, skip_shape: tuple[int | None, ...], upsampled_shape: tuple[int | None, ...]
     ) -> None:
         """Create the dense layers, one of each."""
-        super().build(skip_shape)
+        self.rank, self.channels = rank_and_channels(skip_shape, self.name)
         self.of_skip = self._dense(skip_shape, "of_skip")
         self.of_upsampled = self._dense(upsampled_shape, "of_upsampled")
 

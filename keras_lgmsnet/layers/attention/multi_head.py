@@ -80,12 +80,13 @@ class MultiHeadAttention(ChannelsLastLayer):
                 f"{self.name}: joined='query_key_value' attends within the tokens alone, so call "
                 f"it without a source. Received: a source of shape {tuple(source_shape)}"
             )
-        self.channels = tokens_shape[-1]
-        if self.channels % self.num_heads:
+        channels = tokens_shape[-1]
+        if channels is None or channels % self.num_heads:
             raise ValueError(
-                f"{self.name}: num_heads must divide the tokens' channels. "
+                f"{self.name}: num_heads must divide the tokens' channels, which must be known. "
                 f"Received: num_heads={self.num_heads}, tokens_shape={tuple(tokens_shape)}"
             )
+        self.channels = channels
         source_shape = tokens_shape if source_shape is None else source_shape
         count = _PROJECTIONS[self.joined]
         self.projections = [
@@ -101,7 +102,7 @@ class MultiHeadAttention(ChannelsLastLayer):
         self._attention = choose_attention(rank, self.compute_dtype)
 
     def _dense(
-        self, shape: tuple[int | None, ...], units: int, use_bias: bool, name: str | None
+        self, shape: tuple[Any, ...], units: int, use_bias: bool, name: str | None
     ) -> keras.layers.Layer:
         # Of its own, since an object draws the same numbers for the same shape.
         bias_initializer = self.bias_initializer.clone()

@@ -36,7 +36,7 @@ class PositionEmbedding(SpatialLayer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the table."""
         super().build(input_shape)
-        self._sides = tuple(input_shape[1:-1])
+        self._sides: tuple[Any, ...] = tuple(input_shape[1:-1])
         if None in self._sides:
             raise ValueError(
                 f"{self.name} has a vector for each pixel, so the sides must be known. "
