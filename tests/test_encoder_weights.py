@@ -127,12 +127,12 @@ def test_a_saved_network_needs_the_file_no_more(tmp_path: Path) -> None:
 
 @pytest.mark.no_backend
 def test_a_stage_that_an_encoder_lacks_is_left_out(tmp_path: Path) -> None:
-    weights = _torchvision_weights((16, 4, 4, 4, 8))
+    weights = _torchvision_weights((16, 16, 4, 4, 8))
     network = kl.models.create(
         "erdunet",
         input_shape=(16, 16, 3),
         num_classes=1,
-        filters=(16, 4, 4, 4),
+        filters=(16, 16, 4, 4),
         depths=DEPTHS[:3],
         encoder_weights=_save(tmp_path / "resnet.safetensors", weights),
     )

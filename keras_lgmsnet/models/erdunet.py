@@ -116,10 +116,9 @@ class ERDUNet2D(SegmentationNetwork):
 
         def gather(maps: Sequence[Any], name: str) -> Any:
             x = blocks.fuse(maps, f"{name}_fusion")
-            for step in (f"{name}_first", f"{name}_second"):
-                x = blocks.normalize(blocks.attend(x, f"{step}_attention"), f"{step}_norm")
-                if step.endswith("first"):
-                    x = blocks.add(x, maps[-1], f"{step}_add")
+            x = blocks.normalize(blocks.attend(x, f"{name}_first_attention"), f"{name}_first_norm")
+            x = blocks.attend(blocks.add(x, maps[-1], f"{name}_sum"), f"{name}_second_attention")
+            x = blocks.normalize(x, f"{name}_second_norm")
             return connect(x, maps[-1], name)
 
         def decode(x: Any, skip: Any, other: Any, name: str) -> Any:
@@ -255,8 +254,9 @@ class ERDUNet2D(SegmentationNetwork):
             **_idle_encoder("down_path_2", quarter, eighth, "small"),
             **_idle_attention("split_att", detail, 4, ("pixelwise",)),
         }
-        for name in () if self.auxiliary_outputs else _HEADS:
-            idle |= _idle_head(name, deepest, self.filters[0], self.num_classes)
+        if not self.auxiliary_outputs:
+            for name in _HEADS:
+                idle |= _idle_head(name, deepest, self.filters[0], self.num_classes)
         for name, width in (
             ("head.edge", deepest),
             ("skip_0_1", deepest),

@@ -214,6 +214,8 @@ TABLE = (
     # XLA has no resampling of its own; Keras makes a product with a large matrix of it.
     Rule("linear upsampling", "cpu", "by axis", ("jax",)),
     Rule("linear upsampling", "cpu", "interpolate", ("torch",)),
+    # TensorFlow's own computes in float32, whatever it is given.
+    Rule("linear upsampling", "cpu", "by axis", ("tensorflow",), dtype=("float64",)),
     Rule("linear upsampling", "cpu", "resize"),
     Rule("linear upsampling", "gpu", "by axis", ("jax",)),
     # TensorFlow's own returns float32, whatever it is given.
