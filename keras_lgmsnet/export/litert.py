@@ -233,7 +233,8 @@ def _quantize(traced: tuple[Callable, tf.Module], images: np.ndarray) -> bytes:
 
     converter.representative_dataset = examples
     options = tf.lite.experimental.QuantizationDebugOptions(
-        denylisted_ops=list(_FLOAT_OPERATORS), denylisted_nodes=list(_norm_nodes(in_float))
+        denylisted_ops=list(_FLOAT_OPERATORS),
+        denylisted_nodes=[*_norm_nodes(in_float), *_score_nodes(in_float)],
     )
     with warnings.catch_warnings():
         # The debugger, which we use for its lists only, builds TensorFlow's own interpreter.
@@ -259,6 +260,23 @@ def _norm_nodes(content: bytes) -> Iterator[str]:
             name in _NORM_FOLLOWERS and not norm_tensors.isdisjoint(operator.inputs)
         ):
             norm_tensors.update(operator.outputs)
+            yield graph.tensors[operator.outputs[0]].name.decode()
+
+
+def _score_nodes(content: bytes) -> Iterator[str]:
+    """Yield the names of the nodes that add something to the products of queries and keys.
+
+    It may be a mask, of so large a number that in int8 the products themselves would be lost.
+    """
+    model = _parse(content)
+    graph = model.subgraphs[0]
+    scores: set[int] = set()
+    for operator in graph.operators:
+        name = _operator_name(model, operator)
+        follows = not scores.isdisjoint(operator.inputs)
+        if name == "BATCH_MATMUL" or (name in ("ADD", "RESHAPE") and follows):
+            scores.update(operator.outputs)
+        if name == "ADD" and follows:
             yield graph.tensors[operator.outputs[0]].name.decode()
 
 

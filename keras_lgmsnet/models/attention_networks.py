@@ -28,7 +28,7 @@ NETWORKS = (
         module="keras_lgmsnet.models.swin_unet",
         class_name="SwinUNet2D",
         stages=(
-            *("embedding_norm", "encoder1", "encoder2", "encoder3", "encoder4"),
+            *("encoder1", "encoder2", "encoder3", "encoder4"),
             *("decoder3", "decoder2", "decoder1"),
         ),
         # Patches of 4 pixels, merged three times, in windows.

@@ -101,12 +101,13 @@ class WindowAttention(SpatialLayer):
 
     def tiling(self, input_shape: tuple[int | None, ...]) -> "Tiling":
         """Return how the windows tile images of a shape `(batch, *sides, channels)`."""
-        if None in input_shape[1:-1]:
+        sides = tuple(side for side in input_shape[1:-1] if side is not None)
+        if len(sides) < len(input_shape) - 2:
             raise ValueError(
                 f"{self.name} needs known sides: name them in the network's input_shape. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
-        return Tiling(input_shape[1:-1], self.window, self.shift)
+        return Tiling(sides, self.window, self.shift)
 
     @property
     def position_index(self) -> np.ndarray:
@@ -205,7 +206,8 @@ class Tiling:
             if filled > side or shift:
                 columns = math.prod(self.sides[axis + 1 :]) * channels
                 images = ops.reshape(images, (-1, side, columns))
-                images = ops.pad(images, ((0, 0), (0, filled - side), (0, 0)))
+                if filled > side:
+                    images = ops.pad(images, ((0, 0), (0, filled - side), (0, 0)))
                 images = _roll(images, shift)
         return cut_windows(images, self.filled, self.windows, channels)
 
@@ -216,7 +218,8 @@ class Tiling:
             if filled > side or shift:
                 columns = math.prod(self.filled[axis + 1 :]) * tokens.shape[-1]
                 images = ops.reshape(images, (-1, filled, columns))
-                images = _roll(images, -shift)[:, :side]
+                images = _roll(images, -shift)
+                images = images[:, :side] if filled > side else images
         return images
 
     def _axes(self) -> list[tuple[int, int, int]]:
@@ -230,7 +233,7 @@ class Tiling:
         """
         if not any(self.shifts):
             return None
-        regions = np.zeros((), "int32")
+        regions: np.ndarray = np.zeros((), "int32")
         for side, window, shift in zip(self.filled, self.windows, self.shifts, strict=True):
             ends = np.arange(side)[:, None] >= (side - window, side - shift)
             of_axis = ends.sum(axis=1) if shift else np.zeros(side, "int32")
