@@ -1,6 +1,6 @@
 """Deploy form: a trained network rewritten, exactly, for the runtimes of phones and browsers.
 
-`deploy` walks through a network and calls, for each layer, what `keras_lgmsnet.export.rules` has
+`deploy` walks through a network and calls, for each layer, what `keras_lgmsnet.export.rewriting.rules` has
 for its type, or else the layer itself. What the rules change, and why:
 
 - Batch norms go into the kernels before them or, where a pointwise convolution follows, after them.
@@ -11,7 +11,7 @@ for its type, or else the layer itself. What the rules change, and why:
   (48 ms for 58 of LiteRT's own transposed convolution of 64 channels to 256 × 256). A 3-wide
   convolution of repeated pixels takes only 4 of its 9 multiplications, of 27 in volumes 8: 172 ms
   for 255 from 128 to 64 channels at 256 × 256, in int8 190 for 377. It holds 16 weights for 9.
-- The blocks of `keras_lgmsnet.layers` have forms of their own, see `keras_lgmsnet.export.blocks`.
+- The blocks of `keras_lgmsnet.layers` have forms of their own, see `keras_lgmsnet.export.rewriting.blocks`.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ import keras
 import numpy as np
 from keras import KerasTensor
 
-from keras_lgmsnet.export import flat
-from keras_lgmsnet.export.flat import Features
-from keras_lgmsnet.export.rules import RULES
-from keras_lgmsnet.export.values import Value
+from keras_lgmsnet.export.rewriting import flat
+from keras_lgmsnet.export.rewriting.flat import Features
+from keras_lgmsnet.export.rewriting.rules import RULES
+from keras_lgmsnet.export.rewriting.values import Value
 from keras_lgmsnet.models.base import SegmentationNetwork
 
 # Layers and operations of Keras that compute each value from those in the same place: of volumes

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_lgmsnet.layers import ConvNormActivation, GroupedConv, LinearUpsampling
 from keras_lgmsnet.layers.base import (
+    ChannelsLastLayer,
     SpatialLayer,
     float32_at_least,
     over_pixels,
@@ -423,12 +424,11 @@ def _cosines(side: int, frequencies: int) -> np.ndarray:
     return np.array(maps, "float32")
 
 
-class _Balance(SpatialLayer):
+class _Balance(ChannelsLastLayer):
     """Features times a learned number where they are of the foreground, else times another."""
 
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
         """Create the numbers."""
-        super().build(input_shape[0])
         self.background = self.add_weight(name="background", shape=(1,), initializer="ones")
         self.foreground = self.add_weight(name="foreground", shape=(1,), initializer="ones")
 

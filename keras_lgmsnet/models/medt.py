@@ -265,7 +265,6 @@ def _block_name(level: str, number: int, depth: int) -> str:
     return level if number == depth - 1 else f"{level}_{number}"
 
 
-@keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class _LocalBranch(ChannelsLastLayer):
     """The features of an image, those in the top left corner exchanged for those of patches.
 
@@ -349,7 +348,6 @@ def _cut(x: Any, axis: int) -> list[Any]:
     return [x[(*before, slice(start, start + PATCH))] for start in range(0, x.shape[axis], PATCH)]
 
 
-@keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class _AxialBlock(SpatialLayer):
     """Attention along the height, then along the width, between pointwise convolutions; residual.
 
@@ -404,7 +402,8 @@ class _AxialBlock(SpatialLayer):
         self.expand, self.expand_norm = self._convolution(
             (*outputs[:-1], self.filters), outputs[-1], "expand"
         )
-        self.shortcut = self.shortcut_norm = None
+        self.shortcut: Any = None
+        self.shortcut_norm: Any = None
         if self.strides > 1 or self.channels != outputs[-1]:
             self.shortcut, self.shortcut_norm = self._convolution(
                 input_shape, outputs[-1], "shortcut", self.strides

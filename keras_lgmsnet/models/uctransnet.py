@@ -277,7 +277,6 @@ def _patch_size(level: int) -> int:
     return 2 ** (5 - level)
 
 
-@keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class ChannelAttention(keras.layers.Layer):
     """Attention of channels to channels, by the products of their maps.
 
@@ -344,7 +343,6 @@ def _mean(scores: Any) -> Any:
     return ops.mean(ops.mean(scores, axis=-1, keepdims=True), axis=-2, keepdims=True)
 
 
-@keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class ChannelGate(ChannelsLastLayer):
     """A skip connection whose channels are weighted by its own means and the decoder's.
 

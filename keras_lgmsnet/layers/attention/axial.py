@@ -72,7 +72,7 @@ class AxialAttention(SpatialLayer):
                 f"and the channels divisible by twice num_heads. Received: axis={self.axis}, "
                 f"num_heads={self.num_heads}, input_shape={tuple(input_shape)}"
             )
-        self._sides = tuple(input_shape[1:-1])
+        self._sides: tuple[Any, ...] = tuple(input_shape[1:-1])
         self._length = length = self._sides[self.axis - 1]
         self._width = width = self.channels // self.num_heads
         self.kernel = self.add_weight(

@@ -12,16 +12,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet.export import attention, blocks, flat, norms, resampling
-from keras_lgmsnet.export.flat import Features
-from keras_lgmsnet.export.folding import (
+from keras_lgmsnet.export.rewriting import attention, blocks, flat, norms, resampling
+from keras_lgmsnet.export.rewriting.flat import Features
+from keras_lgmsnet.export.rewriting.folding import (
     Affine,
     fold_before,
     kernel_and_bias,
     to_affine,
     to_array,
 )
-from keras_lgmsnet.export.values import Value, convolve
+from keras_lgmsnet.export.rewriting.values import Value, convolve
 from keras_lgmsnet.layers import (
     AtrousPyramidPooling,
     AxialShift,

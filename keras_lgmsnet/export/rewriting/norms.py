@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_lgmsnet.export import flat
-from keras_lgmsnet.export.flat import Features
-from keras_lgmsnet.export.folding import to_affine
+from keras_lgmsnet.export.rewriting import flat
+from keras_lgmsnet.export.rewriting.flat import Features
+from keras_lgmsnet.export.rewriting.folding import to_affine
 from keras_lgmsnet.layers.base import over_pixels
 from keras_lgmsnet.layers.normalization import EPSILON
 

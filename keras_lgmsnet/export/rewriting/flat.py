@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_lgmsnet.export.folding import Affine, fold_after
+from keras_lgmsnet.export.rewriting.folding import Affine, fold_after
 
 # Floats in the widest vector registers there are; on shorter ones a multiple is as good.
 LANES = 16

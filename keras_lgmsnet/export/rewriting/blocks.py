@@ -1,4 +1,4 @@
-"""Blocks of layers as LiteRT computes them best, of the layers in `keras_lgmsnet.export.flat`.
+"""Blocks of layers as LiteRT computes them best, of the layers in `keras_lgmsnet.export.rewriting.flat`.
 
 What is gained (LiteRT on the CPU, one thread of a shared 2-core machine, `LGMSNet2D` at 256 × 256):
 
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_lgmsnet.export import flat, norms
-from keras_lgmsnet.export.flat import Features
-from keras_lgmsnet.export.folding import (
+from keras_lgmsnet.export.rewriting import flat, norms
+from keras_lgmsnet.export.rewriting.flat import Features
+from keras_lgmsnet.export.rewriting.folding import (
     Affine,
     fold_after,
     fold_norm,
@@ -32,7 +32,7 @@ from keras_lgmsnet.export.folding import (
     to_affine,
     to_array,
 )
-from keras_lgmsnet.export.values import Value, convolve
+from keras_lgmsnet.export.rewriting.values import Value, convolve
 from keras_lgmsnet.layers import (
     AtrousPyramidPooling,
     ConvNormActivation,

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_lgmsnet.export import flat, norms
-from keras_lgmsnet.export.flat import Features
-from keras_lgmsnet.export.folding import Affine, fold_after, kernel_and_bias, to_array
-from keras_lgmsnet.export.values import Value
+from keras_lgmsnet.export.rewriting import flat, norms
+from keras_lgmsnet.export.rewriting.flat import Features
+from keras_lgmsnet.export.rewriting.folding import Affine, fold_after, kernel_and_bias, to_array
+from keras_lgmsnet.export.rewriting.values import Value
 from keras_lgmsnet.layers import PatchEmbedding, PatchExpansion, PatchMerging, WindowAttention
 from keras_lgmsnet.layers.attention.patches import spread_patches
 from keras_lgmsnet.layers.attention.windows import cut_windows
@@ -24,9 +24,10 @@ def window_attention(layer: WindowAttention, value: Value) -> Value:
 
     features = x.channels // layer.num_heads
     kernel, bias = kernel_and_bias(layer.query_key_value)
-    scale = np.ones(3 * x.channels)
-    scale[: x.channels] = features**-0.5
-    tokens = flat.pointwise(tokens, kernel * scale, bias * scale, f"{name}-query_key_value")
+    for weight in (kernel, bias):
+        if weight is not None:
+            weight[..., : x.channels] *= features**-0.5
+    tokens = flat.pointwise(tokens, kernel, bias, f"{name}-query_key_value")
     shape = (-1, tiling.length, 3 * layer.num_heads, features)
     heads = ops.transpose(ops.reshape(tokens.images, shape), (0, 2, 1, 3))
     attended = _attend(heads, *_position_bias(layer, tiling))

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import KerasTensor
 
-from keras_lgmsnet.export import flat, resampling
-from keras_lgmsnet.export.flat import Features
-from keras_lgmsnet.export.folding import Affine
+from keras_lgmsnet.export.rewriting import flat, resampling
+from keras_lgmsnet.export.rewriting.flat import Features
+from keras_lgmsnet.export.rewriting.folding import Affine
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

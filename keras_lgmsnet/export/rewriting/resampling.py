@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_lgmsnet.export import flat
-from keras_lgmsnet.export.flat import Features
+from keras_lgmsnet.export.rewriting import flat
+from keras_lgmsnet.export.rewriting.flat import Features
 from keras_lgmsnet.layers.forms.interpolation import interpolation_matrix
 
 

@@ -1,0 +1,1 @@
+"""Layers as exports compute them: `flat` in two dimensions, by the `rules` for each type."""
