@@ -175,9 +175,9 @@ class AxialAttention(SpatialLayer):
             norm.move_in_turn(mean, variance)
         else:
             moving = (norm.moving_mean, norm.moving_variance)
-            mean, variance = (ops.cast(statistic, "float32")[None] for statistic in moving)
-        factor = ops.rsqrt(variance + norm.epsilon) * ops.cast(norm.gamma, "float32")
-        offset = ops.cast(norm.beta, "float32") - mean * factor
+            mean, variance = (float32_at_least(statistic)[None] for statistic in moving)
+        factor = ops.rsqrt(variance + norm.epsilon) * float32_at_least(norm.gamma)
+        offset = float32_at_least(norm.beta) - mean * factor
         offsets = ops.split(offset, len(kinds), axis=1)
         return ops.split(factor, len(kinds), axis=1), sum(offsets[1:], offsets[0])
 
