@@ -423,12 +423,11 @@ def _cosines(side: int, frequencies: int) -> np.ndarray:
     return np.array(maps, "float32")
 
 
-class _Balance(SpatialLayer):
+class _Balance(keras.layers.Layer):
     """Features times a learned number where they are of the foreground, else times another."""
 
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
         """Create the numbers."""
-        super().build(input_shape[0])
         self.background = self.add_weight(name="background", shape=(1,), initializer="ones")
         self.foreground = self.add_weight(name="foreground", shape=(1,), initializer="ones")
 
