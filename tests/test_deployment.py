@@ -10,8 +10,8 @@ import pytest
 from keras import ops
 
 from keras_lgmsnet import LGMSNet2D, LGMSNet3D, export, layers
-from keras_lgmsnet.export.rewriting import flat
 from keras_lgmsnet.export.deployment import deploy
+from keras_lgmsnet.export.rewriting import flat
 from keras_lgmsnet.export.rewriting.flat import Features
 from keras_lgmsnet.export.rewriting.folding import Affine
 from keras_lgmsnet.layers.normalization import BatchNormalization

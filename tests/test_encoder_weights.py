@@ -1,4 +1,4 @@
-"""Encoders that start with the weights of torchvision's ResNets."""
+"""Encoders that start with the weights of torchvision's ResNets, or of a Swin Transformer."""
 
 from pathlib import Path
 
@@ -173,3 +173,72 @@ def test_a_recipe_names_the_file() -> None:
     )
     arguments = recipe.model.arguments
     assert arguments["encoder_weights"] == "weights/resnet34-b627a593.pth"
+
+
+def _create_swin(path: Path | None, window: int = 2) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return kl.models.create(
+        "swin_unet",
+        input_shape=(32 * window, 32 * window, 3),
+        num_classes=1,
+        filters=(4, 4, 4, 4),
+        depths=(2, 1, 1, 1),
+        num_heads=(2, 1, 1, 1),
+        window=window,
+        encoder_weights=path,
+    )
+
+
+def _swin_weights() -> dict[str, np.ndarray]:
+    """Return weights by the frozen numbers' rule, with the names of Swin Transformer."""
+    shapes = {
+        name.removeprefix("swin_unet."): array.shape
+        for name, array in kl.checkpoints.torch_state_dict(_create_swin(None)).items()
+        if name.startswith(("swin_unet.patch_embed.", "swin_unet.layers.", "swin_unet.norm."))
+    }
+    deeper = {  # Swin-T has six blocks at the third level
+        name.replace("layers.2.blocks.0", "layers.2.blocks.10"): shape
+        for name, shape in shapes.items()
+        if name.startswith("layers.2.blocks.0.")
+    }
+    return frozen.draw_weights(shapes | deeper | {"head.weight": (10, 4), "head.bias": (10,)})
+
+
+@pytest.mark.no_backend
+@pytest.mark.parametrize("publisher", ["timm", "authors"])
+def test_a_swin_transformer_starts_both_sides_of_swin_unet(publisher: str, tmp_path: Path) -> None:
+    weights = _swin_weights()
+    path = tmp_path / "swin.pth"
+    if publisher == "timm":
+        renamed = {name.replace("head.", "head.fc."): value for name, value in weights.items()}
+        for level in (3, 2, 1):
+            renamed = {
+                name.replace(f"layers.{level - 1}.downsample", f"layers.{level}.downsample"): value
+                for name, value in renamed.items()
+            }
+        _save(path, renamed)
+    else:
+        tensors = {name: torch.from_numpy(values) for name, values in weights.items()}
+        torch.save({"model": tensors}, path)
+    network = _create_swin(path)
+    assert network.get_config()["encoder_weights"] is None
+    received, untouched = map(kl.checkpoints.torch_state_dict, (network, _create_swin(None)))
+    for ours, values in received.items():
+        name = ours.removeprefix("swin_unet.")
+        if name.startswith("layers_up.") and ".blocks." in name:
+            level = int(name.split(".")[1])
+            name = name.replace(f"layers_up.{level}", f"layers.{3 - level}")
+        is_computed = name.endswith(("attn_mask", "relative_position_index"))
+        expected = untouched[ours] if is_computed else weights.get(name, untouched[ours])
+        np.testing.assert_array_equal(values, expected, err_msg=ours)
+
+
+@pytest.mark.no_backend
+def test_swin_transformers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    weights = _swin_weights()
+    del weights["norm.bias"]
+    path = _save(tmp_path / "swin.safetensors", weights)
+    with pytest.raises(ValueError, match=r"num_heads and window.*; and \d+ more$"):
+        _create_swin(path, window=3)
+    with pytest.raises(ValueError, match=r"with missing norm\.bias$"):
+        _create_swin(path)

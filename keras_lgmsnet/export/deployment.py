@@ -1,7 +1,8 @@
 """Deploy form: a trained network rewritten, exactly, for the runtimes of phones and browsers.
 
-`deploy` walks through a network and calls, for each layer, what `keras_lgmsnet.export.rewriting.rules` has
-for its type, or else the layer itself. What the rules change, and why:
+`deploy` walks through a network and calls, for each layer, what is in
+`keras_lgmsnet.export.rewriting.rules` for its type, or else the layer itself. What the rules change,
+and why:
 
 - Batch norms go into the kernels before them or, where a pointwise convolution follows, after them.
 - A concatenation is made only where a layer needs it in one piece.
@@ -11,7 +12,8 @@ for its type, or else the layer itself. What the rules change, and why:
   (48 ms for 58 of LiteRT's own transposed convolution of 64 channels to 256 × 256). A 3-wide
   convolution of repeated pixels takes only 4 of its 9 multiplications, of 27 in volumes 8: 172 ms
   for 255 from 128 to 64 channels at 256 × 256, in int8 190 for 377. It holds 16 weights for 9.
-- The blocks of `keras_lgmsnet.layers` have forms of their own, see `keras_lgmsnet.export.rewriting.blocks`.
+- The blocks of `keras_lgmsnet.layers` have forms of their own, see
+  `keras_lgmsnet.export.rewriting.blocks`.
 """
 
 import dataclasses

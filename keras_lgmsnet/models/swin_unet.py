@@ -1,6 +1,7 @@
 """Swin-Unet: a U of transformers whose attention stays within shifted windows."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,7 +17,9 @@ from keras_lgmsnet.layers import (
 from keras_lgmsnet.layers.base import positive_integers, require_positive
 from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import EPSILON
+from keras_lgmsnet.models import torch_weights
 from keras_lgmsnet.models.base import SegmentationNetwork
+from keras_lgmsnet.models.published_names import variables_within
 
 # Of the image, that are one pixel of the first level.
 PATCH = 4
@@ -36,7 +39,10 @@ class SwinUNet2D(SegmentationNetwork):
 
     It arrives compiled with the published training of LGMSNet's paper, see `SegmentationNetwork`.
     Initial weights are the program's: normal ones of deviation 0.02 in dense layers and tables of
-    positions, PyTorch's defaults elsewhere.
+    positions, PyTorch's defaults elsewhere. With `encoder_weights` the encoder and, as in the
+    program, the decoder's blocks at the same levels start as a Swin-T trained on ImageNet, for
+    images normalized as there (`preprocessing="imagenet"`); the paper's did not. The file is read
+    once: neither the network's config nor a saved network depends on it.
 
     Args:
         input_shape: `(height, width, channels)`; the sides divisible by 32 times `window`.
@@ -48,11 +54,15 @@ class SwinUNet2D(SegmentationNetwork):
         window: Side of the windows, two at least.
         drop_rate: How often in training the two branches of the deepest block are left out, of an
             image at a time; of the blocks above it less often, evenly so, and of the first never.
+        encoder_weights: A `.pth` or `.safetensors` file of `swin_tiny_patch4_window7_224`, timm's
+            or Swin Transformer's own; the images need 3 channels then. Of blocks more than `depths`
+            the first are taken.
         **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits stay float32).
 
     Raises:
-        ValueError: If an argument is out of range, or a side is unknown or not divisible by 32
-            times `window`.
+        FileNotFoundError: If there is no file `encoder_weights`.
+        ValueError: If an argument is out of range, a side is unknown or not divisible by 32 times
+            `window`, or the file does not fit.
 
     Example:
     ```python
@@ -72,6 +82,7 @@ class SwinUNet2D(SegmentationNetwork):
         num_heads: Sequence[int] = (3, 6, 12, 24),
         window: int = 7,
         drop_rate: float = 0.2,
+        encoder_weights: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         filters, depths = positive_integers(filters=filters), positive_integers(depths=depths)
@@ -175,6 +186,8 @@ class SwinUNet2D(SegmentationNetwork):
         logits = GroupedConv(num_classes, 1, use_bias=False, dtype="float32", name="logits")(x)
 
         super().__init__(image, logits, num_classes, dtype, **kwargs)
+        if encoder_weights is not None:
+            _load_weights(self, depths, encoder_weights)
 
         # === Config ===
         self.filters = filters
@@ -184,36 +197,22 @@ class SwinUNet2D(SegmentationNetwork):
         self.drop_rate = drop_rate
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the constructor's arguments, without the file that weights were read from."""
         return super().get_config() | {
             "filters": self.filters,
             "depths": self.depths,
             "num_heads": self.num_heads,
             "window": self.window,
             "drop_rate": self.drop_rate,
+            "encoder_weights": None,
         }
 
     def published_parts(self) -> list[tuple[str, Any]]:
         """Return the names of the layers in the published program."""
         layer = self.get_layer
-        parts = [
-            ("patch_embed.proj", layer("embedding")),
-            ("patch_embed.norm", layer("embedding_norm")),
-        ]
-        for theirs, stage, level in _STAGES:
-            parts += [
-                (f"{theirs}.blocks.{number}.{part}", layer(f"{stage}_{number}_{ours}"))
-                for number in range(self.depths[level - 1])
-                for part, ours in (
-                    ("norm1", "attention_norm"),
-                    ("attn", "attention"),
-                    ("norm2", "norm"),
-                    ("mlp.fc1", "widen"),
-                    ("mlp.fc2", "narrow"),
-                )
-            ]
-        for number, level in enumerate((2, 3, 4)):
-            parts.append((f"layers.{number}.downsample", layer(f"encoder{level}_merging")))
+        parts = _encoder_parts(self, self.depths)
+        for theirs, stage, level in _DECODER_STAGES:
+            parts += _blocks_parts(self, theirs, stage, self.depths[level - 1])
         for number, level in enumerate((3, 2, 1)):
             name = f"layers_up.{number}" + (".upsample" if number else "")
             parts += [
@@ -221,7 +220,6 @@ class SwinUNet2D(SegmentationNetwork):
                 (f"concat_back_dim.{number + 1}", layer(f"decoder{level}_dense")),
             ]
         parts += [
-            ("norm", layer("encoder4_norm")),
             ("norm_up", layer("decoder1_norm")),
             ("up", layer("expansion")),
             ("output", layer("logits")),
@@ -231,7 +229,7 @@ class SwinUNet2D(SegmentationNetwork):
     def recomputed_buffers(self) -> Mapping[str, np.ndarray]:
         """Return the program's tables of positions and its masks."""
         buffers = {}
-        for theirs, stage, level in _STAGES:
+        for theirs, stage, level in (*_ENCODER_STAGES, *_DECODER_STAGES):
             for number in range(self.depths[level - 1]):
                 attention = self.get_layer(f"{stage}_{number}_attention")
                 name = f"swin_unet.{theirs}.blocks.{number}"
@@ -243,10 +241,82 @@ class SwinUNet2D(SegmentationNetwork):
 
 
 # What the program calls the stages with blocks, our names, and their levels.
-_STAGES = (
-    *((f"layers.{level - 1}", f"encoder{level}", level) for level in (1, 2, 3, 4)),
-    *((f"layers_up.{4 - level}", f"decoder{level}", level) for level in (3, 2, 1)),
-)
+_ENCODER_STAGES = tuple((f"layers.{level - 1}", f"encoder{level}", level) for level in (1, 2, 3, 4))
+_DECODER_STAGES = tuple((f"layers_up.{4 - level}", f"decoder{level}", level) for level in (3, 2, 1))
+
+
+def _encoder_parts(network: SwinUNet2D, depths: Sequence[int]) -> list[tuple[str, Any]]:
+    """Return the encoder's layers with their names in Swin Transformer."""
+    layer = network.get_layer
+    parts = [
+        ("patch_embed.proj", layer("embedding")),
+        ("patch_embed.norm", layer("embedding_norm")),
+    ]
+    for theirs, stage, level in _ENCODER_STAGES:
+        parts += _blocks_parts(network, theirs, stage, depths[level - 1])
+        if level < 4:
+            parts.append((f"{theirs}.downsample", layer(f"encoder{level + 1}_merging")))
+    return [*parts, ("norm", layer("encoder4_norm"))]
+
+
+def _blocks_parts(
+    network: SwinUNet2D, theirs: str, stage: str, depth: int
+) -> list[tuple[str, Any]]:
+    return [
+        (f"{theirs}.blocks.{number}.{part}", network.get_layer(f"{stage}_{number}_{ours}"))
+        for number in range(depth)
+        for part, ours in (
+            ("norm1", "attention_norm"),
+            ("attn", "attention"),
+            ("norm2", "norm"),
+            ("mlp.fc1", "widen"),
+            ("mlp.fc2", "narrow"),
+        )
+    ]
+
+
+def _load_weights(network: SwinUNet2D, depths: Sequence[int], path: str | Path) -> None:
+    """Set the weights of the encoder, and of the decoder's blocks, to those of a Swin Transformer.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file does not fit.
+    """
+    weights = torch_weights.read(path)
+    for wrapper in ("model", "state_dict"):  # the former of Swin Transformer's authors
+        if isinstance(weights.get(wrapper), Mapping):
+            weights = weights[wrapper]
+    if "layers.0.downsample.reduction.weight" not in weights:
+        # timm's of today has the merging in the level that follows it.
+        for level in (1, 2, 3):
+            weights = {
+                name.replace(f"layers.{level}.downsample", f"layers.{level - 1}.downsample"): value
+                for name, value in weights.items()
+            }
+    unused = [
+        name
+        for name in weights
+        if name.startswith("head.")
+        or name.endswith(("relative_position_index", "attn_mask"))
+        or any(
+            name.startswith(f"{stage}.blocks.") and int(name.split(".")[3]) >= depths[level - 1]
+            for stage, _, level in _ENCODER_STAGES
+        )
+    ]
+    variables = dict(variables_within(_encoder_parts(network, depths)))
+    arrays, misfits = torch_weights.fit(weights, variables, unused=tuple(unused))
+    if len(misfits) > 3:  # as of another network, which would be hundreds
+        misfits[3:] = [f"and {len(misfits) - 3} more"]
+    if misfits:
+        raise ValueError(
+            "encoder_weights must be those of a Swin Transformer with these filters, num_heads and "
+            "window, and depths at least, for images of 3 channels. "
+            f"Received: {path}, with {'; '.join(misfits)}"
+        )
+    torch_weights.assign(variables, arrays)
+    for _, stage, level in _DECODER_STAGES:
+        blocks = _blocks_parts(network, f"layers.{level - 1}", stage, depths[level - 1])
+        torch_weights.assign(dict(variables_within(blocks)), arrays)
 
 
 def _blocks(stage: str, depth: int) -> list[str]:

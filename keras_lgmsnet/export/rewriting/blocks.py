@@ -1,4 +1,4 @@
-"""Blocks of layers as LiteRT computes them best, of the layers in `keras_lgmsnet.export.rewriting.flat`.
+"""Blocks of layers as LiteRT computes them best, made of the functions in `flat`.
 
 What is gained (LiteRT on the CPU, one thread of a shared 2-core machine, `LGMSNet2D` at 256 × 256):
 
