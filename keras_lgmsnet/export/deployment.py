@@ -1,8 +1,7 @@
 """Deploy form: a trained network rewritten, exactly, for the runtimes of phones and browsers.
 
-`deploy` walks through a network and calls, for each layer, what is in
-`keras_lgmsnet.export.rewriting.rules` for its type, or else the layer itself. What the rules change,
-and why:
+`deploy` walks through a network and calls, for each layer, the rule for its type in
+`keras_lgmsnet.export.rewriting.rules`, or else the layer itself. What the rules change, and why:
 
 - Batch norms go into the kernels before them or, where a pointwise convolution follows, after them.
 - A concatenation is made only where a layer needs it in one piece.
