@@ -96,12 +96,12 @@ NETWORKS = (
                 input_shape=(256, 256, 3),
                 num_classes=1,
                 parameters=1_528_625,
-                parameters_in_program=1_564_178,
+                parameters_in_program=1_564_202,
                 parameters_counted=1_370_969,
                 multiply_adds=2_821_349_376,
                 printed="1.37 M, 2.40 G (LGMSNet's Table 1)",
-                remark="The program never uses 35,553 of its parameters, and has 24 gates besides, "
-                "which it does not train. The printed counts have no kernels of queries, keys and "
+                remark="The program never uses 35,553 of its parameters, and does not train its 24 "
+                "gates. The printed counts have no kernels of queries, keys and "
                 "values (149,504; 0.172 G), no positions (8,152), no softmax (0.220 G) and no "
                 "bilinear upsampling (0.023 G).",
             ),
