@@ -441,6 +441,8 @@ ROWS = (
             "swin_unet.layers_up.3": "decoder1",
         },
         grain=4,
+        # In int8 a token's values share one scale with those of all others.
+        export_errors={"float16": 0.02, "dynamic": 0.1, "int8": 0.4},
     ),
     Row(
         name="missformer",
@@ -558,6 +560,8 @@ ROWS = (
             **{"final_x": "auxiliary1_logits", "aux_x": "auxiliary1"},
             **{"final_1": "auxiliary2_logits", "aux_1": "auxiliary2"},
         },
+        # Comparisons come out otherwise where a rounded feature is on the other side.
+        export_errors={"float16": 0.1, "dynamic": 0.4, "int8": 0.5},
     ),
 )
 
