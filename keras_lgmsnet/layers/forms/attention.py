@@ -60,7 +60,7 @@ def attend_by_sequence(query: Any, key: Any, value: Any) -> Any:
         weights = jnp.exp(scores - largest).astype(value.dtype)
         # A further feature of ones makes the product return the sum of the weights as well.
         value = jnp.concatenate([value, jnp.ones_like(value[..., :1])], axis=-1)
-        sums = jnp.matmul(weights, value, preferred_element_type="float32")
+        sums = jnp.matmul(weights, value, preferred_element_type=scores.dtype)
         attended = (sums[..., :-1] / sums[..., -1:]).astype(value.dtype)
         return jnp.swapaxes(attended, 0, 1)
 
