@@ -8,7 +8,7 @@ from keras_lgmsnet.layers.attention.positions import PositionEmbedding
 from keras_lgmsnet.layers.attention.windows import WindowAttention
 from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
-from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv
+from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv, StandardizedConv
 from keras_lgmsnet.layers.fusion import FusionBlock
 from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransformer
 from keras_lgmsnet.layers.layer_scale import LayerScale
@@ -27,7 +27,6 @@ from keras_lgmsnet.layers.resampling import (
 from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
 from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
-from keras_lgmsnet.layers.standardized_conv import StandardizedConv
 
 __all__ = [
     "AtrousPyramidPooling",
