@@ -218,7 +218,8 @@ def test_a_swin_transformer_starts_both_sides_of_swin_unet(publisher: str, tmp_p
             }
         _save(path, renamed)
     else:
-        tensors = {name: torch.from_numpy(values) for name, values in weights.items()}
+        # With the prefix of a network that was trained in parallel.
+        tensors = {f"module.{name}": torch.from_numpy(values) for name, values in weights.items()}
         torch.save({"model": tensors}, path)
     network = _create_swin(path)
     assert network.get_config()["encoder_weights"] is None

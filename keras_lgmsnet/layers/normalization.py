@@ -152,7 +152,7 @@ class GhostBatchNormalization(BatchNormalization):
             default 1e-5 and 0.9 (PyTorch's 0.1) here, as published.
 
     Raises:
-        ValueError: If `parts` is not positive.
+        ValueError: If `parts` is not positive, or in training does not divide the batch.
 
     Example:
     >>> GhostBatchNormalization(4)(keras.ops.ones((8, 32, 32, 16)), training=True).shape
@@ -169,6 +169,11 @@ class GhostBatchNormalization(BatchNormalization):
         if self.parts == 1 or not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
         shape = ops.shape(inputs)
+        if isinstance(shape[0], int) and shape[0] % self.parts:
+            raise ValueError(
+                f"{self.name} cuts the batch into {self.parts} equal parts, which must divide it. "
+                f"Received: a batch of {shape[0]}"
+            )
         axis = self.axis % len(shape)
         # Part, values before the channels, channels, values after them.
         sizes = (self.parts, -1, shape[axis], math.prod(shape[axis + 1 :]))
@@ -191,7 +196,7 @@ class GhostBatchNormalization(BatchNormalization):
             variance: The same.
         """
         later = self.momentum ** np.arange(self.parts)[::-1, None]
-        weights = ops.convert_to_tensor((1 - self.momentum) * later, "float32")
+        weights = ops.convert_to_tensor((1 - self.momentum) * later, mean.dtype)
         for moving, of_parts in ((self.moving_mean, mean), (self.moving_variance, variance)):
             kept = moving * self.momentum**self.parts
             moving.assign(kept + ops.sum(weights * of_parts, axis=0))

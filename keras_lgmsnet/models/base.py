@@ -35,8 +35,9 @@ class SegmentationNetwork(keras.Model):
     - where it was published as a PyTorch program, `published_parts`, for its checkpoints.
 
     Some are trained with further logits beside their own, as of deeper levels. `fit` then adds the
-    losses of all up, each against the same masks; metrics, validation, prediction and exports know
-    the network's own logits only. Of its weights those of the further heads are the last.
+    losses of all up, each against the same masks (and with each what layers add by `add_loss`);
+    metrics, validation, prediction and exports know the network's own logits only. Of its weights
+    those of the further heads are the last.
 
     Args:
         image: What `begin` returned.

@@ -21,7 +21,7 @@ _HEADS = {"final_x": "auxiliary1", "final_1": "auxiliary2"}
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class ERDUNet2D(SegmentationNetwork):
-    """ERDUnet for images: 10,080,381 parameters and 10.3 G multiply-adds at 256 × 256.
+    """ERDUnet for images: 10,080,381 parameters and 9.95 G multiply-adds at 256 × 256.
 
     The first network encodes an image twice, by three stages of ResNet-34 and, from their stem on,
     by smaller blocks; its decoder goes by both. What it finds becomes a map, which weights fine
@@ -53,7 +53,8 @@ class ERDUNet2D(SegmentationNetwork):
             first decoder starts from, to train by.
         encoder_weights: A `.pth` or `.safetensors` file of torchvision's ResNet-34; the images need
             3 channels then.
-        **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits stay float32).
+        **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits are float32 at
+            least).
 
     Raises:
         FileNotFoundError: If there is no file `encoder_weights`.

@@ -72,7 +72,8 @@ class MADGNet2D(SegmentationNetwork):
         auxiliary_outputs: Whether there are logits of the deeper stages to train by.
         encoder_weights: A `.pth` or `.safetensors` file of torchvision's ResNet-50; the images need
             3 channels then, or 1.
-        **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits stay float32).
+        **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits are float32 at
+            least).
 
     Raises:
         FileNotFoundError: If there is no file `encoder_weights`.

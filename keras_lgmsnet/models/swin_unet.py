@@ -286,6 +286,7 @@ def _load_weights(network: SwinUNet2D, depths: Sequence[int], path: str | Path) 
     for wrapper in ("model", "state_dict"):  # the former of Swin Transformer's authors
         if isinstance(weights.get(wrapper), Mapping):
             weights = weights[wrapper]
+    weights = {str(name).removeprefix("module."): value for name, value in weights.items()}
     if "layers.0.downsample.reduction.weight" not in weights:
         # timm's of today has the merging in the level that follows it.
         for level in (1, 2, 3):
@@ -299,7 +300,9 @@ def _load_weights(network: SwinUNet2D, depths: Sequence[int], path: str | Path) 
         if name.startswith("head.")
         or name.endswith(("relative_position_index", "attn_mask"))
         or any(
-            name.startswith(f"{stage}.blocks.") and int(name.split(".")[3]) >= depths[level - 1]
+            name.startswith(f"{stage}.blocks.")
+            and (number := name.split(".")[3]).isdigit()
+            and int(number) >= depths[level - 1]
             for stage, _, level in _ENCODER_STAGES
         )
     ]

@@ -33,7 +33,7 @@ def fit(
     given: dict[str, np.ndarray] = {}
     problems = []
     for full_name, value in state_dict.items():
-        name = full_name.removeprefix("module.")
+        name = str(full_name).removeprefix("module.")
         if name.endswith("num_batches_tracked") or name.startswith(unused):
             continue
         if name in given:

@@ -50,7 +50,8 @@ class TransUNet2D(SegmentationNetwork):
         decoder_filters: Widths of the decoder, from the deepest level to the image's sides.
         depths: Blocks of the three stages, and of the transformer.
         num_heads: Heads of the attention, a divisor of the transformer's width.
-        **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits stay float32).
+        **kwargs: `name` and `dtype` (a policy such as `"mixed_float16"`; logits are float32 at
+            least).
 
     Raises:
         ValueError: If an argument is out of range, or a side is unknown or not divisible by 16.

@@ -123,6 +123,8 @@ class PatchMerging(SpatialLayer):
         require_positive(filters=filters)
         self.filters = filters
         self.offsets = None if offsets is None else tuple(map(tuple, offsets))
+        if self.offsets == ():
+            raise ValueError("offsets must name one part of each patch at least. Received: none")
         self.kernel_initializer = keras.initializers.get(kernel_initializer or FanInUniform())
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

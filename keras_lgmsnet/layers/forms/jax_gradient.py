@@ -112,13 +112,14 @@ def _gradient_of_kernel(inputs: Any, kernel: Any, upstream: Any) -> Any:
     # 1 at (tap, input, output) where the tap joins the two.
     inputs_of = np.arange(width) + np.arange(taps)[:, None]
     joins = np.arange(width + taps - 1)[None, :, None] == inputs_of[:, None]
+    dtype = jax.numpy.promote_types(inputs.dtype, "float32")
 
     def of_row(row: Any) -> Any:
         images = jax.lax.dynamic_slice_in_dim(padded, row, height, axis=1)
         products = jax.lax.dot_general(
-            images, upstream, (((1, 2), (1, 2)), ((0,), (0,))), preferred_element_type="float32"
+            images, upstream, (((1, 2), (1, 2)), ((0,), (0,))), preferred_element_type=dtype
         )
-        return jax.numpy.einsum("tio,cio->tc", joins.astype("float32"), products)
+        return jax.numpy.einsum("tio,cio->tc", joins.astype(dtype), products)
 
     of_rows = jax.lax.map(of_row, jax.numpy.arange(taps))
     return of_rows[:, :, None].astype(kernel.dtype)
