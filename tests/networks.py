@@ -49,11 +49,22 @@ LGMSNET_STAGES = {
     **{f"Up_conv{level}": f"decoder{level}" for level in range(2, 6)},
     "Conv_1x1": "logits",
 }
+
+
+def _case_numbers(file: str) -> list[int]:
+    """Return the cases of frozen numbers to try; JAX compiles for long, so its quickest."""
+    cases = frozen.load(file)["cases"]
+    if keras.backend.backend() != "jax":
+        return list(range(len(cases)))
+    quickest = min(cases, key=lambda case: ("dtype" in case, math.prod(case["input_shape"])))
+    return [cases.index(quickest)]
+
+
 CASES = [
     pytest.param(row, number, id=f"{row}-{number}")
     for row in ROWS
     if row.frozen
-    for number in range(len(frozen.load(row.frozen)["cases"]))
+    for number in _case_numbers(row.frozen)
 ]
 PUBLISHED = [
     pytest.param(entry, published, id=f"{entry.name}-{entry.rank}d-{published.parameters}")
@@ -244,7 +255,10 @@ def test_exports_agree_as_is_promised(row: Row, tmp_path: Path) -> None:
         exported = with_preprocessing(exported, "imagenet")
     logits = predict(network, images)
     for format_, precisions in FORMATS.items():
-        for precision in terms_for(row.kind).promises.keys() & precisions:
+        promised = terms_for(row.kind).promises.keys() & precisions
+        if row not in ROWS[:2]:  # of the same graph as in float32, with rounded weights
+            promised -= {"float16", "dynamic"}
+        for precision in promised:
             metadata = {"output": {"name": "logits"}}
             name = write(exported, tmp_path, format_, precision, metadata, inputs)
             received = open_(tmp_path / name, format_, "logits")(inputs)

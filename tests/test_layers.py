@@ -865,7 +865,7 @@ def test_ghost_batch_normalization_is_as_many_calls_in_a_row(axis: int) -> None:
 def test_ghost_batch_normalization_trains_in_float64_and_refuses_a_remainder() -> None:
     layer = layers.GhostBatchNormalization(2, dtype="float64")
     assert np.isfinite(ops.convert_to_numpy(layer(np.ones((4, 2, 2, 3)), training=True))).all()
-    with pytest.raises(ValueError, match="2 equal parts.*a batch of 3"):
+    with pytest.raises(ValueError, match=r"2 equal parts.*a batch of 3"):
         layer(np.ones((3, 2, 2, 3)), training=True)
 
 
