@@ -103,12 +103,10 @@ def load_weights(network: SegmentationNetwork, depths: Sequence[int], path: str 
     variables = dict(variables_within(parts(network, depths)))
     unused = ("fc.", f"layer{len(depths) + 1}.")
     arrays, misfits = torch_weights.fit(torch_weights.read(path), variables, unused=unused)
-    if len(misfits) > 3:  # as of another ResNet, which would be hundreds
-        misfits[3:] = [f"and {len(misfits) - 3} more"]
     if misfits:
         raise ValueError(
             "encoder_weights must be those of torchvision's ResNet with these depths and filters, "
-            f"for images of 3 channels. Received: {path}, with {'; '.join(misfits)}"
+            f"for images of 3 channels. Received: {path}, with {torch_weights.tell(misfits)}"
         )
     torch_weights.assign(variables, arrays)
 

@@ -308,13 +308,11 @@ def _load_weights(network: SwinUNet2D, depths: Sequence[int], path: str | Path) 
     ]
     variables = dict(variables_within(_encoder_parts(network, depths)))
     arrays, misfits = torch_weights.fit(weights, variables, unused=tuple(unused))
-    if len(misfits) > 3:  # as of another network, which would be hundreds
-        misfits[3:] = [f"and {len(misfits) - 3} more"]
     if misfits:
         raise ValueError(
             "encoder_weights must be those of a Swin Transformer with these filters, num_heads and "
             "window, and depths at least, for images of 3 channels. "
-            f"Received: {path}, with {'; '.join(misfits)}"
+            f"Received: {path}, with {torch_weights.tell(misfits)}"
         )
     torch_weights.assign(variables, arrays)
     for _, stage, level in _DECODER_STAGES:

@@ -141,3 +141,9 @@ def _read_pth(path: Path) -> Any:
         raise ValueError(
             f"{path} is not a readable PyTorch checkpoint of plain tensors."
         ) from error
+
+
+def tell(misfits: list[str]) -> str:
+    """Return the first misfits for a message: of another network there would be hundreds."""
+    more = [f"and {len(misfits) - 3} more"] if len(misfits) > 3 else []
+    return "; ".join([*misfits[:3], *more])
