@@ -14,6 +14,7 @@ from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.export.rewriting import flat
 from keras_lgmsnet.export.rewriting.flat import Features
 from keras_lgmsnet.export.rewriting.folding import Affine
+from keras_lgmsnet.layers.base import leaky_relu
 from keras_lgmsnet.layers.normalization import BatchNormalization
 from keras_lgmsnet.models.unet import UNet2D, UNet3D
 from tests.helpers.runs import scatter
@@ -266,6 +267,7 @@ LAYERS = {
     "residual block": lambda: layers.ResidualBlock(4),
     "strided residual block": lambda: layers.ResidualBlock(6, strides=2),
     "residual block with batch norm": lambda: layers.ResidualBlock(6, normalization="batch"),
+    "leaky residual block": lambda: layers.ResidualBlock(6, activation=leaky_relu),
     "bottleneck": lambda: layers.ResidualBlock(6, strides=2, bottleneck=4),
     "linear upsampling": lambda: layers.LinearUpsampling(),
     "large linear upsampling": lambda: layers.LinearUpsampling(4),

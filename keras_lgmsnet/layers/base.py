@@ -8,6 +8,9 @@ from keras import ops
 
 from keras_lgmsnet.keras_settings import require_channels_last
 
+# Of `leaky_relu`.
+NEGATIVE_SLOPE = 0.01
+
 
 class ChannelsLastLayer(keras.layers.Layer):
     """A layer that computes on tensors whose channels come last.
@@ -84,6 +87,12 @@ def over_pixels(reduce: Callable[..., Any], inputs: Any) -> Any:
     for axis in range(inputs.ndim - 2, 0, -1):
         inputs = reduce(inputs, axis=axis, keepdims=True)
     return inputs
+
+
+@keras.saving.register_keras_serializable(package="keras_lgmsnet")
+def leaky_relu(inputs: Any) -> Any:
+    """Return PyTorch's leaky ReLU, of slope 0.01 below 0, where Keras's of that name has 0.2."""
+    return ops.leaky_relu(inputs, NEGATIVE_SLOPE)
 
 
 def get_activation(activation: Any) -> Any:

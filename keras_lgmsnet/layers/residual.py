@@ -3,9 +3,8 @@
 from typing import Any
 
 import keras
-from keras import ops
 
-from keras_lgmsnet.layers.base import SpatialLayer, require_positive
+from keras_lgmsnet.layers.base import SpatialLayer, get_activation, require_positive
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.initializers import fan_out_normal
 
@@ -15,16 +14,19 @@ class ResidualBlock(SpatialLayer):
     """ResNet's block: two or three convolutions, added to the input, 2D or 3D.
 
     The basic block has two 3-wide convolutions; a bottleneck has one between two pointwise ones.
-    Each convolution is normalized, and a ReLU follows all but the last, and the sum. Where width or
-    sides change, the input passes through a pointwise convolution and its norm first. Strides are
-    those of the first 3-wide convolution, as in torchvision, where the paper has them at a
-    bottleneck's first. Initial kernels are torchvision's: normal, of variance 2 / (taps × filters).
+    Each convolution is normalized, and an activation follows all but the last, and the sum. Where
+    width or sides change, the input passes through a pointwise convolution and its norm first.
+    Strides are those of the first 3-wide convolution, as in torchvision, where the paper has them
+    at a bottleneck's first.
 
     Args:
         filters: Output channels.
         strides: The distance between neighbouring outputs, along every axis.
         normalization: `"batch"`, `"instance"`, or `None`: batch in 2D, instance in 3D.
         bottleneck: Channels of a bottleneck's 3-wide convolution; `None` for the basic block.
+        activation: Name of a Keras activation, or a callable.
+        kernel_initializer: Name of a Keras initializer, or an object of one; by default
+            torchvision's: normal, of variance 2 / (taps × filters).
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -41,6 +43,8 @@ class ResidualBlock(SpatialLayer):
         strides: int = 1,
         normalization: str | None = None,
         bottleneck: int | None = None,
+        activation: Any = "relu",
+        kernel_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -48,16 +52,18 @@ class ResidualBlock(SpatialLayer):
         self.strides = strides
         self.normalization = normalization
         self.bottleneck = bottleneck
+        self.activation = get_activation(activation)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer or fan_out_normal())
         if bottleneck is None:
             self.steps = [
-                self._convolution(filters, 3, strides, "relu", "first"),
+                self._convolution(filters, 3, strides, self.activation, "first"),
                 self._convolution(filters, 3, 1, "linear", "second"),
             ]
         else:
             require_positive(bottleneck=bottleneck)
             self.steps = [
-                self._convolution(bottleneck, 1, 1, "relu", "first"),
-                self._convolution(bottleneck, 3, strides, "relu", "second"),
+                self._convolution(bottleneck, 1, 1, self.activation, "first"),
+                self._convolution(bottleneck, 3, strides, self.activation, "second"),
                 self._convolution(filters, 1, 1, "linear", "third"),
             ]
         self.shortcut: ConvNormActivation | None = None
@@ -74,14 +80,14 @@ class ResidualBlock(SpatialLayer):
             self.shortcut.build(input_shape)
 
     def _convolution(
-        self, filters: int, kernel_size: int, strides: int, activation: str, name: str
+        self, filters: int, kernel_size: int, strides: int, activation: Any, name: str
     ) -> ConvNormActivation:
         return ConvNormActivation(
             filters,
             kernel_size,
             activation,
             normalization=self.normalization,
-            kernel_initializer=fan_out_normal(),
+            kernel_initializer=self.kernel_initializer.clone(),  # an object draws the same again
             strides=strides,
             dtype=self.dtype_policy,
             name=name,
@@ -94,7 +100,7 @@ class ResidualBlock(SpatialLayer):
             x = step(x, training=training)
         if self.shortcut is not None:
             inputs = self.shortcut(inputs, training=training)
-        return ops.relu(x + inputs)
+        return self.activation(x + inputs)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape with strided sides and `filters` channels."""
@@ -109,4 +115,6 @@ class ResidualBlock(SpatialLayer):
             "strides": self.strides,
             "normalization": self.normalization,
             "bottleneck": self.bottleneck,
+            "activation": keras.activations.serialize(self.activation),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -6,10 +6,9 @@ from typing import Any
 import keras
 
 from keras_lgmsnet.layers import GroupedConv, GroupNormalization, LinearUpsampling, MaxPooling
+from keras_lgmsnet.layers.base import NEGATIVE_SLOPE
 from keras_lgmsnet.models.base import SegmentationNetwork
 from keras_lgmsnet.models.unet import check_filters
-
-NEGATIVE_SLOPE = 0.01
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")

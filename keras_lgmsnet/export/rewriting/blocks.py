@@ -74,8 +74,10 @@ def _finish(layer: ConvNormActivation, x: Features) -> Features:
     return x.replace(flat.activate(normalized.images, layer.activation))
 
 
-def residual_block(block: ResidualBlock, value: Value) -> Value:
-    """Apply the block."""
+def residual_block(block: ResidualBlock, value: Value) -> Value | None:
+    """Apply the block, unless its activation is an unknown one."""
+    if not flat.is_elementwise(block.activation):
+        return None
     name = block.name
     step, *others = block.steps
     x = _step(step, value, f"{name}-{step.name}")
@@ -84,7 +86,7 @@ def residual_block(block: ResidualBlock, value: Value) -> Value:
     shortcut = value.settled
     if block.shortcut is not None:
         shortcut = _step(block.shortcut, value, f"{name}-shortcut")
-    return Value(name, x.replace(flat.activate(x.images + shortcut.images, "relu")))
+    return Value(name, x.replace(flat.activate(x.images + shortcut.images, block.activation)))
 
 
 def lms_block(block: LMSBlock, value: Value) -> Value | None:

@@ -14,6 +14,7 @@ import numpy as np
 from keras import KerasTensor, ops
 
 from keras_lgmsnet.export.rewriting.folding import Affine, fold_after
+from keras_lgmsnet.layers.base import NEGATIVE_SLOPE, leaky_relu
 
 # Floats in the widest vector registers there are; on shorter ones a multiple is as good.
 LANES = 16
@@ -100,7 +101,7 @@ def settle(x: Features, name: str) -> Features:
 # === Activations ===
 
 
-# Those of Keras that map each value by itself, however the values are arranged.
+# Those of Keras, and ours, that map each value by itself, however the values are arranged.
 _ELEMENTWISE = tuple(
     keras.activations.get(name)
     for name in (
@@ -114,13 +115,15 @@ _ELEMENTWISE = tuple(
 
 def is_elementwise(activation: Any) -> bool:
     """Say whether an activation is known to map each value by itself."""
-    return any(activation is known for known in _ELEMENTWISE)
+    return any(activation is known for known in (*_ELEMENTWISE, leaky_relu))
 
 
 def activate(images: KerasTensor, activation: Any) -> KerasTensor:
     """Apply an activation that maps each value by itself; `"gelu"` is the exact one."""
     if activation is keras.activations.linear:
         return images
+    if activation is leaky_relu:  # which would need this package wherever the result is loaded
+        return keras.layers.LeakyReLU(NEGATIVE_SLOPE, dtype="float32")(images)
     return keras.layers.Activation(activation, dtype="float32")(images)
 
 
