@@ -9,8 +9,8 @@ from formulas (`draw_weights`, `draw_images`), so it holds only
                     input_shape, input_seed    of the images, channels last
                     salt, factors              of the weights; no factors are left out
                     parameters                 those of another shape for these sides, if any
-                    float32_floor              how far the program's own logits in float32 lie from
-                                               those in float64, if it is known
+                    float32_floor              how far the program's own logits or stages in float32
+                                               lie from those in float64, if it is known
                     dtype                      that our network is to compute in, if float32 has
                                                too few digits for the case
                     stages                     name → shape, std and samples of a module's output,
