@@ -236,6 +236,15 @@ TABLE = (
     # Keras's own computes the products of queries and keys in float16, where large ones overflow.
     Rule("attention", "gpu", "at once", ("tensorflow",), dtype=("float16",)),
     Rule("attention", "gpu", "native"),
+    Rule(
+        "sequences",
+        "cpu",
+        "in pieces",
+        ("torch",),
+        measured=_TWO_CORES + "MedT, 256²: at once 2.5 times as long, in training too",
+    ),
+    Rule("sequences", "cpu", "at once"),
+    Rule("sequences", "gpu", "at once"),
     # === Normalization ===
     Rule(
         "group normalization",
