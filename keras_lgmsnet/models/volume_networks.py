@@ -13,6 +13,8 @@ NETWORKS = (
         sides=fixed(divisor=32),  # four poolings, and 2-wide patches in the deepest block
         paper="Thinning a medical image segmentation model via dual-level multiscale fusion, 2025",
         program="https://github.com/cq-dong/LGMSNet",
+        differs="Exact GELU in the LMS blocks, where the paper has SiLU (activation='silu' has the "
+        "paper's).",
         published=(
             Published(
                 arguments={},
@@ -37,6 +39,8 @@ NETWORKS = (
         sides=halved("filters", 4),
         paper="Çiçek et al., 3D U-Net, MICCAI 2016",
         program=None,
+        differs="Convolutions are padded; where features are joined the skip connection is first, "
+        "and the batch norms' epsilon is 1e-5, of both of which the paper says nothing.",
         published=(
             Published(
                 arguments={},
