@@ -21,13 +21,9 @@ def convolve(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> A
     """
     import torch
 
-    rank = kernel.ndim - 2
-    weight = kernel.permute(rank + 1, rank, *range(rank))
-    if kernel.shape[-1] == 1:  # whose gradient PyTorch refuses in float16 as it lies
-        weight = weight.contiguous()
     outputs = torch.convolution(
         inputs.movedim(-1, 1),
-        weight,
+        _weight(kernel),
         None,
         **_settings(inputs, kernel, strides, dilation),
     )
@@ -59,8 +55,7 @@ def convolution_with_own_gradient() -> Callable[..., Any]:
         @staticmethod
         def backward(context: Any, upstream: Any) -> tuple[Any, Any, None, None]:
             inputs, kernel = context.saved_tensors
-            rank = kernel.ndim - 2
-            weight = kernel.permute(rank + 1, rank, *range(rank))
+            rank, weight = kernel.ndim - 2, _weight(kernel)
             settings = _settings(inputs, kernel, *context.spacing)
 
             def gradients(upstream: Any, inputs: Any, *wanted: bool) -> tuple[Any, Any, Any]:
@@ -86,6 +81,17 @@ def convolution_with_own_gradient() -> Callable[..., Any]:
         return call(inputs, kernel, strides, dilation)
 
     return convolve_with_gradient
+
+
+def _weight(kernel: Any) -> Any:
+    """Return a kernel as PyTorch has it, `(filters, channels / groups, *kernel_size)`.
+
+    It lies in memory as the inputs do, with the channels last, as oneDNN wants it: the transpose of
+    a matrix takes a third of the time in which oneDNN would arrange the kernel by itself.
+    """
+    *sizes, channels, filters = kernel.shape
+    weight = kernel.reshape(-1, filters).t().contiguous()
+    return weight.reshape(filters, *sizes, channels).movedim(-1, 1)
 
 
 def _settings(inputs: Any, kernel: Any, strides: int, dilation: int) -> dict[str, Any]:
