@@ -297,6 +297,28 @@ def test_nearest_upsampling_and_transposed_convolution_are_pytorchs(
 
 
 @few
+@given(ranks, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
+def test_transposed_convolutions_of_odd_kernels_are_pytorchs(
+    rank: int, side: int, channels: int, filters: int, strides: int
+) -> None:
+    x = _inputs(rank, side, channels)
+    conv_transpose = getattr(torch.nn.functional, f"conv_transpose{rank}d")
+    for layer, options in (
+        (
+            layers.TransposedDepthwiseConv("normal"),
+            {"stride": 2, "padding": 1, "groups": channels},
+        ),
+        (layers.TransposedPointwiseConv(filters, strides, "normal"), {"stride": strides}),
+    ):
+        outputs = layer(x)
+        kernel, bias = (ops.convert_to_numpy(weight) for weight in layer.weights)
+        kernel = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
+        expected = conv_transpose(_to_torch(x), kernel, torch.from_numpy(bias.copy()), **options)
+        _assert_close(outputs, _from_torch(expected))
+        assert layer.compute_output_shape(x.shape) == tuple(outputs.shape)
+
+
+@few
 @given(ranks, st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
 def test_unfold_gathers_positions_and_fold_puts_them_back(
     rank: int, half: int, channels: int, batch: int
@@ -941,6 +963,8 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.SparseTransformer(8),
         layers.StandardizedConv(6, 3, groups=2, epsilon=1e-3),
         layers.TransposedConv(3),
+        layers.TransposedDepthwiseConv(initializers.FanInUniform(), "he_normal"),
+        layers.TransposedPointwiseConv(3, 2, "ones", "he_normal"),
         layers.WindowAttention(2, 4, 1, "he_normal", initializers.FanInUniform()),
         layers.PatchEmbedding(3, 2, "he_normal", initializers.FanInUniform()),
         layers.PatchMerging(3, kernel_initializer="he_normal"),

@@ -192,6 +192,33 @@ ROWS = (
         frozen="unet_3d",
     ),
     Row(
+        name="mednext",
+        arguments={
+            "filters": 2,
+            "depths": (2, *(1,) * 8),
+            "expansions": (1, 2, 1, 2, 1, 2, 1, 2, 1),
+        },
+        input_shape=(32, 32, 32, 1),
+        irregular_shape=(32, 48, 16, 2),
+        num_classes=3,
+        refused=(
+            ({"filters": 0}, r"filters must be a positive integer\. Received: filters=0"),
+            ({"depths": (1, 1)}, r"four levels of the decoder\. Received: depths=\(1, 1\)"),
+            ({"expansions": (2,) * 8}, r"of the bottleneck.*expansions=\(2, 2, 2, 2, 2, 2, 2, 2\)"),
+        ),
+        # A norm over the 8 voxels of the bottleneck magnifies it.
+        rounding=5e-3,
+        frozen="mednext",
+        frozen_layers={
+            **{f"enc_block_{n}": f"encoder{n + 1}" for n in range(4)},
+            **{f"enc_block_{n}.0": f"encoder{n + 1}_0_add" for n in range(4)},
+            **{f"dec_block_{n}": f"decoder{n + 1}" for n in range(4)},
+            **{f"down_{n}": f"down{n + 1}" for n in range(4)},
+            **{f"up_{n}": f"up{n + 1}" for n in range(4)},
+            "bottleneck": "bottleneck",
+        },
+    ),
+    Row(
         name="cmunext",
         arguments={"filters": (4, 4, 4, 4, 4), "depths": (1, 1, 1, 2, 1)},
         input_shape=(32, 32, 3),

@@ -27,6 +27,7 @@ from keras_lgmsnet.layers.resampling import (
 from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
 from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
+from keras_lgmsnet.layers.transposed import TransposedDepthwiseConv, TransposedPointwiseConv
 
 __all__ = [
     "AtrousPyramidPooling",
@@ -60,5 +61,7 @@ __all__ = [
     "SqueezeExcitation",
     "StandardizedConv",
     "TransposedConv",
+    "TransposedDepthwiseConv",
+    "TransposedPointwiseConv",
     "WindowAttention",
 ]

@@ -72,6 +72,8 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
             layers.GroupedConv()
             | layers.DepthwiseConv()
             | layers.PatchEmbedding()
+            | layers.TransposedDepthwiseConv()
+            | layers.TransposedPointwiseConv()
             | keras.layers.Dense()
         ):
             return [("weight", layer.kernel), ("bias", layer.bias)]

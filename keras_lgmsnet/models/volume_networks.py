@@ -51,4 +51,31 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="mednext",
+        rank=3,
+        title="MedNeXt",
+        module="keras_lgmsnet.models.mednext",
+        class_name="MedNeXt3D",
+        stages=(
+            *("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck"),
+            *("decoder4", "decoder3", "decoder2", "decoder1"),
+        ),
+        sides=fixed(divisor=16),
+        paper="Roy et al., MedNeXt, MICCAI 2023",
+        program="https://github.com/MIC-DKFZ/MedNeXt",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(96, 96, 96, 1),
+                num_classes=14,
+                parameters=10_526_702,
+                parameters_in_program=10_526_703,
+                parameters_counted=10_517_934,
+                multiply_adds=0,
+                printed="10.51 M (LGMSNet's Table 3)",
+                remark="TODO",
+            ),
+        ),
+    ),
 )
