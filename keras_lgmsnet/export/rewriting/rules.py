@@ -132,13 +132,13 @@ def _keras_transposed_conv(layer: Any, value: Value) -> Value | None:
 
 
 def _transposed_depthwise_conv(layer: TransposedDepthwiseConv, value: Value) -> Value:
-    x = resampling.convolve_transposed(value.settled, *kernel_and_bias(layer), layer.name)
+    kernel, bias = to_array(layer.kernel), to_array(layer.bias)
+    x = resampling.convolve_transposed(value.settled, kernel, bias, layer.name)
     return Value(layer.name, x)
 
 
 def _transposed_pointwise_conv(layer: TransposedPointwiseConv, value: Value) -> Value | None:
-    kernel, bias = kernel_and_bias(layer)
-    kernel = np.swapaxes(kernel, -1, -2)
+    kernel, bias = np.swapaxes(to_array(layer.kernel), -1, -2), to_array(layer.bias)
     if layer.strides == 1:
         return _convolution(layer, value, kernel, bias)
     x = flat.pointwise(value.features, kernel, None, layer.name)
