@@ -563,6 +563,39 @@ ROWS = (
         # Comparisons come out otherwise where a rounded feature is on the other side.
         export_errors={"float16": 0.1, "dynamic": 0.4, "int8": 0.5},
     ),
+    Row(
+        name="swin_unetr",
+        arguments={
+            "filters": 4,
+            "depths": (2, 1, 1, 1),
+            "num_heads": (2, 1, 1, 1),
+            # Windows are filled up, and one axis of the deepest level is shorter than they are.
+            "window": 3,
+        },
+        # Two voxels at the deepest level: an instance norm leaves nothing of one.
+        input_shape=(32, 32, 64, 1),
+        irregular_shape=(64, 32, 32, 2),
+        num_classes=3,
+        sides_are_free=False,
+        refused=(
+            ({"filters": 0}, r"positive integer\. Received: filters=0"),
+            ({"depths": (1, 1)}, r"the four levels'.*filters=\(4, 8, 16, 32\), depths=\(1, 1\)"),
+            ({"num_heads": (3, 1, 1, 1)}, r"divisible by their level's.*num_heads=\(3, 1, 1, 1\)"),
+            ({"window": 1}, r"2 at least\. Received: window=1"),
+            ({"distinct_octants": 1}, r"true or false\. Received: 1"),
+        ),
+        frozen="swin_unetr",
+        frozen_layers={
+            "swinViT.patch_embed": "embedding",
+            "swinViT.0": "embedding_norm",
+            **{f"swinViT.layers{level}.0": f"transformer{level}_merging" for level in range(1, 5)},
+            **{f"swinViT.{level}": f"transformer{level}_merging_norm" for level in range(1, 5)},
+            **{f"encoder{level}": f"encoder{level}" for level in (1, 2, 3, 4, 10)},
+            **{f"decoder{level}": f"decoder{level}" for level in range(1, 6)},
+        },
+        # A norm over the two voxels of the deepest level magnifies it.
+        rounding=5e-3,
+    ),
 )
 
 # What takes a row long is asked of one variant of each network.

@@ -51,4 +51,36 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="swin_unetr",
+        rank=3,
+        title="Swin UNETR",
+        module="keras_lgmsnet.models.swin_unetr",
+        class_name="SwinUNETR3D",
+        stages=(
+            *("transformer1", "transformer2", "transformer3", "transformer4"),
+            *("encoder1", "encoder2", "encoder3", "encoder4", "encoder10"),
+            *("decoder5", "decoder4", "decoder3", "decoder2", "decoder1"),
+        ),
+        # Patches of 2 voxels, merged four times, in windows.
+        sides=fixed(divisor=32, may_be_unknown=False),
+        paper="Hatamizadeh et al., Swin UNETR, MICCAI BrainLes 2021",
+        program="https://github.com/Project-MONAI/MONAI (version 0.9.0)",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(96, 96, 96, 1),
+                num_classes=14,
+                parameters=62_187_296,
+                parameters_in_program=62_187_296,
+                parameters_counted=61_989_566,
+                multiply_adds=308_896_874_520,
+                printed="61.98 M (LGMSNet's Table 3)",
+                remark="The printed count does not have the tables of positions (197,730), and is "
+                "cut off after two decimals. The tool that it is by finds 329.84 G: it multiplies "
+                "the kernels of transposed convolutions by their outputs (20.96 G more), and knows "
+                "no norms without parameters (0.01 G less).",
+            ),
+        ),
+    ),
 )
