@@ -79,6 +79,7 @@ class WindowAttention(SpatialLayer):
         self.position_bias = self.add_weight(
             name="position_bias",
             shape=((2 * self.window - 1) ** self.rank, self.num_heads),
+            # The published programs cut the distribution off at 100 deviations.
             initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
         self.query_key_value = self._dense(3 * self.channels, "query_key_value")
