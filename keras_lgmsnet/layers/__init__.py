@@ -26,6 +26,7 @@ from keras_lgmsnet.layers.resampling import (
 )
 from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
+from keras_lgmsnet.layers.selective_scan import SelectiveScan
 from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "PatchUnfold",
     "PositionEmbedding",
     "ResidualBlock",
+    "SelectiveScan",
     "SparseTransformer",
     "SqueezeExcitation",
     "StandardizedConv",

@@ -66,6 +66,8 @@ OPERATIONS: dict[str, dict[str, Form]] = {
     "batch normalization": {},
     # a function from tensors to a tensor; it returns one that computes the same
     "recomputation": {},
+    # values, steps (batch, tokens, channels), writes, reads (batch, tokens, states), rates
+    "selective scan": {},
 }
 
 

@@ -272,6 +272,13 @@ TABLE = (
     Rule("batch normalization", "cpu", "keras"),
     Rule("batch normalization", "gpu", "fused", ("tensorflow", "torch")),
     Rule("batch normalization", "gpu", "whole"),
+    # === Selective scan ===
+    Rule("selective scan", "cpu", "looped", ("torch",)),
+    Rule("selective scan", "cpu", "looped in XLA", ("jax",)),
+    Rule("selective scan", "cpu", "looped over pieces"),
+    Rule("selective scan", "gpu", "looped", ("torch",)),
+    Rule("selective scan", "gpu", "looped in XLA", ("jax",)),
+    Rule("selective scan", "gpu", "looped over pieces"),
     # === Memory ===
     Rule(
         "recomputation",
