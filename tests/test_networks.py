@@ -563,6 +563,36 @@ ROWS = (
         # Comparisons come out otherwise where a rounded feature is on the other side.
         export_errors={"float16": 0.1, "dynamic": 0.4, "int8": 0.5},
     ),
+    Row(
+        name="segmamba",
+        arguments={
+            "filters": (2, 2, 4, 4),
+            "depths": (2, 1, 1, 1),
+            "num_slices": (4, 4, 2, 2),
+        },
+        # Two voxels at the deepest level: an instance norm leaves nothing of one.
+        input_shape=(16, 16, 32, 1),
+        irregular_shape=(32, 16, 32, 2),
+        num_classes=3,
+        sides_are_free=False,
+        refused=(
+            ({"filters": (8, 8)}, r"the four levels'.*filters=\(8, 8\), depths=\(2, 1, 1, 1\)"),
+            ({"depths": (1, 1, 0, 1)}, r"positive integer\. Received: depths=0"),
+            ({"num_slices": (4, 4, 2, 3)}, r"divide the numbers.*2\)\. Received: .*2, 3\), sides"),
+        ),
+        frozen="segmamba",
+        frozen_layers={
+            **{f"vit.downsample_layers.{number}": f"entry{number + 1}" for number in range(4)},
+            **{f"vit.gscs.{number}": f"convolved{number + 1}" for number in range(4)},
+            **{f"vit.stages.{number}.0": f"scan{number + 1}_0" for number in range(4)},
+            **{f"vit.stages.{number}": f"scan{number + 1}" for number in range(4)},
+            **{f"vit.mlps.{number}": f"narrow{number + 1}" for number in range(4)},
+            **{f"encoder{level}": f"encoder{level}" for level in range(1, 6)},
+            **{f"decoder{level}": f"decoder{level}" for level in range(1, 6)},
+        },
+        # A norm over the two voxels of the deepest level magnifies it.
+        rounding=5e-3,
+    ),
 )
 
 # What takes a row long is asked of one variant of each network.

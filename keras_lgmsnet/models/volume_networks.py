@@ -51,4 +51,34 @@ NETWORKS = (
             ),
         ),
     ),
+    Network(
+        name="segmamba",
+        rank=3,
+        title="SegMamba",
+        module="keras_lgmsnet.models.segmamba",
+        class_name="SegMamba3D",
+        stages=(
+            *("scan1", "scan2", "scan3", "scan4"),
+            *("encoder1", "encoder2", "encoder3", "encoder4", "encoder5"),
+            *("decoder5", "decoder4", "decoder3", "decoder2", "decoder1"),
+        ),
+        sides=fixed(divisor=16, may_be_unknown=False),
+        paper="Xing et al., SegMamba, MICCAI 2024",
+        program="https://github.com/ge-xing/SegMamba",
+        published=(
+            Published(
+                arguments={},
+                input_shape=(96, 96, 96, 1),
+                num_classes=14,
+                parameters=67_363_262,
+                parameters_in_program=67_363_262,
+                parameters_counted=65_183_102,
+                multiply_adds=615_058_292_736,
+                printed="65.18 M (LGMSNet's Table 3)",
+                remark="The printed count is that of Mambas of one order, of which the tool sees "
+                "two dense layers and the convolution; no program with such is published. The "
+                "multiply-adds are ours: three a state and token in the scans.",
+            ),
+        ),
+    ),
 )
