@@ -563,6 +563,43 @@ ROWS = (
         # Comparisons come out otherwise where a rounded feature is on the other side.
         export_errors={"float16": 0.1, "dynamic": 0.4, "int8": 0.5},
     ),
+    Row(
+        name="unetr",
+        # Of a depth of three the skip connections begin after one block each.
+        arguments={"filters": 2, "hidden_filters": 8, "depth": 3, "num_heads": 2},
+        input_shape=(16, 16, 32, 1),
+        irregular_shape=(16, 32, 16, 2),
+        num_classes=3,
+        sides_are_free=False,
+        refused=(
+            ({"filters": 0}, r"positive integer\. Received: filters=0"),
+            ({"depth": 0}, r"positive integer\. Received: depth=0"),
+            ({"num_heads": 3}, r"divide hidden_filters.*num_heads=3, hidden_filters=8"),
+        ),
+        frozen="unetr",
+        frozen_layers={
+            "vit.patch_embedding": "positions",
+            **{f"vit.blocks.{number}": f"transformer{number}" for number in (0, 3, 6, 9, 11)},
+        },
+    ),
+    Row(
+        name="ux_net",
+        arguments={"filters": (4, 4, 4, 4), "depths": (2, 1, 1, 1)},
+        input_shape=(32, 32, 32, 1),
+        irregular_shape=(16, 32, 48, 2),
+        num_classes=3,
+        refused=(
+            ({"filters": (8, 8)}, r"four stages'.*filters=\(8, 8\), depths=\(2, 1, 1, 1\)"),
+            ({"depths": (1, 1, 0, 1)}, r"positive integer\. Received: depths=0"),
+        ),
+        frozen="ux_net",
+        frozen_layers={
+            "uxnet_3d.downsample_layers.0": "stage1_entry_norm",
+            **{f"uxnet_3d.downsample_layers.{n}": f"stage{n + 1}_halving" for n in (1, 2, 3)},
+            **{f"uxnet_3d.stages.{n}.0": f"stage{n + 1}_0" for n in range(4)},
+            **{f"uxnet_3d.stages.{n}": f"stage{n + 1}" for n in range(4)},
+        },
+    ),
 )
 
 # What takes a row long is asked of one variant of each network.

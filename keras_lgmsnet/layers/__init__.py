@@ -7,6 +7,7 @@ from keras_lgmsnet.layers.attention.patches import PatchEmbedding, PatchExpansio
 from keras_lgmsnet.layers.attention.positions import PositionEmbedding
 from keras_lgmsnet.layers.attention.windows import WindowAttention
 from keras_lgmsnet.layers.axial_shift import AxialShift
+from keras_lgmsnet.layers.channelwise_feed_forward import ChannelwiseFeedForward
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv, StandardizedConv
 from keras_lgmsnet.layers.fusion import FusionBlock
@@ -32,6 +33,7 @@ __all__ = [
     "AtrousPyramidPooling",
     "AxialAttention",
     "AxialShift",
+    "ChannelwiseFeedForward",
     "ConvNormActivation",
     "CubicUpsampling",
     "DepthwiseConv",
