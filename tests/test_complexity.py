@@ -96,6 +96,7 @@ def test_networks(name, arguments, input_shape, num_classes, expected):
         (layers.SqueezeExcitation(2), (8, 8, 4), 2 * 4 * 2 + 6, 65 * 4 + 2 * 4 * 2),
         (layers.GlobalResponseNormalization(), (8, 8, 3), 6, 0),
         (layers.LayerScale(), (8, 8, 3), 3, 0),
+        (layers.ChannelwiseFeedForward(4), (8, 8, 3), 3 * (4 + 4 + 4 + 1), 64 * 3 * (4 + 4)),
         (
             layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True),
             (8, 8, 3),

@@ -253,6 +253,8 @@ LAYERS = {
     "attention within windows filled up": lambda: layers.WindowAttention(1, 4, shift=2),
     "attention of pixels to themselves": lambda: layers.WindowAttention(2, 1),
     "patch embedding": lambda: layers.PatchEmbedding(6, 2),
+    "flat patch embedding": lambda: layers.PatchEmbedding(6, 2, flat_kernel=True),
+    "feed-forward of each channel": lambda: layers.ChannelwiseFeedForward(),
     "patch merging": lambda: layers.PatchMerging(6),
     "patch expansion": lambda: layers.PatchExpansion(6),
     "large patch expansion": lambda: layers.PatchExpansion(6, 3),

@@ -607,6 +607,43 @@ def test_patch_embedding_is_a_convolution(rank: int) -> None:
 
 
 @pytest.mark.parametrize("rank", [2, 3])
+def test_a_flat_kernel_is_that_of_a_dense_layer_of_patches(rank: int) -> None:
+    x = _inputs(rank, 4, 3)
+    layer, flat = layers.PatchEmbedding(5, 2), layers.PatchEmbedding(5, 2, flat_kernel=True)
+    expected = layer(x)
+    flat.build(x.shape)
+    assert flat.kernel.shape == (2**rank * 3, 5)
+    kernel, bias = layer.get_weights()
+    flat.set_weights([kernel.reshape(flat.kernel.shape), bias])
+    _assert_close(flat(x), ops.convert_to_numpy(expected), 1e-6)
+    pixels = np.stack([x[0, (*place,)] for place in np.ndindex(*(2,) * rank)])  # the first patch
+    _assert_close(flat(x)[(0,) * (rank + 1)], pixels.ravel() @ flat.get_weights()[0] + bias)
+
+
+class _PlainChannelwise(torch.nn.Module):
+    def __init__(self, rank: int, channels: int, factor: int) -> None:
+        super().__init__()
+        conv = torch.nn.Conv2d if rank == 2 else torch.nn.Conv3d
+        self.pwconv1 = conv(channels, factor * channels, 1, groups=channels)
+        self.pwconv2 = conv(factor * channels, channels, 1, groups=channels)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.pwconv2(torch.nn.functional.gelu(self.pwconv1(images)))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("factor", [1, 4])
+def test_channelwise_feed_forward_equals_plain_pytorch(rank: int, factor: int) -> None:
+    peer = _PlainChannelwise(rank, 3, factor)
+    layer = layers.ChannelwiseFeedForward(factor)
+    _assert_equals_peer(layer, peer, _inputs(rank, 3, 3))
+    fresh = layers.ChannelwiseFeedForward(4)
+    fresh.build((None, *[4] * rank, 500))
+    limits = [np.abs(weight).max() for weight in fresh.get_weights()]
+    np.testing.assert_allclose(limits, [1, 1, 0.5, 0.5], rtol=0.02)  # 1 / √fan_in
+
+
+@pytest.mark.parametrize("rank", [2, 3])
 def test_positions_are_added_row_by_row(rank: int) -> None:
     x = _inputs(rank, 2, 3)
     layer = layers.PositionEmbedding()
@@ -891,6 +928,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.MultiHeadAttention(2, dtype=policy),
         layers.WindowAttention(2, 2, 1, dtype=policy),
         layers.PatchEmbedding(4, 2, dtype=policy),
+        layers.ChannelwiseFeedForward(dtype=policy),
         layers.PatchMerging(4, dtype=policy),
         layers.PatchExpansion(4, dtype=policy),
         layers.FusionBlock(4, dtype=policy),
@@ -942,7 +980,8 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.StandardizedConv(6, 3, groups=2, epsilon=1e-3),
         layers.TransposedConv(3),
         layers.WindowAttention(2, 4, 1, "he_normal", initializers.FanInUniform()),
-        layers.PatchEmbedding(3, 2, "he_normal", initializers.FanInUniform()),
+        layers.ChannelwiseFeedForward(3),
+        layers.PatchEmbedding(3, 2, "he_normal", initializers.FanInUniform(), flat_kernel=True),
         layers.PatchMerging(3, kernel_initializer="he_normal"),
         layers.PatchExpansion(3, 3, "he_normal"),
         layers.GMSBlock(4, feed_forward_dim=3),
@@ -1021,6 +1060,7 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.WindowAttention(2, 4, 4), "less than window.*shift=4, window=4"),
         (lambda: layers.WindowAttention(3, 4).build((1, 8, 8, 4)), "divide.*num_heads=3"),
         (lambda: layers.WindowAttention(2, 4).build((1, None, 8, 4)), r"known sides.*\(1, None"),
+        (lambda: layers.ChannelwiseFeedForward(0), "positive integer.*factor=0"),
         (lambda: layers.PatchEmbedding(4, 0), "positive integer.*size=0"),
         (lambda: layers.PatchEmbedding(4, 4).build((1, 8, 6, 3)), "divisible by 4.*8, 6, 3"),
         (lambda: layers.PatchMerging(0), "positive integer.*filters=0"),

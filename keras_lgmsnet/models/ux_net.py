@@ -42,8 +42,8 @@ class UXNet3D(SegmentationNetwork):
     Initial weights are PyTorch's defaults; what a block adds to its input starts at a millionth.
 
     Args:
-        input_shape: `(depth, height, width, channels)`; the sides divisible by 16, or `None`. Of 16³
-            voxels the norms of the deepest level, of one voxel, would leave nothing.
+        input_shape: `(depth, height, width, channels)`; the sides divisible by 16, or `None`. With
+            16 everywhere the deepest level is one voxel, of which its norms leave nothing.
         num_classes: Number of exclusive classes, background included, one logit each.
         filters: Widths of the four stages. The level above them is as wide as the first, the
             deepest one twice as wide as the last.
@@ -143,13 +143,11 @@ class UXNet3D(SegmentationNetwork):
         return [*parts, *logits_parts(self)]
 
     def _block(self, ours: str, theirs: str) -> list[tuple[str, Any]]:
-        feed_forward = self.get_layer(f"{ours}_feed_forward")
         return [
             (f"{theirs}.gamma", self.get_layer(f"{ours}_scale").gamma),
             (f"{theirs}.dwconv", self.get_layer(f"{ours}_depthwise")),
             (f"{theirs}.norm", self.get_layer(f"{ours}_norm")),
-            (f"{theirs}.pwconv1", feed_forward.widen),
-            (f"{theirs}.pwconv2", feed_forward.narrow),
+            (theirs, self.get_layer(f"{ours}_feed_forward")),
         ]
 
 

@@ -25,6 +25,7 @@ from keras_lgmsnet.export.rewriting.values import Value, convolve
 from keras_lgmsnet.layers import (
     AtrousPyramidPooling,
     AxialShift,
+    ChannelwiseFeedForward,
     ConvNormActivation,
     CubicUpsampling,
     DepthwiseConv,
@@ -336,6 +337,7 @@ RULES: dict[type, Rule] = {
     MultiHeadAttention: blocks.multi_head_attention,
     SparseTransformer: blocks.sparse_transformer,
     SqueezeExcitation: blocks.squeeze_excitation,
+    ChannelwiseFeedForward: blocks.channelwise_feed_forward,
     DepthwiseResidual: blocks.depthwise_residual,
     WindowAttention: attention.window_attention,
     PatchEmbedding: attention.patch_embedding,
