@@ -47,6 +47,8 @@ CLASSES = {
         "SqueezeExcitation",
         "StandardizedConv",
         "TransposedConv",
+        "TransposedDepthwiseConv",
+        "TransposedPointwiseConv",
         "WindowAttention",
     ),
     "keras_lgmsnet.losses": ("BCEDiceLoss", "DiceCELoss"),

@@ -175,7 +175,7 @@ def test_train_prints_what_was_scored(recipe, subset, caution, tmp_path, monkeyp
 
 def test_train_prints_what_a_study_found(tmp_path: Path, monkeypatch) -> None:
     from keras_lgmsnet import training
-    from keras_lgmsnet.training.several import StudyRun
+    from keras_lgmsnet.study_directory import StudyRun
 
     seen: dict[str, Any] = {}
 

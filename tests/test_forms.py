@@ -354,7 +354,10 @@ def network_of_all_forms(rank: int, dtype: str = "float32") -> keras.Model:
     x = layers.FusionBlock(4, dtype=dtype)(x)
     x = layers.GroupedConv(4, 3, strides=2, dtype=dtype)(x)
     x = layers.AxialAttention(1, num_heads=2, dtype=dtype)(x)
-    return keras.Model(image, layers.DepthwiseConv(3, dilation=2, dtype=dtype)(x))
+    x = layers.DepthwiseConv(3, dilation=2, dtype=dtype)(x)
+    tokens = keras.layers.Reshape((-1, 4), dtype=dtype)(x)
+    tokens = layers.SelectiveScan(2, dtype=dtype)(tokens)
+    return keras.Model(image, keras.layers.Reshape(x.shape[1:], dtype=dtype)(tokens))
 
 
 @pytest.mark.parametrize("device", forms.DEVICES)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from keras_lgmsnet.parts import Part, claim, claimed_by, release
+from keras_lgmsnet.files.parts import Part, claim, claimed_by, release
 
 pytestmark = pytest.mark.no_backend
 

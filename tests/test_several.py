@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from keras_lgmsnet.files.parts import Part
 from keras_lgmsnet.files.writing import write_json
-from keras_lgmsnet.parts import Part
 from keras_lgmsnet.recipe.schema import Model, Recipe
 from keras_lgmsnet.run_directory import read_json, read_recipe
+from keras_lgmsnet.study_directory import study_runs
 from keras_lgmsnet.training import several
-from keras_lgmsnet.training.several import study_runs, train_splits, train_study
+from keras_lgmsnet.training.several import train_splits, train_study
 from tests.helpers.runs import assert_same_run, leave_figures_empty
 from tests.test_training import RECIPE, changed, interrupt, use_small_network
 

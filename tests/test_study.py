@@ -96,6 +96,9 @@ def test_the_bundled_studies_are_the_papers_tables() -> None:
     assert {recipe.model.network for recipe in study.values()} == set(registry.names(rank=2))
     smaller = [label for label, recipe in study.items() if recipe.data.image_size != (256, 256)]
     assert smaller == ["Swin-Unet"]
+    organs = load("study_btcv")
+    assert set(organs) == {registry.find(name, 3).title for name in registry.names(3)} - {"U-Net"}
+    assert all(recipe.data == load_recipe("btcv").data for recipe in organs.values())
     blocks = load("study_blocks")
     assert list(blocks)[3:] == ["U-Net", "U-Net + LMS", "U-Net + GMS"]
     assert folder_names(blocks)["U-Net + GMS"] == "u-net-+-gms"

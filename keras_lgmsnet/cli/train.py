@@ -1,7 +1,7 @@
 """`lgms-train`: trains by a recipe, on one split or several, or all recipes of a study."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,14 +14,12 @@ from keras_lgmsnet.cli.common import (
     mistakes_in_one_sentence,
     verbose_option,
 )
-from keras_lgmsnet.parts import Part
+from keras_lgmsnet.files.parts import Part
 from keras_lgmsnet.recipe.loading import load, override
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.recipe.study import Study, study_of_networks
+from keras_lgmsnet.study_directory import StudyRun
 from keras_lgmsnet.tables import fact_lines, spread
-
-if TYPE_CHECKING:
-    from keras_lgmsnet.training import StudyRun
 
 
 @click.command()
@@ -170,7 +168,7 @@ def _tell_other_sides(study: Study, recipe: AnyRecipe) -> None:
             click.echo(f"{label} gets data.{size_field}={','.join(map(str, sides))}.")
 
 
-def _tell_study(runs: "list[StudyRun]") -> None:
+def _tell_study(runs: list[StudyRun]) -> None:
     """Print the scores of a study's networks, and which runs are missing."""
     from keras_lgmsnet.run_directory import read_json, read_recipe
 

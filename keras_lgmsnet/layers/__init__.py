@@ -7,6 +7,7 @@ from keras_lgmsnet.layers.attention.patches import PatchEmbedding, PatchExpansio
 from keras_lgmsnet.layers.attention.positions import PositionEmbedding
 from keras_lgmsnet.layers.attention.windows import WindowAttention
 from keras_lgmsnet.layers.axial_shift import AxialShift
+from keras_lgmsnet.layers.channelwise_feed_forward import ChannelwiseFeedForward
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv, StandardizedConv
 from keras_lgmsnet.layers.fusion import FusionBlock
@@ -26,12 +27,15 @@ from keras_lgmsnet.layers.resampling import (
 )
 from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
+from keras_lgmsnet.layers.selective_scan import SelectiveScan
 from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
+from keras_lgmsnet.layers.transposed import TransposedDepthwiseConv, TransposedPointwiseConv
 
 __all__ = [
     "AtrousPyramidPooling",
     "AxialAttention",
     "AxialShift",
+    "ChannelwiseFeedForward",
     "ConvNormActivation",
     "CubicUpsampling",
     "DepthwiseConv",
@@ -56,9 +60,12 @@ __all__ = [
     "PatchUnfold",
     "PositionEmbedding",
     "ResidualBlock",
+    "SelectiveScan",
     "SparseTransformer",
     "SqueezeExcitation",
     "StandardizedConv",
     "TransposedConv",
+    "TransposedDepthwiseConv",
+    "TransposedPointwiseConv",
     "WindowAttention",
 ]

@@ -1,7 +1,3 @@
 from .loop import train as train
 from .rehearsal import rehearse as rehearse
-from .several import (
-    StudyRun as StudyRun,
-    train_splits as train_splits,
-    train_study as train_study,
-)
+from .several import train_splits as train_splits, train_study as train_study

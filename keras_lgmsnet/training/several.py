@@ -1,23 +1,20 @@
 """Training of several runs: a recipe on several splits, or a study of several recipes."""
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 
-from keras_lgmsnet.files.writing import UNFINISHED, require_unused, write_json
-from keras_lgmsnet.parts import Part, claim, release
+from keras_lgmsnet.files.parts import Part, claim, release
+from keras_lgmsnet.files.writing import require_unused, write_json
 from keras_lgmsnet.process.progress import say
 from keras_lgmsnet.recipe.schema import AnyRecipe
-from keras_lgmsnet.recipe.study import Study, folder_names
+from keras_lgmsnet.recipe.study import Study
 from keras_lgmsnet.run_directory import read_json, require_no_run
+from keras_lgmsnet.study_directory import StudyRun, begin_study, split_name, study_runs
 from keras_lgmsnet.training.loop import train
-
-STUDY_FILE = "study.json"
 
 
 def train_splits(
@@ -66,36 +63,11 @@ def train_splits(
     # All at once, so that a seed out of range is known before anything is trained.
     recipes = {seed: _of_split(recipe, seed) for seed in seeds}
     for seed, split_recipe in recipes.items():
-        run = directory / _split_name(seed)
+        run = directory / split_name(seed)
         begun = resume and (run / "recipe.json").exists()
         train(split_recipe, run, manual_dir=manual_dir, data_dir=data_dir, resume=begun)
     _summarise(directory, seeds)
     return directory
-
-
-@dataclass(frozen=True)
-class StudyRun:
-    """One run of a study.
-
-    Args:
-        label: That of its recipe.
-        seed: That of its split.
-        directory: Its run directory.
-    """
-
-    label: str
-    seed: int
-    directory: Path
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it was trained and scored."""
-        return (self.directory / "metrics.json").is_file()
-
-    @property
-    def claim(self) -> Path:
-        """The file by which a part claims it."""
-        return self.directory.with_name(f"{self.directory.name}.claim")
 
 
 def train_study(
@@ -116,9 +88,7 @@ def train_study(
 
     Args:
         study: Label → recipe.
-        directory: Where to write: for each label a folder, with a run directory `split-SEED` for
-            each seed and, once all of these are there, `summary.json` as `train_splits` has it; and
-            `study.json`, which tells labels, folders, recipes and seeds. Absent or empty unless
+        directory: Where to write what `keras_lgmsnet.study_directory` lists; absent or empty unless
             `resume` or `part`.
         seeds: Those of the splits; by default the recipes' own, which must be one for all.
         part: Which runs to train; by default all. With it, what is there is continued.
@@ -161,7 +131,7 @@ def train_study(
     }
     if not resume and part is None:
         require_unused(directory, mend=", or continue the study in it with --resume (resume=True)")
-    _begin(directory, study, seeds)
+    begin_study(directory, study, seeds)
     runs = study_runs(directory)
     part = part or Part()
     for run in part.share(runs):
@@ -170,58 +140,6 @@ def train_study(
         if len(seeds) > 1 and all(other.is_finished for other in of_label):
             _summarise(run.directory.parent, seeds)
     return runs
-
-
-def study_runs(directory: Path) -> list[StudyRun]:
-    """Return the runs of the study in a directory, in the order in which they are trained.
-
-    Raises:
-        FileNotFoundError: If there is no study.
-        ValueError: If its `study.json` is damaged.
-    """
-    values = read_json(directory, STUDY_FILE, "seeds", "recipes")
-    if not all(type(seed) is int for seed in values["seeds"]):
-        raise ValueError(f"{directory / STUDY_FILE} is damaged: its seeds are no integers.")
-    folders = folder_names(values["recipes"])
-    return [
-        StudyRun(label, seed, directory / folder / _split_name(seed))
-        for seed in values["seeds"]
-        for label, folder in folders.items()
-    ]
-
-
-def _begin(directory: Path, study: Study, seeds: Sequence[int]) -> None:
-    """Write what a study is; where another process did, or did before, check that it is the same.
-
-    Raises:
-        ValueError: If there is another study.
-        FileExistsError: If there is something else.
-    """
-    recipes = {label: recipe.to_dict() for label, recipe in study.items()}
-    values = json.loads(json.dumps({"seeds": seeds, "recipes": recipes}))
-    path = directory / STUDY_FILE
-    if not path.exists():
-        try:
-            require_unused(directory, ignore=(f"{UNFINISHED}*",))
-        except FileExistsError:
-            if not path.exists():  # else another part began this very moment
-                raise
-        else:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_json(path, values)
-    begun = read_json(directory, STUDY_FILE, "seeds", "recipes")
-    if begun["seeds"] != values["seeds"] or list(begun["recipes"]) != list(recipes):
-        raise ValueError(
-            f"{directory} has a study of {', '.join(begun['recipes'])} on the splits of "
-            f"{begun['seeds']}: continue that, or name another folder. "
-            f"Received: {', '.join(recipes)} on those of {list(seeds)}"
-        )
-    for label, recipe in values["recipes"].items():
-        if begun["recipes"][label] != recipe:
-            raise ValueError(
-                f"A study must be continued with the recipes it began with; in {directory}, that "
-                f"of {label} was another."
-            )
 
 
 def _train_run(
@@ -263,14 +181,9 @@ def _of_split(recipe: AnyRecipe, seed: int) -> AnyRecipe:
     return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split_seed=seed))
 
 
-def _split_name(seed: int) -> str:
-    """Return the name of the run directory of a split."""
-    return f"split-{seed}"
-
-
 def _summarise(directory: Path, seeds: Sequence[int]) -> None:
     """Write mean and sample standard deviation over the runs of several splits."""
-    metrics = [read_json(directory / _split_name(seed), "metrics.json") for seed in seeds]
+    metrics = [read_json(directory / split_name(seed), "metrics.json") for seed in seeds]
     means = [run_metrics["means"] for run_metrics in metrics]
     scores = {name: [run_means[name] for run_means in means] for name in means[0]}
     summary = {

@@ -79,6 +79,7 @@ class WindowAttention(SpatialLayer):
         self.position_bias = self.add_weight(
             name="position_bias",
             shape=((2 * self.window - 1) ** self.rank, self.num_heads),
+            # The published programs cut the distribution off at 100 deviations.
             initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
         self.query_key_value = self._dense(3 * self.channels, "query_key_value")
@@ -272,7 +273,7 @@ def cut_windows(
 
     Args:
         images: Of any shape, in the order of `(batch, *sides, channels)`.
-        sides: Those of the images, or volumes.
+        sides: Those of the images, or volumes; tensors, where the graph alone knows them.
         windows: Sides of the windows, divisors of the images'.
         channels: Number of channels.
         backend: Has `reshape` and `transpose`: NumPy, for arrays, or `keras.ops`.
@@ -280,7 +281,7 @@ def cut_windows(
     number, length = 1, channels
     # Axis by axis, from the last, so that no tensor has more than four axes.
     for side, window in zip(reversed(sides), reversed(windows), strict=True):
-        if number > 1:
+        if not (isinstance(number, int) and number == 1):
             images = backend.reshape(images, (-1, window, number, length))
             images = backend.transpose(images, (0, 2, 1, 3))
         number, length = number * (side // window), length * window

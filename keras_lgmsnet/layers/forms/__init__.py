@@ -68,6 +68,8 @@ OPERATIONS: dict[str, dict[str, Form]] = {
     "recomputation": {},
     # the same, if each element of a batch is computed by itself, and how many numbers of one
     "sequences": {},
+    # values, steps (batch, tokens, channels), writes, reads (batch, tokens, states), rates
+    "selective scan": {},
 }
 
 

@@ -49,6 +49,7 @@ def _at_least(number: int) -> range:
 _HALF = ("float16", "bfloat16")
 _TWO_CORES = "Two cores of an Intel Xeon: "
 _TWO_EPYC_CORES = "Two cores of an AMD EPYC: "
+_EPYC_CORE = "One core of an AMD EPYC: "
 
 # The first rule that holds is taken. On a GPU each operation has the library's own form until a
 # measurement says otherwise.
@@ -120,6 +121,38 @@ TABLE = (
     Rule("grouped convolution", "gpu", "native"),
     # === Depthwise convolution ===
     Rule("depthwise convolution", "cpu", "scaled", kernel_size=(1,)),
+    # Many channels would be as many convolutions in the banded form.
+    Rule(
+        "depthwise convolution",
+        "cpu",
+        "kernel's gradient by taps",
+        ("torch",),
+        rank=(3,),
+        kernel_size=(7,),
+        channels=_at_least(48),
+        dtype=("float32",),
+        measured=_EPYC_CORE + "gradients, kernel 7, 4³ × 384, 5 ms for 142, 32³ × 48, 86 for 132",
+    ),
+    Rule(
+        "depthwise convolution",
+        "cpu",
+        "by taps",
+        ("tensorflow",),
+        rank=(3,),
+        kernel_size=(7,),
+        channels=_at_least(48),
+        measured=_EPYC_CORE + "gradients, kernel 7, 4³ × 384, 8 ms for 119, 32³ × 48, 212 for 188",
+    ),
+    Rule(
+        "depthwise convolution",
+        "cpu",
+        "by rows",
+        ("jax",),
+        rank=(3,),
+        kernel_size=(7,),
+        channels=_at_least(48),
+        measured=_EPYC_CORE + "gradients, kernel 7, 4³ × 384, 3 ms for 304, 32³ × 48, 161 for 439",
+    ),
     Rule(
         "depthwise convolution",
         "cpu",
@@ -289,6 +322,13 @@ TABLE = (
     Rule("batch normalization", "cpu", "keras"),
     Rule("batch normalization", "gpu", "fused", ("tensorflow", "torch")),
     Rule("batch normalization", "gpu", "whole"),
+    # === Selective scan ===
+    Rule("selective scan", "cpu", "looped", ("torch",)),
+    Rule("selective scan", "cpu", "looped in XLA", ("jax",)),
+    Rule("selective scan", "cpu", "looped over pieces"),
+    Rule("selective scan", "gpu", "looped", ("torch",)),
+    Rule("selective scan", "gpu", "looped in XLA", ("jax",)),
+    Rule("selective scan", "gpu", "looped over pieces"),
     # === Memory ===
     Rule(
         "recomputation",
