@@ -548,7 +548,7 @@ def test_a_flat_kernel_is_that_of_a_dense_layer_of_patches(rank: int) -> None:
     kernel, bias = layer.get_weights()
     flat.set_weights([kernel.reshape(flat.kernel.shape), bias])
     _assert_close(flat(x), ops.convert_to_numpy(expected), 1e-6)
-    pixels = np.stack([x[0, (*place,)] for place in np.ndindex(*(2,) * rank)])  # the first patch
+    pixels = np.stack([x[(0, *place)] for place in np.ndindex(*(2,) * rank)])  # the first patch
     _assert_close(flat(x)[(0,) * (rank + 1)], pixels.ravel() @ flat.get_weights()[0] + bias)
 
 
