@@ -940,6 +940,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.ResidualBlock(4, strides=2, bottleneck=2),
         layers.SparseTransformer(8),
         layers.StandardizedConv(6, 3, groups=2, epsilon=1e-3),
+        layers.ThreeOrderMamba(2, states=3),
         layers.TransposedConv(3),
         layers.WindowAttention(2, 4, 1, "he_normal", initializers.FanInUniform()),
         layers.PatchEmbedding(3, 2, "he_normal", initializers.FanInUniform()),

@@ -28,6 +28,7 @@ from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
 from keras_lgmsnet.layers.selective_scan import SelectiveScan
 from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
+from keras_lgmsnet.layers.three_order_mamba import ThreeOrderMamba
 
 __all__ = [
     "AtrousPyramidPooling",
@@ -61,6 +62,7 @@ __all__ = [
     "SparseTransformer",
     "SqueezeExcitation",
     "StandardizedConv",
+    "ThreeOrderMamba",
     "TransposedConv",
     "WindowAttention",
 ]
