@@ -910,6 +910,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.ResidualBlock(4, strides=2, bottleneck=2),
         layers.SparseTransformer(8),
         layers.StandardizedConv(6, 3, groups=2, epsilon=1e-3),
+        layers.ThreeOrderMamba(2, states=3),
         layers.TransposedConv(3),
         layers.TransposedDepthwiseConv(initializers.FanInUniform(), "he_normal"),
         layers.TransposedPointwiseConv(3, 2, "ones", "he_normal"),

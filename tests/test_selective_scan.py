@@ -128,6 +128,7 @@ def test_layer_is_mambas() -> None:
 def test_what_states_hang_on_stays_float32_in_half_precision(policy: str) -> None:
     x = np.random.default_rng(0).standard_normal((1, 50, 8)).astype("float32")
     layer = layers.SelectiveScan(4, dtype=policy)
+    layer.build(x.shape)
     outputs = compiled(layer)(x)
     assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
     assert {w.dtype for w in layer.weights} == {"float32"}

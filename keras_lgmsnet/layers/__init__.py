@@ -32,6 +32,8 @@ from keras_lgmsnet.layers.resampling import (
 from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.selective_scan import SelectiveScan
 from keras_lgmsnet.layers.transposed import TransposedDepthwiseConv, TransposedPointwiseConv
+from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
+from keras_lgmsnet.layers.three_order_mamba import ThreeOrderMamba
 
 __all__ = [
     "AtrousPyramidPooling",
@@ -66,6 +68,7 @@ __all__ = [
     "SparseTransformer",
     "SqueezeExcitation",
     "StandardizedConv",
+    "ThreeOrderMamba",
     "TransposedConv",
     "TransposedDepthwiseConv",
     "TransposedPointwiseConv",

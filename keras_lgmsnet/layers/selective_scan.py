@@ -56,12 +56,13 @@ class SelectiveScan(ChannelsLastLayer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights."""
-        if len(input_shape) != 3 or None in input_shape[1:]:
+        _, *known = input_shape
+        if len(known) != 2 or known[0] is None or known[1] is None:
             raise ValueError(
                 f"{self.name} takes sequences (batch, tokens, channels) of a known length. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
-        self.channels = input_shape[-1]
+        self.channels = known[1]
         self.rank = self.step_rank or -(-self.channels // 32)
         self.projection = self._dense(self.rank + 2 * self.states, self.channels, "projection")
         self.step_projection = self._dense(self.channels, self.rank, "step_projection")
@@ -102,10 +103,10 @@ class SelectiveScan(ChannelsLastLayer):
         """Return the input's shape."""
         return tuple(input_shape)
 
-    def multiply_adds(self, input_shape: tuple[int, ...]) -> int:
+    def multiply_adds(self, input_shape: tuple[int | None, ...]) -> int:
         """Count those of the dense layers, and three a state: decayed, written and read."""
-        projections = 2 * self.rank + 2 * self.states
-        return math.prod(input_shape[1:]) * (projections + 3 * self.states)
+        tokens = input_shape[1] or 0
+        return tokens * self.channels * (2 * self.rank + 5 * self.states)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_lgmsnet.layers import (
     ConvNormActivation,
     GroupedConv,
     GroupNormalization,
     PatchEmbedding,
-    SelectiveScan,
+    ThreeOrderMamba,
 )
-from keras_lgmsnet.layers.base import SpatialLayer, positive_integers, require_positive
+from keras_lgmsnet.layers.base import positive_integers
 from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import EPSILON
 from keras_lgmsnet.models.base import SegmentationNetwork
@@ -27,11 +26,8 @@ from keras_lgmsnet.models.unetr_blocks import (
     residual_parts,
 )
 
-# How many times as wide as its input a mixer is inside, and how many tokens its convolutions join.
-EXPANSION = 2
-TAPS = 4
-# What the program adds to the names of what belongs to an order.
-ORDERS = {"forward": "", "backward": "_b", "sliced": "_s"}
+# What the program adds to the names of what belongs to an order, in that of `ThreeOrderMamba`.
+SUFFIXES = ("", "_b", "_s")
 
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
@@ -92,7 +88,7 @@ class SegMamba3D(SegmentationNetwork):
                 f"Received: filters={filters}, depths={depths}, num_slices={num_slices}"
             )
         image, dtype = self.begin(input_shape, num_classes, kwargs)
-        _check_slices(tuple(input_shape)[:-1], num_slices)
+        _check_slices(image.shape[1:-1], num_slices)
 
         # === Layers ===
         def normalize(x: Any, name: str) -> Any:
@@ -227,11 +223,9 @@ def _check_slices(sides: Sequence[int], num_slices: Sequence[int]) -> None:
         )
 
 
-def _mixer_parts(mixer: "ThreeOrderMamba", name: str) -> list[tuple[str, Any]]:
+def _mixer_parts(mixer: ThreeOrderMamba, name: str) -> list[tuple[str, Any]]:
     parts: list[tuple[str, Any]] = [("in_proj", mixer.widen), ("out_proj", mixer.narrow)]
-    for suffix, convolution, scan in zip(
-        ORDERS.values(), mixer.convolutions, mixer.scans, strict=True
-    ):
+    for suffix, convolution, scan in zip(SUFFIXES, mixer.convolutions, mixer.scans, strict=True):
         parts += [
             (f"conv1d{suffix}.weight", convolution.kernel),
             (f"conv1d{suffix}.bias", convolution.bias),
@@ -242,152 +236,3 @@ def _mixer_parts(mixer: "ThreeOrderMamba", name: str) -> list[tuple[str, Any]]:
             (f"D{suffix}", scan.passed),
         ]
     return [(f"{name}.{theirs}", part) for theirs, part in parts]
-
-
-# === Layers of this network ===
-
-
-@keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class ThreeOrderMamba(SpatialLayer):
-    """SegMamba's mixer of voxels: one Mamba, of which three orders of the voxels share the ends.
-
-    The voxels, row by row, are a sequence; two dense layers make of it what is scanned and what the
-    result is multiplied by. In each order, a convolution of a voxel and the three before it,
-    SiLU and a selective scan follow, with weights of its own. The third order has the first voxels
-    of all slices first, then the second ones.
-
-    Args:
-        num_slices: How many parts the sequence falls into for the third order.
-        states: Those that each channel has.
-        **kwargs: `name` and `dtype`, as for any Keras layer.
-
-    Raises:
-        ValueError: If an argument is not positive, a side is unknown, or `num_slices` divides the
-            voxels with a remainder.
-    """
-
-    def __init__(self, num_slices: int, states: int = 16, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        require_positive(num_slices=num_slices)
-        self.num_slices = num_slices
-        self.states = states
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the weights."""
-        super().build(input_shape)
-        if None in input_shape[1:]:
-            raise ValueError(
-                f"{self.name} needs known sides: name them in the network's input_shape. "
-                f"Received: input_shape={tuple(input_shape)}"
-            )
-        self.tokens = math.prod(input_shape[1:-1])
-        if self.tokens % self.num_slices:
-            raise ValueError(
-                f"{self.name}: num_slices must divide the number of voxels. Received: "
-                f"num_slices={self.num_slices}, input_shape={tuple(input_shape)}"
-            )
-        self.width = EXPANSION * self.channels
-        inside = (None, self.tokens, self.width)
-        self.widen = self._dense(2 * self.width, self.channels, "widen")
-        self.narrow = self._dense(self.channels, self.width, "narrow")
-        self.convolutions = [
-            CausalDepthwiseConv(TAPS, dtype=self.dtype_policy, name=f"{order}_convolution")
-            for order in ORDERS
-        ]
-        self.scans = [
-            SelectiveScan(
-                self.states, -(-self.channels // 16), dtype=self.dtype_policy, name=f"{order}_scan"
-            )
-            for order in ORDERS
-        ]
-        for layer in (*self.convolutions, *self.scans):
-            layer.build(inside)
-
-    def _dense(self, units: int, inputs: int, name: str) -> keras.layers.Dense:
-        layer = keras.layers.Dense(
-            units,
-            use_bias=False,
-            kernel_initializer=FanInUniform(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        layer.build((None, None, inputs))
-        return layer
-
-    def call(self, inputs: Any) -> Any:
-        """Scan in the three orders, and add up."""
-        tokens = ops.reshape(inputs, (-1, self.tokens, self.channels))
-        tokens, gate = ops.split(self.widen(tokens), 2, axis=-1)
-        length = self.tokens // self.num_slices
-        scanned = [
-            self._mix(0, tokens),
-            ops.flip(self._mix(1, ops.flip(tokens, axis=1)), axis=1),
-            self._exchange(
-                self._mix(2, self._exchange(tokens, self.num_slices, length)),
-                length,
-                self.num_slices,
-            ),
-        ]
-        # Each is multiplied by the gate of its order, which is to multiply the sum.
-        mixed = self.narrow((scanned[0] + scanned[1] + scanned[2]) * ops.silu(gate))
-        return ops.reshape(mixed, (-1, *inputs.shape[1:]))
-
-    def _mix(self, number: int, tokens: Any) -> Any:
-        return self.scans[number](ops.silu(self.convolutions[number](tokens)))
-
-    def _exchange(self, tokens: Any, rows: int, columns: int) -> Any:
-        """Return the tokens by columns, which stand by rows."""
-        tokens = ops.transpose(ops.reshape(tokens, (-1, rows, columns, self.width)), (0, 2, 1, 3))
-        return ops.reshape(tokens, (-1, self.tokens, self.width))
-
-    def multiply_adds(self, input_shape: tuple[int, ...]) -> int:
-        """Count those of the dense layers, the convolutions and the scans."""
-        dense = 3 * self.channels * self.width
-        inside = (None, self.tokens, self.width)
-        scans = sum(scan.multiply_adds(inside) for scan in self.scans)
-        return self.tokens * (dense + len(ORDERS) * TAPS * self.width) + scans
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return super().get_config() | {"num_slices": self.num_slices, "states": self.states}
-
-
-@keras.saving.register_keras_serializable(package="keras_lgmsnet")
-class CausalDepthwiseConv(keras.layers.Layer):
-    """Depthwise convolution of each token and those before it, with zeros before the first.
-
-    Args:
-        taps: How many tokens, the present one included.
-        **kwargs: `name` and `dtype`, as for any Keras layer.
-    """
-
-    def __init__(self, taps: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.taps = taps
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the kernel, `(taps, 1, channels)`, and the bias."""
-        shape = (self.taps, 1, input_shape[-1])
-        initializer = FanInUniform()
-        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=initializer)
-        self.bias = self.add_weight(
-            name="bias", shape=shape[-1:], initializer=FanInUniform().for_bias_of(shape)
-        )
-
-    def call(self, inputs: Any) -> Any:
-        """Convolve."""
-        length = inputs.shape[1]
-        padded = ops.pad(inputs, [(0, 0), (self.taps - 1, 0), (0, 0)])
-        kernel = ops.convert_to_tensor(self.kernel)
-        outputs = self.bias
-        for tap in range(self.taps):
-            outputs = outputs + padded[:, tap : tap + length] * kernel[tap]
-        return outputs
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return tuple(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return super().get_config() | {"taps": self.taps}

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lgmsnet.export.rewriting import attention, blocks, flat, norms, resampling
+from keras_lgmsnet.export.rewriting import attention, blocks, flat, norms, resampling, scans
 from keras_lgmsnet.export.rewriting.flat import Features
 from keras_lgmsnet.export.rewriting.folding import (
     Affine,
@@ -51,6 +51,7 @@ from keras_lgmsnet.layers import (
     SparseTransformer,
     SqueezeExcitation,
     StandardizedConv,
+    ThreeOrderMamba,
     TransposedConv,
     TransposedDepthwiseConv,
     TransposedPointwiseConv,
@@ -364,6 +365,7 @@ RULES: dict[type, Rule] = {
     PatchEmbedding: attention.patch_embedding,
     PatchMerging: attention.patch_merging,
     PatchExpansion: attention.patch_expansion,
+    ThreeOrderMamba: scans.three_order_mamba,
     GroupedConv: _grouped_conv,
     StandardizedConv: _grouped_conv,
     DepthwiseConv: _depthwise_conv,

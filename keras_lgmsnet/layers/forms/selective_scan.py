@@ -92,27 +92,26 @@ class Recurrence:
 
         items = [step, written, write_at]
         ends, _ = self.walk(end_piece, ops.zeros_like(decays), items)
-        starts = _chain(decays, ends)
+        starts = chain(decays, ends)
         _, (outputs, states) = self.walk(read_piece, starts, [*items, read_at], outputs=2)
         return _join(outputs, tokens), (states, decays)
 
     def gradient(
-        self,
-        values: Any,
-        steps: Any,
-        writes: Any,
-        reads: Any,
-        rates: Any,
-        states: Any,
-        decays: Any,
-        upstream: Any,
+        self, inputs: Sequence[Any], kept: Sequence[Any], upstream: Any
     ) -> tuple[Any, Any, Any, Any, Any]:
         """Return the gradients of the five inputs.
 
         With g the gradient of the outputs, that of the states is reads_t · g_t + r_t+1. What it
         leaves for the state before, r_t, is exp(steps_t · rates) times that: the same recurrence,
         from the end.
+
+        Args:
+            inputs: Those of `scan`.
+            kept: What it returned besides the outputs.
+            upstream: The gradient of the outputs.
         """
+        values, steps, writes, reads, rates = inputs
+        states, decays = kept
         tokens = values.shape[1]
         step, written, write_at, read_at, gradient = (
             _cut(x, tokens) for x in (steps, steps * values, writes, reads, upstream)
@@ -154,7 +153,7 @@ class Recurrence:
         )
         (_, for_rates), found = self.walk(
             differentiate_piece,
-            (_chain(decays, ends, reverse=True), ops.zeros_like(decays)),
+            (chain(decays, ends, reverse=True), ops.zeros_like(decays)),
             [step, written, write_at, read_at, gradient, states],
             reverse=True,
             outputs=4,
@@ -209,7 +208,7 @@ def _join(x: Any, tokens: int) -> Any:
     return ops.reshape(x, (-1, chunks * pieces * length, features))[:, :tokens]
 
 
-def _chain(decays: Any, ends: Any, reverse: bool = False) -> Any:
+def chain(decays: Any, ends: Any, reverse: bool = False) -> Any:
     """Return the states that chunks begin with.
 
     Args:
@@ -259,7 +258,8 @@ def looped_scan() -> Scan:
 
         @staticmethod
         def backward(context: Any, upstream: Any) -> Any:
-            return recurrence.gradient(*context.saved_tensors, upstream)
+            *inputs, states, decays = context.saved_tensors
+            return recurrence.gradient(inputs, (states, decays), upstream)
 
     def scan(*inputs: Any) -> Any:
         # Exporters of PyTorch know no autograd functions.
@@ -289,10 +289,11 @@ def scan_looped_in_xla() -> Scan:
 
     def forward(*inputs: Any) -> Any:
         outputs, kept = recurrence.scan(*inputs)
-        return outputs, (*inputs, *kept)
+        return outputs, (inputs, kept)
 
-    def backward(kept: Any, upstream: Any) -> Any:
-        return recurrence.gradient(*kept, upstream)
+    def backward(saved: Any, upstream: Any) -> Any:
+        inputs, kept = saved
+        return recurrence.gradient(inputs, kept, upstream)
 
     scan.defvjp(forward, backward)
     return scan
@@ -307,7 +308,7 @@ def scan_looped_over_pieces() -> Scan:
     @ops.custom_gradient
     def scan(*inputs: Any) -> Any:
         outputs, kept = recurrence.scan(*inputs)
-        return outputs, lambda upstream: recurrence.gradient(*inputs, *kept, upstream)
+        return outputs, lambda upstream: recurrence.gradient(inputs, kept, upstream)
 
     return scan
 
@@ -316,14 +317,14 @@ def _walk_in_python(
     step: Any, carry: Any, items: Sequence[Any], reverse: bool = False, outputs: int = 0
 ) -> tuple[Any, Any]:
     places = range(items[0].shape[0])
-    items = [ops.unstack(item) for item in items]
-    outputs = []
+    parts = [ops.unstack(item) for item in items]
+    found = []
     for place in reversed(places) if reverse else places:
-        carry, output = step(carry, [item[place] for item in items])
-        outputs.append(output)
+        carry, output = step(carry, [part[place] for part in parts])
+        found.append(output)
     if reverse:
-        outputs.reverse()
-    return carry, keras.tree.map_structure(lambda *parts: ops.stack(parts), *outputs)
+        found.reverse()
+    return carry, keras.tree.map_structure(lambda *parts: ops.stack(parts), *found)
 
 
 def _walk_in_tensorflow(
@@ -349,6 +350,6 @@ def _walk_in_tensorflow(
         maximum_iterations=length,
     )
     stacked = [array.stack() for array in arrays]
-    return carry, [
-        tf.ensure_shape(x, (length, *shape)) for x, shape in zip(stacked, shapes, strict=True)
-    ]
+    for x, shape in zip(stacked, shapes, strict=True):
+        x.set_shape((length, *shape))
+    return carry, stacked
