@@ -26,6 +26,8 @@ from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.tables import table_head, table_line
 
 HALF_FIRST = ("float16", "bfloat16", "float32")
+# Of each channel in a selective scan.
+STATES = 16
 HEADER = (
     *("backend", "operation", "input", "kernel", "filters", "groups", "dtype", "computes"),
     *("form", "ms", "ratio", "difference", "in the table"),
@@ -347,6 +349,9 @@ def _computation(case: FormCase, form: Callable[..., Any]) -> Callable[[], Any]:
     elif case.operation == "sequences":
         tensors += [draw(*shape), draw(*shape)]
         function = form(_attend, shape[1] ** 2)
+    elif case.operation == "selective scan":
+        steps, rates = abs(draw(*shape)), -abs(draw(STATES, channels))
+        tensors += [steps, draw(*shape[:2], STATES), draw(*shape[:2], STATES), rates]
     elif case.operation == "recomputation":
         function = form(keras.ops.gelu)
     elif case.operation.endswith("normalization"):

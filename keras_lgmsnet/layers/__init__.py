@@ -6,8 +6,8 @@ from keras_lgmsnet.layers.attention.multi_head import MultiHeadAttention
 from keras_lgmsnet.layers.attention.patches import PatchEmbedding, PatchExpansion, PatchMerging
 from keras_lgmsnet.layers.attention.positions import PositionEmbedding
 from keras_lgmsnet.layers.attention.windows import WindowAttention
-from keras_lgmsnet.layers.axial_shift import AxialShift
 from keras_lgmsnet.layers.channels import (
+    AxialShift,
     ChannelwiseFeedForward,
     GlobalResponseNormalization,
     LayerScale,
@@ -31,9 +31,8 @@ from keras_lgmsnet.layers.resampling import (
 )
 from keras_lgmsnet.layers.residual import ResidualBlock
 from keras_lgmsnet.layers.selective_scan import SelectiveScan
-from keras_lgmsnet.layers.transposed import TransposedDepthwiseConv, TransposedPointwiseConv
-from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
 from keras_lgmsnet.layers.three_order_mamba import ThreeOrderMamba
+from keras_lgmsnet.layers.transposed import TransposedDepthwiseConv, TransposedPointwiseConv
 
 __all__ = [
     "AtrousPyramidPooling",
