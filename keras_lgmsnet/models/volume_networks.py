@@ -68,6 +68,8 @@ NETWORKS = (
         sides=fixed(divisor=16),
         paper="Roy et al., MedNeXt, MICCAI 2023",
         program="https://github.com/MIC-DKFZ/MedNeXt",
+        differs="The heads for deep supervision, by which the paper trains, are left out: the "
+        "printed count is without them.",
         published=(
             Published(
                 arguments={},
@@ -100,6 +102,8 @@ NETWORKS = (
         sides=fixed(divisor=32, may_be_unknown=False),
         paper="Hatamizadeh et al., Swin UNETR, MICCAI BrainLes 2021",
         program="https://github.com/Project-MONAI/MONAI (version 0.9.0)",
+        differs="Patches are merged as MONAI 0.9.0 does, of whose eight voxels two are joined "
+        "twice and two never; distinct_octants=True joins each once, as later versions do.",
         published=(
             Published(
                 arguments={},
@@ -131,6 +135,9 @@ NETWORKS = (
         sides=fixed(divisor=16, may_be_unknown=False),
         paper="Xing et al., SegMamba, MICCAI 2024",
         program="https://github.com/ge-xing/SegMamba",
+        differs="The paper draws a layer norm and a perceptron after each scan, where the program "
+        "has the perceptron on the way to the decoder only. The printed count fits a Mamba "
+        "of one order better than the three of both.",
         published=(
             Published(
                 arguments={},
@@ -160,6 +167,8 @@ NETWORKS = (
         sides=fixed(divisor=16, may_be_unknown=False),  # a patch's, with a position each
         paper="Hatamizadeh et al., UNETR, WACV 2022",
         program="https://github.com/Project-MONAI/research-contributions",
+        differs="The decoder takes what the 4th, 7th and 10th block of the transformer put out, "
+        "where the paper's figure has the 3rd, 6th and 9th.",
         published=(
             Published(
                 arguments={},
