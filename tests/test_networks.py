@@ -1104,9 +1104,10 @@ def test_training_reaches_every_variable(row: Row) -> None:
     for variable in steps.network.trainable_variables:
         gradient = steps.gradients[variable.path]
         assert np.isfinite(gradient).all(), variable.path
-        # What is not used has zeros, exactly; so may have a bias that a batch norm takes out again.
+        # What is not used has zeros, exactly; so may have an offset that a batch norm takes out
+        # again.
         if not np.any(gradient):
-            assert variable.name == "bias", variable.path
+            assert variable.name in ("bias", "beta"), variable.path
             assert _counts_in_inference(variable, row), variable.path
     for variable in steps.network.non_trainable_variables:
         if variable.name.startswith("moving_"):

@@ -45,14 +45,15 @@ from keras_lgmsnet.tables import fact_lines, spread
     "--networks",
     metavar="NAMES",
     help="Train several networks by the recipe, as a study: their names, such as "
-    "lgmsnet,unet,cmunext. One that does not take the recipe's sides gets the nearest it takes.",
+    "lgmsnet,unet,cmunext. One that does not take the recipe's sides gets the nearest it takes. "
+    "By default the recipe's own alone.",
 )
 @click.option(
     "--part",
     metavar="K/N",
     help="Train the K-th of N equal parts of a study's runs, such as 2/3, in a process that sees "
     "the same RUN as the others; or slurm, the part of a Slurm array's task. What is there is "
-    "continued.",
+    "continued. By default all of them.",
 )
 @backend_option
 @manual_dir_option
