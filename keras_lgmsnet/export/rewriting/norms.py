@@ -36,6 +36,9 @@ def normalize(
 ) -> KerasTensor:
     """Apply group norm over all pixels of an image or a volume; a group's channels adjoin."""
     images, group = by_image(x), x.channels // groups
+    is_row = 1 in images.shape[1:3]  # of which tf2onnx confuses the axes unless they are one
+    if is_row:
+        images = ops.reshape(images, (-1, math.prod(images.shape[1:3]), x.channels))
     average = np.kron(np.eye(groups), np.full((group, group), 1 / group)).astype("float32")
 
     def mean(images: KerasTensor) -> KerasTensor:
@@ -47,7 +50,7 @@ def normalize(
     outputs = centred * (scale if gamma is None else scale * gamma.astype("float32"))
     if beta is not None:
         outputs = outputs + beta.astype("float32")
-    return by_slice(outputs, x)
+    return ops.reshape(outputs, (-1, *x.images.shape[1:])) if is_row else by_slice(outputs, x)
 
 
 def normalize_pixels(images: KerasTensor, epsilon: float = EPSILON) -> KerasTensor:
