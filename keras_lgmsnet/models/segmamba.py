@@ -32,7 +32,7 @@ SUFFIXES = ("", "_b", "_s")
 
 @keras.saving.register_keras_serializable(package="keras_lgmsnet")
 class SegMamba3D(SegmentationNetwork):
-    """SegMamba for volumes: 67,363,262 parameters and 615 G multiply-adds at 96 × 96 × 96.
+    """SegMamba for volumes: 67,363,262 parameters, 616.05 G multiply-adds at 96 × 96 × 96.
 
     On each of four levels a block of convolutions is followed by layers that take the voxels for a
     sequence and pass states along it, in three orders: forward, backward, and slice by slice, the
