@@ -88,7 +88,9 @@ class TransposedDepthwiseConv(_TransposedConvolution):
 
     def call(self, inputs: Any) -> Any:
         """Convolve the input."""
-        return self._convolve(inputs, ops.convert_to_tensor(self.kernel)) + self.bias
+        outputs = self._convolve(inputs, ops.convert_to_tensor(self.kernel))
+        outputs += self.bias  # in place on PyTorch
+        return outputs
 
 
 def _convolve_phases(inputs: Any, kernel: Any) -> Any:
@@ -98,13 +100,17 @@ def _convolve_phases(inputs: Any, kernel: Any) -> Any:
     padded = ops.pad(inputs, [(0, 0), *[(0, 1)] * rank, (0, 0)])
     phases = []
     for parities in itertools.product((0, 1), repeat=rank):
-        total = 0
+        total = None
         for axes in itertools.product(*(TAPS[parity] for parity in parities)):
             taps, starts = zip(*axes, strict=True)
             window = tuple(
                 slice(start, start + side) for start, side in zip(starts, sides, strict=True)
             )
-            total = total + padded[(slice(None), *window)] * kernel[taps][0]
+            product = padded[(slice(None), *window)] * kernel[taps][0]
+            if total is None:
+                total = product
+            else:
+                total += product  # in place on PyTorch
         phases.append(total)
     return _without_last(fold(phases, rank), 1)
 
@@ -159,7 +165,8 @@ class TransposedPointwiseConv(_TransposedConvolution):
             for axis in range(self.rank, 0, -1):
                 outputs = self._spread(outputs, axis)
             outputs = _without_last(outputs, self.strides - 1)
-        return outputs + self.bias
+        outputs += self.bias  # in place on PyTorch
+        return outputs
 
     def _spread(self, inputs: Any, axis: int) -> Any:
         """Put zeros after each entry of an axis: joined on the next, the reshape does the rest."""
