@@ -291,7 +291,9 @@ def channelwise_feed_forward(layer: ChannelwiseFeedForward, value: Value) -> Val
     """Apply the layer, with maps before and after it in its kernels."""
     name, x = layer.name, value.features
     shape = (x.channels, layer.factor)
-    into, offset = (weight.reshape(shape) for weight in kernel_and_bias(layer.widen))
+    into, offset = (
+        to_array(weight).reshape(shape) for weight in (layer.widen.kernel, layer.widen.bias)
+    )
     if x.pending is not None:
         offset = offset + into * x.pending.offset[:, None]
         into = into * x.pending.scale[:, None]
