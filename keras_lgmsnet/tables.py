@@ -2,6 +2,7 @@
 
 import functools
 import re
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,6 +42,15 @@ def score_cell(
         return cell
     low, high = interval
     return f"{cell} [{scale * low:.2f}, {scale * high:.2f}]"
+
+
+def spread(scores: Sequence[float]) -> str:
+    """Return the mean of several runs' scores, with their sample deviation: `"0.7340 ± 0.0200"`.
+
+    Of one run, its score.
+    """
+    mean = f"{statistics.mean(scores):.4f}"
+    return mean if len(scores) == 1 else f"{mean} ± {statistics.stdev(scores):.4f}"
 
 
 def count_cell(count: int, total: int) -> str:

@@ -103,7 +103,7 @@ def assert_every_stage_is(row: Row, number: int, monkeypatch: pytest.MonkeyPatch
         input_shape=case["input_shape"][1:],
         num_classes=stages["logits"]["shape"][-1],
         dtype=case.get("dtype"),
-        **file["arguments"],
+        **file["arguments"] | case.get("arguments", {}),
     )
     shapes = file["parameters"] | case.get("parameters", {})
     weights = frozen.draw_weights(shapes, case["salt"], case.get("factors"))

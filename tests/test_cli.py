@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import cv2
@@ -155,9 +156,9 @@ def test_train_prints_what_was_scored(recipe, subset, caution, tmp_path, monkeyp
         means = {"iou": 0.5, "f1": 0.625, "dice": 0.75}
         metrics = {"subset": subset, "means": means, "best_epoch": 3}
         write_json(run_directory / "metrics.json", metrics)
-        deviations = {"iou": 0.25, "f1": 0.125, "dice": 0.5}
-        summary = {"mean": means, "standard_deviation": deviations, "caution": caution}
-        write_json(run_directory / "summary.json", {"subset": subset, **summary})
+        runs = {"iou": (0.25, 0.75), "f1": (0.5, 0.75), "dice": (0.5, 1.0)}
+        summary = {"subset": subset, "runs": runs, "caution": caution}
+        write_json(run_directory / "summary.json", summary)
 
     monkeypatch.setattr(training, "train", write)
     monkeypatch.setattr(training, "train_splits", write)
@@ -167,9 +168,67 @@ def test_train_prints_what_was_scored(recipe, subset, caution, tmp_path, monkeyp
     line = f"{name} {means} after epoch 3. Report: {tmp_path / 'report.html'}\n"
     assert result.stdout.endswith(line), result.output
     result = run(lgms_train, recipe, "-o", tmp_path, "--split-seeds", "1,2")
-    means = {"isic": "IoU 0.5000 ± 0.2500, F1 0.6250 ± 0.1250", "kits23": "Dice 0.7500 ± 0.5000"}
+    means = {"isic": "IoU 0.5000 ± 0.3536, F1 0.6250 ± 0.1768", "kits23": "Dice 0.7500 ± 0.3536"}
     line = f"{name} {means[recipe]} over 2 splits.\n"
     assert result.stdout.endswith(line + (f"{caution}\n" if caution else "")), result.output
+
+
+def test_train_prints_what_a_study_found(tmp_path: Path, monkeypatch) -> None:
+    from keras_lgmsnet import training
+    from keras_lgmsnet.study_directory import StudyRun
+
+    seen: dict[str, Any] = {}
+
+    def record(study, directory, seeds, **options) -> list[StudyRun]:
+        seen.update(study=study, directory=directory, seeds=seeds, **options)
+        runs = [
+            StudyRun(label, seed, tmp_path / f"{label}-{seed}")
+            for seed in (1, 2)
+            for label in study
+        ]
+        for score, run in zip((0.25, 0.5, 0.75), runs, strict=False):
+            metrics = {"subset": "validation", "means": {"iou": score, "f1": score}}
+            recipe = {"recipe": study[run.label].to_dict()}
+            run.directory.mkdir()
+            write_json(run.directory / "recipe.json", recipe)
+            write_json(run.directory / "metrics.json", metrics)
+        return runs
+
+    monkeypatch.setattr(training, "train_study", record)
+    result = run(
+        lgms_train,
+        *("busi", "--networks", "lgmsnet,swin_unet", "--set", "training.epochs=5"),
+        *("--split-seeds", "1,2", "--part", "1/2", "--backend", keras.backend.backend()),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        "Swin-Unet gets data.image_size=224,224.",
+        f"Keras backend: {keras.backend.backend()}",
+        "LGMSNet: validation IoU 0.5000 ± 0.3536, F1 0.5000 ± 0.3536 over 2 splits.",
+        "Swin-Unet: validation IoU 0.5000, F1 0.5000 over 1 split.",
+        f"Not finished, 1 of 4 runs: {tmp_path / 'Swin-Unet-2'}.",
+    ]
+    assert {recipe.training.epochs for recipe in seen.pop("study").values()} == {5}
+    assert (str(seen.pop("part")), seen.pop("seeds")) == ("1/2", (1, 2))
+    assert seen.pop("directory") == Path("studies/busi")
+    run(lgms_train, "study_blocks")
+    assert len(seen["study"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("busi", "--part", "1/2"), "--part shares the runs of a study"),
+        (("study_blocks", "--part", "3/2"), "Received: 3/2"),
+        (("study_blocks", "--part", "slurm"), "within its tasks only"),
+        (("study_blocks", "--networks", "unet"), "study_blocks is a study already"),
+        (("study_blocks", "--dry-run"), "--dry-run tells of one run"),
+        (("busi", "--networks", "unett"), "did you mean unet"),
+        (("btcv", "--networks", "cmunext"), "takes images"),
+    ],
+)
+def test_mistakes_with_studies(arguments, sentence) -> None:
+    assert_one_sentence(run(lgms_train, *arguments), sentence)
 
 
 def test_train_passes_everything_on(tmp_path: Path, monkeypatch) -> None:

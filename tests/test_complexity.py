@@ -70,6 +70,9 @@ def test_networks(name, arguments, input_shape, num_classes, expected):
         (keras.layers.Conv3DTranspose(4, 2, strides=2), (4, 4, 4, 3), 100, 64 * 96),
         (layers.TransposedConv(5), (8, 8, 3), 60, 64 * 60),
         (layers.TransposedConv(5), (4, 4, 4, 3), 120, 64 * 120),
+        (layers.TransposedDepthwiseConv(), (8, 8, 3), 27 + 3, 64 * 27),
+        (layers.TransposedDepthwiseConv(), (4, 4, 4, 3), 81 + 3, 64 * 81),
+        (layers.TransposedPointwiseConv(5, 2), (4, 4, 4, 3), 15 + 5, 64 * 15),
         (keras.layers.Dense(7), (5,), 42, 35),
         (keras.layers.Dense(7), (4, 4, 5), 42, 16 * 35),
         (keras.layers.PReLU(shared_axes=(1, 2)), (8, 8, 3), 3, 64 * 3),
@@ -96,6 +99,7 @@ def test_networks(name, arguments, input_shape, num_classes, expected):
         (layers.SqueezeExcitation(2), (8, 8, 4), 2 * 4 * 2 + 6, 65 * 4 + 2 * 4 * 2),
         (layers.GlobalResponseNormalization(), (8, 8, 3), 6, 0),
         (layers.LayerScale(), (8, 8, 3), 3, 0),
+        (layers.ChannelwiseFeedForward(4), (8, 8, 3), 3 * (4 + 4 + 4 + 1), 64 * 3 * (4 + 4)),
         (
             layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True),
             (8, 8, 3),

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from dataclasses import replace
 
 import keras
 import pytest
@@ -79,16 +80,31 @@ def test_the_table_in_each_style() -> None:
 
 @once
 def test_networks_are_taken_as_they_were_published() -> None:
-    assert costs._case("unet", quick=False) == Case((256, 256, 3), network="unet")
-    assert costs._case("unet", quick=True) == Case((16, 16, 3), network="unet")
-    assert costs._expand(["unet", "all"]) == list(dict.fromkeys(["unet", *registry.names(rank=2)]))
+    assert costs._case("unet", None, quick=False) == Case((256, 256, 3), network="unet")
+    assert costs._case("unet", None, quick=True) == Case((16, 16, 3), network="unet")
+    asked = costs._expand(["unet", "all"], None)
+    assert asked == list(dict.fromkeys(["unet", *registry.names(rank=2)]))
+
+
+@once
+def test_an_input_shape_is_of_images_or_of_volumes() -> None:
+    shape = (64, 32, 32, 1)
+    assert costs._expand(["all"], shape) == list(registry.names(rank=3))
+    volumes = Case(shape, num_classes=14, network="unet")
+    assert costs._case("unet", shape, quick=False) == volumes
+    smallest = replace(volumes, input_shape=(8, 8, 8, 1))
+    assert costs._case("unet", shape, quick=True) == smallest
+    with pytest.raises(ValueError, match=r"nnunet.*takes images \(rank 2\) only.*rank 3"):
+        costs._case("nnunet", shape, quick=False)
+    with pytest.raises(ValueError, match="divisible by 8"):
+        costs._case("unet", (64, 32, 30, 1), quick=False)
 
 
 @pytest.fixture
 def here(monkeypatch) -> None:
     """Measure tiny networks, in this process."""
     monkeypatch.setattr(costs, "try_each", try_each_here)
-    monkeypatch.setattr(costs, "_case", lambda name, quick: TINY)
+    monkeypatch.setattr(costs, "_case", lambda *_: TINY)
 
 
 @once
@@ -117,7 +133,10 @@ def test_the_command_writes_the_tables(here, tmp_path) -> None:
     ("options", "message"),
     [
         (["--networks", "unett"], "did you mean unet"),
-        (["--networks", "unet", "--case", "forward-2d"], "beside it, only --backend, --repeats"),
+        (
+            ["--networks", "unet", "--case", "forward-2d"],
+            "beside it, only --backend, --input-shape",
+        ),
         (["--networks", "unet", "--repeats", "0"], "Received: repeats=0"),
         (["--networks", "unet", "-o", "nowhere/costs.csv"], "nowhere"),
     ],

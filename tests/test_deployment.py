@@ -253,6 +253,8 @@ LAYERS = {
     "attention within windows filled up": lambda: layers.WindowAttention(1, 4, shift=2),
     "attention of pixels to themselves": lambda: layers.WindowAttention(2, 1),
     "patch embedding": lambda: layers.PatchEmbedding(6, 2),
+    "flat patch embedding": lambda: layers.PatchEmbedding(6, 2, flat_kernel=True),
+    "feed-forward of each channel": lambda: layers.ChannelwiseFeedForward(),
     "patch merging": lambda: layers.PatchMerging(6),
     "patch expansion": lambda: layers.PatchExpansion(6),
     "large patch expansion": lambda: layers.PatchExpansion(6, 3),
@@ -275,6 +277,9 @@ LAYERS = {
     "cubic upsampling": lambda: layers.CubicUpsampling(),
     "nearest upsampling": lambda: layers.NearestUpsampling(),
     "transposed": lambda: layers.TransposedConv(6),
+    "transposed depthwise": lambda: layers.TransposedDepthwiseConv("normal"),
+    "transposed pointwise": lambda: layers.TransposedPointwiseConv(6, 1, "normal"),
+    "strided transposed pointwise": lambda: layers.TransposedPointwiseConv(6, 3, "normal"),
     "group norm": lambda: layers.GroupNormalization(2),
     "layer norm": lambda: keras.layers.LayerNormalization(epsilon=1e-5),
     "instance norm": lambda: layers.GroupNormalization(-1, center=False, scale=False),
@@ -382,6 +387,7 @@ def stock_network(rank: int) -> keras.Model:
     x = kinds.Concatenate()([x, skip])
     x = layer("Conv", 6, 3, padding="same", groups=2, activation="silu")(x)
     x = kinds.GroupNormalization(3)(x)
+    x = layer("ZeroPadding", ((1, 0), (0, 2), (1, 1))[:rank])(x)
     x = layer("UpSampling", 2)(x)
     x = layer("Conv", 4, 3, padding="same")(x)
     x = kinds.BatchNormalization()(kinds.Dense(4)(kinds.Dense(5, activation="relu")(x)))
@@ -405,7 +411,7 @@ def test_networks_of_other_layers_deploy(rank) -> None:
     if rank == 3:
         # Input and output; the layers just named; two convolutions that are not like ours.
         assert number_of_volumes(deployed) < 20
-        assert keras.layers.MaxPooling3D not in types(deployed)
+        assert not {keras.layers.MaxPooling3D, keras.layers.ZeroPadding3D} & {*types(deployed)}
 
 
 @once

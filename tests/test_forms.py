@@ -18,6 +18,7 @@ from keras import ops
 from keras_lgmsnet import layers
 from keras_lgmsnet.layers import forms, normalization
 from keras_lgmsnet.layers.forms import convolution
+from keras_lgmsnet.layers.forms.sequences import PIECE
 from tests.helpers.gradients import gradients
 
 BACKEND = keras.backend.backend()
@@ -256,6 +257,21 @@ def test_every_form_of_recomputation_changes_nothing(name: str, rank: int) -> No
         _assert_close(received, expected)
 
 
+@pytest.mark.parametrize("size", [PIECE // 2, 2 * PIECE])  # two at a time, and one
+@pytest.mark.parametrize("name", [name for name, rank in _forms("sequences") if rank == 2])
+def test_every_form_of_sequences_changes_nothing(name: str, size: int) -> None:
+    form = forms.OPERATIONS["sequences"][name].make()
+    x, y = np.random.default_rng(0).standard_normal((2, 5, 3, 3)).astype("float32")
+
+    def attend(x: Any, y: Any) -> Any:
+        return ops.matmul(ops.softmax(ops.matmul(x, y)), y)
+
+    for received, expected in zip(
+        gradients(form(attend, size), x, y), gradients(attend, x, y), strict=True
+    ):
+        _assert_close(received, expected)
+
+
 # === The table ===
 
 
@@ -337,6 +353,7 @@ def network_of_all_forms(rank: int, dtype: str = "float32") -> keras.Model:
     x = layers.GMSBlock(8, dtype=dtype)(x)
     x = layers.FusionBlock(4, dtype=dtype)(x)
     x = layers.GroupedConv(4, 3, strides=2, dtype=dtype)(x)
+    x = layers.AxialAttention(1, num_heads=2, dtype=dtype)(x)
     x = layers.DepthwiseConv(3, dilation=2, dtype=dtype)(x)
     tokens = keras.layers.Reshape((-1, 4), dtype=dtype)(x)
     tokens = layers.SelectiveScan(2, dtype=dtype)(tokens)

@@ -20,6 +20,8 @@ CASES = [
     FormCase("max pooling", (1, 8, 8, 4), 2, 2, gradient=True, seconds=0),
     FormCase("linear upsampling", (1, 4, 4, 4), 2, dtype="bfloat16", seconds=0),
     FormCase("attention", (4, 16, 4, 8), 2, seconds=0),
+    FormCase("sequences", (3, 1024, 4), 2, gradient=True, seconds=0),
+    FormCase("selective scan", (1, 20, 4), 3, gradient=True, seconds=0),
     FormCase("group normalization", (2, 8, 8, 8), 2, groups=4, affine=True, seconds=0),
     FormCase("batch normalization", (2, 8, 8, 8), 2, gradient=True, seconds=0),
     FormCase("recomputation", (1, 4, 4, 4, 2), 3, gradient=True, seconds=0),
@@ -70,7 +72,13 @@ def test_a_form_that_fails_is_told_and_the_others_are_timed(monkeypatch) -> None
 @pytest.mark.no_backend
 def test_the_operations_of_a_network() -> None:
     cases = list_cases(quick=True)
-    own = forms.OPERATIONS.keys() - {"spaced convolution", "spaced depthwise convolution"}
+    # LGMSNet has no others.
+    own = forms.OPERATIONS.keys() - {
+        "spaced convolution",
+        "spaced depthwise convolution",
+        "sequences",
+        "selective scan",
+    }
     assert {(case.operation, case.rank) for case in cases} == {
         *((operation, 2) for operation in own - {"recomputation"}),
         *((operation, 3) for operation in own),

@@ -15,6 +15,7 @@ from keras_lgmsnet.layers import initializers, normalization
 from keras_lgmsnet.layers.forms.recomputation import choose_recomputation
 from keras_lgmsnet.models import torch_weights
 from keras_lgmsnet.models.published_names import named_variables
+from tests.helpers import twins
 from tests.helpers.gradients import compiled, gradients
 from tests.helpers.reference import draw_state_dict
 
@@ -297,6 +298,28 @@ def test_nearest_upsampling_and_transposed_convolution_are_pytorchs(
 
 
 @few
+@given(ranks, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
+def test_transposed_convolutions_of_odd_kernels_are_pytorchs(
+    rank: int, side: int, channels: int, filters: int, strides: int
+) -> None:
+    x = _inputs(rank, side, channels)
+    conv_transpose = getattr(torch.nn.functional, f"conv_transpose{rank}d")
+    for layer, options in (
+        (
+            layers.TransposedDepthwiseConv("normal"),
+            {"stride": 2, "padding": 1, "groups": channels},
+        ),
+        (layers.TransposedPointwiseConv(filters, strides, "normal"), {"stride": strides}),
+    ):
+        outputs = layer(x)
+        kernel, bias = (ops.convert_to_numpy(weight) for weight in layer.weights)
+        kernel = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
+        expected = conv_transpose(_to_torch(x), kernel, torch.from_numpy(bias.copy()), **options)
+        _assert_close(outputs, _from_torch(expected))
+        assert layer.compute_output_shape(x.shape) == tuple(outputs.shape)
+
+
+@few
 @given(ranks, st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
 def test_unfold_gathers_positions_and_fold_puts_them_back(
     rank: int, half: int, channels: int, batch: int
@@ -320,54 +343,11 @@ def test_axial_shift_by_hand(axis: int) -> None:
         np.testing.assert_array_equal(outputs[..., channel].ravel(), moved[number])
 
 
-class _PlainAxialAttention(torch.nn.Module):
-    def __init__(self, axis: int, length: int, channels: int, heads: int, positions: bool) -> None:
-        super().__init__()
-        self.axis, self.heads, self.positions = axis, heads, positions
-        kinds, outputs, features = (3, 2, channels // heads) if positions else (1, 1, 0)
-        self.qkv_transform = torch.nn.Conv1d(channels, 2 * channels, 1, bias=False)
-        self.bn_qkv = torch.nn.BatchNorm1d(2 * channels)
-        self.bn_similarity = torch.nn.BatchNorm2d(kinds * heads)
-        self.bn_output = torch.nn.BatchNorm1d(outputs * channels)
-        if positions:
-            self.relative = torch.nn.Parameter(torch.zeros(2 * features, 2 * length - 1))
-            for name in ("f_qr", "f_kr", "f_sve", "f_sv"):
-                setattr(self, name, torch.nn.Parameter(torch.tensor(0.0)))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        channels = images.shape[1]
-        lines = images.movedim(1 + self.axis, -1).movedim(1, -2)
-        shape = lines.shape
-        lines = lines.reshape(-1, *shape[-2:])
-        features, length = channels // self.heads, shape[-1]
-        parts = self.bn_qkv(self.qkv_transform(lines))
-        parts = parts.reshape(-1, self.heads, 2 * features, length)
-        query, key, value = parts.split([features // 2, features // 2, features], 2)
-        scores = torch.einsum("nhci,nhcj->nhij", query, key)
-        if self.positions:
-            tokens = torch.arange(length)
-            tables = self.relative[:, tokens[:, None] - tokens + length - 1]
-            of_query, of_key, of_value = tables.split([features // 2, features // 2, features])
-            of_query = self.f_qr * torch.einsum("nhci,cij->nhij", query, of_query)
-            of_key = self.f_kr * torch.einsum("nhcj,cji->nhij", key, of_key)
-            scores = torch.cat([scores, of_query, of_key], 1)
-        scores = self.bn_similarity(scores)
-        scores = sum(scores.split(self.heads, 1))
-        weights = scores.softmax(-1)
-        outputs = torch.einsum("nhij,nhcj->nhci", weights, value)
-        if self.positions:
-            of_value = self.f_sve * torch.einsum("nhij,cij->nhci", weights, of_value)
-            outputs = torch.stack([self.f_sv * outputs, of_value], 3)
-        outputs = self.bn_output(outputs.reshape(len(lines), -1, length))
-        outputs = outputs.reshape(len(lines), channels, -1, length).sum(2)
-        return outputs.reshape(shape).movedim(-2, 1).movedim(-1, 1 + self.axis)
-
-
 @pytest.mark.parametrize(("rank", "axis", "positions"), [(2, 1, True), (2, 2, False), (3, 2, True)])
 def test_axial_attention_equals_plain_pytorch(rank: int, axis: int, positions: bool) -> None:
     x = _inputs(rank, 3, 8)
     layer = layers.AxialAttention(axis, num_heads=2, positions=positions)
-    peer = _PlainAxialAttention(axis, x.shape[axis], 8, 2, positions)
+    peer = twins.AxialAttention(axis, x.shape[axis], 8, 2, positions)
     _assert_equals_peer(layer, peer, x)
 
     # In training as well, of which each score's statistics are taken without the scores.
@@ -471,54 +451,6 @@ def test_dense_layers_of_the_attention_start_apart() -> None:
             assert not any(np.any(array == other) for other in arrays[:number])
 
 
-class _PlainWindows(torch.nn.Module):
-    """Attention between all pixels at once, those of other windows masked."""
-
-    def __init__(self, sides: tuple[int, ...], channels: int, layer: keras.layers.Layer) -> None:
-        super().__init__()
-        self.heads, self.sides, rank = layer.num_heads, sides, len(sides)
-        windows = [min(side, layer.window) for side in sides]
-        shifts = [
-            layer.shift if side > window else 0 for side, window in zip(sides, windows, strict=True)
-        ]
-        self.filled = [-(-side // size) * size for side, size in zip(sides, windows, strict=True)]
-        number = (2 * layer.window - 1) ** rank
-        self.relative_position_bias_table = torch.nn.Parameter(torch.zeros(number, self.heads))
-        self.qkv = torch.nn.Linear(channels, 3 * channels)
-        self.proj = torch.nn.Linear(channels, channels)
-
-        places = np.indices(self.filled).reshape(rank, -1)
-        shifted = np.stack(
-            [(p - s) % n for p, s, n in zip(places, shifts, self.filled, strict=True)]
-        )
-        window = shifted // np.array(windows)[:, None]
-        self.is_elsewhere = torch.from_numpy((window[:, :, None] != window[:, None]).any(0))
-        # What the shift brought to the other end lies apart from what was there.
-        was_moved = places < np.array(shifts)[:, None]
-        self.is_apart = torch.from_numpy((was_moved[:, :, None] != was_moved[:, None]).any(0))
-        # The number of a pixel within its window, which is taken for that within a whole window.
-        number = np.ravel_multi_index(tuple(shifted % np.array(windows)[:, None]), windows)
-        place = np.stack(np.unravel_index(number, (layer.window,) * rank)).astype(int)
-        steps = place[:, :, None] - place[:, None] + layer.window - 1
-        rows = sum(
-            step * (2 * layer.window - 1) ** (rank - 1 - axis) for axis, step in enumerate(steps)
-        )
-        self.rows = torch.from_numpy(rows)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        filling = [(0, n - side) for side, n in zip(self.sides, self.filled, strict=True)]
-        x = torch.nn.functional.pad(images, [n for pair in filling[::-1] for n in pair])
-        x = x.flatten(2).mT
-        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        scores = parts[0] @ parts[1].mT / parts.shape[-1] ** 0.5
-        scores = scores + self.relative_position_bias_table[self.rows].permute(2, 0, 1)
-        scores = scores - 100 * self.is_apart
-        weights = scores.masked_fill(self.is_elsewhere, -torch.inf).softmax(-1)
-        x = self.proj((weights @ parts[2]).transpose(1, 2).flatten(2))
-        x = x.mT.unflatten(2, self.filled)
-        return x[(slice(None), slice(None), *map(slice, self.sides))]
-
-
 @pytest.mark.parametrize(
     ("sides", "window", "shift"),
     [
@@ -535,7 +467,7 @@ def test_window_attention_equals_plain_pytorch(
 ) -> None:
     layer = layers.WindowAttention(2, window, shift)
     x = np.random.default_rng(0).standard_normal((2, *sides, 4)).astype("float32")
-    _assert_equals_peer(layer, _PlainWindows(sides, 4, layer), x)
+    _assert_equals_peer(layer, twins.WindowAttention(sides, 4, 2, window, shift), x)
 
 
 def test_window_masks_by_hand() -> None:
@@ -604,6 +536,43 @@ def test_patches_are_merged_in_a_given_order() -> None:
 def test_patch_embedding_is_a_convolution(rank: int) -> None:
     conv = torch.nn.Conv2d if rank == 2 else torch.nn.Conv3d
     _assert_equals_peer(layers.PatchEmbedding(5, 2), conv(3, 5, 2, 2), _inputs(rank, 4, 3))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_a_flat_kernel_is_that_of_a_dense_layer_of_patches(rank: int) -> None:
+    x = _inputs(rank, 4, 3)
+    layer, flat = layers.PatchEmbedding(5, 2), layers.PatchEmbedding(5, 2, flat_kernel=True)
+    expected = layer(x)
+    flat.build(x.shape)
+    assert flat.kernel.shape == (2**rank * 3, 5)
+    kernel, bias = layer.get_weights()
+    flat.set_weights([kernel.reshape(flat.kernel.shape), bias])
+    _assert_close(flat(x), ops.convert_to_numpy(expected), 1e-6)
+    pixels = np.stack([x[(0, *place)] for place in np.ndindex(*(2,) * rank)])  # the first patch
+    _assert_close(flat(x)[(0,) * (rank + 1)], pixels.ravel() @ flat.get_weights()[0] + bias)
+
+
+class _PlainChannelwise(torch.nn.Module):
+    def __init__(self, rank: int, channels: int, factor: int) -> None:
+        super().__init__()
+        conv = torch.nn.Conv2d if rank == 2 else torch.nn.Conv3d
+        self.pwconv1 = conv(channels, factor * channels, 1, groups=channels)
+        self.pwconv2 = conv(factor * channels, channels, 1, groups=channels)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.pwconv2(torch.nn.functional.gelu(self.pwconv1(images)))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("factor", [1, 4])
+def test_channelwise_feed_forward_equals_plain_pytorch(rank: int, factor: int) -> None:
+    peer = _PlainChannelwise(rank, 3, factor)
+    layer = layers.ChannelwiseFeedForward(factor)
+    _assert_equals_peer(layer, peer, _inputs(rank, 3, 3))
+    fresh = layers.ChannelwiseFeedForward(4)
+    fresh.build((None, *[4] * rank, 500))
+    limits = [np.abs(weight).max() for weight in fresh.get_weights()]
+    np.testing.assert_allclose(limits, [1, 1, 0.5, 0.5], rtol=0.02)  # 1 / √fan_in
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -891,6 +860,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.MultiHeadAttention(2, dtype=policy),
         layers.WindowAttention(2, 2, 1, dtype=policy),
         layers.PatchEmbedding(4, 2, dtype=policy),
+        layers.ChannelwiseFeedForward(dtype=policy),
         layers.PatchMerging(4, dtype=policy),
         layers.PatchExpansion(4, dtype=policy),
         layers.FusionBlock(4, dtype=policy),
@@ -926,7 +896,7 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.LayerScale(0.1),
         layers.ParallelDepthwiseConv([(5, 1), (3, 2)], identity=True),
         layers.SqueezeExcitation(2, bias_initializer="ones", kernel_initializer="he_normal"),
-        layers.LMSBlock((3, 5), activation="silu"),
+        layers.LMSBlock((3, 5), activation="silu", bias_initializer="random_normal"),
         layers.LinearUpsampling(),
         layers.LinearUpsampling(3, align_corners=True),
         layers.CubicUpsampling(3),
@@ -942,11 +912,14 @@ def test_blocks_compute_in_half_precision(policy: str, rank: int) -> None:
         layers.StandardizedConv(6, 3, groups=2, epsilon=1e-3),
         layers.ThreeOrderMamba(2, states=3),
         layers.TransposedConv(3),
+        layers.TransposedDepthwiseConv(initializers.FanInUniform(), "he_normal"),
+        layers.TransposedPointwiseConv(3, 2, "ones", "he_normal"),
         layers.WindowAttention(2, 4, 1, "he_normal", initializers.FanInUniform()),
-        layers.PatchEmbedding(3, 2, "he_normal", initializers.FanInUniform()),
+        layers.ChannelwiseFeedForward(3),
+        layers.PatchEmbedding(3, 2, "he_normal", initializers.FanInUniform(), flat_kernel=True),
         layers.PatchMerging(3, kernel_initializer="he_normal"),
         layers.PatchExpansion(3, 3, "he_normal"),
-        layers.GMSBlock(4, feed_forward_dim=3),
+        layers.GMSBlock(4, feed_forward_dim=3, bias_initializer=initializers.FanInUniform()),
         layers.GroupedConv(4, 3, bias_initializer=initializers.FanInUniform(seed=1, fan_in=9)),
         layers.ConvNormActivation(4, 3, use_bias=True, bias_initializer="ones"),
         layers.ConvNormActivation(4, 3, kernel_initializer="he_normal"),
@@ -1022,6 +995,7 @@ def test_configs_of_version_0_1_are_read(affine: bool) -> None:
         (lambda: layers.WindowAttention(2, 4, 4), "less than window.*shift=4, window=4"),
         (lambda: layers.WindowAttention(3, 4).build((1, 8, 8, 4)), "divide.*num_heads=3"),
         (lambda: layers.WindowAttention(2, 4).build((1, None, 8, 4)), r"known sides.*\(1, None"),
+        (lambda: layers.ChannelwiseFeedForward(0), "positive integer.*factor=0"),
         (lambda: layers.PatchEmbedding(4, 0), "positive integer.*size=0"),
         (lambda: layers.PatchEmbedding(4, 4).build((1, 8, 6, 3)), "divisible by 4.*8, 6, 3"),
         (lambda: layers.PatchMerging(0), "positive integer.*filters=0"),

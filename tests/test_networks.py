@@ -192,6 +192,33 @@ ROWS = (
         frozen="unet_3d",
     ),
     Row(
+        name="mednext",
+        arguments={
+            "filters": 2,
+            "depths": (2, *(1,) * 8),
+            "expansions": (1, 2, 1, 2, 1, 2, 1, 2, 1),
+        },
+        input_shape=(32, 32, 32, 1),
+        irregular_shape=(32, 48, 16, 2),
+        num_classes=3,
+        refused=(
+            ({"filters": 0}, r"filters must be a positive integer\. Received: filters=0"),
+            ({"depths": (1, 1)}, r"four levels of the decoder\. Received: depths=\(1, 1\)"),
+            ({"expansions": (2,) * 8}, r"of the bottleneck.*expansions=\(2, 2, 2, 2, 2, 2, 2, 2\)"),
+        ),
+        # A norm over the 8 voxels of the bottleneck magnifies it.
+        rounding=5e-3,
+        frozen="mednext",
+        frozen_layers={
+            **{f"enc_block_{n}": f"encoder{n + 1}" for n in range(4)},
+            **{f"enc_block_{n}.0": f"encoder{n + 1}_0_add" for n in range(4)},
+            **{f"dec_block_{n}": f"decoder{n + 1}" for n in range(4)},
+            **{f"down_{n}": f"down{n + 1}" for n in range(4)},
+            **{f"up_{n}": f"up{n + 1}" for n in range(4)},
+            "bottleneck": "bottleneck",
+        },
+    ),
+    Row(
         name="cmunext",
         arguments={"filters": (4, 4, 4, 4, 4), "depths": (1, 1, 1, 2, 1)},
         input_shape=(32, 32, 3),
@@ -564,6 +591,39 @@ ROWS = (
         export_errors={"float16": 0.1, "dynamic": 0.4, "int8": 0.5},
     ),
     Row(
+        name="swin_unetr",
+        arguments={
+            "filters": 4,
+            "depths": (2, 1, 1, 1),
+            "num_heads": (2, 1, 1, 1),
+            # Windows are filled up, and one axis of the deepest level is shorter than they are.
+            "window": 3,
+        },
+        # Two voxels at the deepest level: an instance norm leaves nothing of one.
+        input_shape=(32, 32, 64, 1),
+        irregular_shape=(64, 32, 32, 2),
+        num_classes=3,
+        sides_are_free=False,
+        refused=(
+            ({"filters": 0}, r"positive integer\. Received: filters=0"),
+            ({"depths": (1, 1)}, r"the four levels'.*filters=\(4, 8, 16, 32\), depths=\(1, 1\)"),
+            ({"num_heads": (3, 1, 1, 1)}, r"divisible by their level's.*num_heads=\(3, 1, 1, 1\)"),
+            ({"window": 1}, r"2 at least\. Received: window=1"),
+            ({"distinct_octants": 1}, r"true or false\. Received: 1"),
+        ),
+        frozen="swin_unetr",
+        frozen_layers={
+            "swinViT.patch_embed": "embedding",
+            "swinViT.0": "embedding_norm",
+            **{f"swinViT.layers{level}.0": f"transformer{level}_merging" for level in range(1, 5)},
+            **{f"swinViT.{level}": f"transformer{level}_merging_norm" for level in range(1, 5)},
+            **{f"encoder{level}": f"encoder{level}" for level in (1, 2, 3, 4, 10)},
+            **{f"decoder{level}": f"decoder{level}" for level in range(1, 6)},
+        },
+        # A norm over the two voxels of the deepest level magnifies it.
+        rounding=5e-3,
+    ),
+    Row(
         name="segmamba",
         arguments={
             "filters": (2, 2, 4, 4),
@@ -592,6 +652,43 @@ ROWS = (
         },
         # A norm over the two voxels of the deepest level magnifies it.
         rounding=5e-3,
+    ),
+    Row(
+        name="unetr",
+        # Of a depth of three the skip connections begin after one block each.
+        arguments={"filters": 2, "hidden_filters": 8, "depth": 3, "num_heads": 2},
+        input_shape=(16, 16, 32, 1),
+        irregular_shape=(16, 32, 16, 2),
+        num_classes=3,
+        sides_are_free=False,
+        refused=(
+            ({"filters": 0}, r"positive integer\. Received: filters=0"),
+            ({"depth": 0}, r"positive integer\. Received: depth=0"),
+            ({"num_heads": 3}, r"divide hidden_filters.*num_heads=3, hidden_filters=8"),
+        ),
+        frozen="unetr",
+        frozen_layers={
+            "vit.patch_embedding": "positions",
+            **{f"vit.blocks.{number}": f"transformer{number}" for number in (0, 3, 6, 9, 11)},
+        },
+    ),
+    Row(
+        name="ux_net",
+        arguments={"filters": (4, 4, 4, 4), "depths": (2, 1, 1, 1)},
+        input_shape=(32, 32, 32, 1),
+        irregular_shape=(16, 32, 48, 2),
+        num_classes=3,
+        refused=(
+            ({"filters": (8, 8)}, r"four stages'.*filters=\(8, 8\), depths=\(2, 1, 1, 1\)"),
+            ({"depths": (1, 1, 0, 1)}, r"positive integer\. Received: depths=0"),
+        ),
+        frozen="ux_net",
+        frozen_layers={
+            "uxnet_3d.downsample_layers.0": "stage1_entry_norm",
+            **{f"uxnet_3d.downsample_layers.{n}": f"stage{n + 1}_halving" for n in (1, 2, 3)},
+            **{f"uxnet_3d.stages.{n}.0": f"stage{n + 1}_0" for n in range(4)},
+            **{f"uxnet_3d.stages.{n}": f"stage{n + 1}" for n in range(4)},
+        },
     ),
 )
 
@@ -1007,9 +1104,10 @@ def test_training_reaches_every_variable(row: Row) -> None:
     for variable in steps.network.trainable_variables:
         gradient = steps.gradients[variable.path]
         assert np.isfinite(gradient).all(), variable.path
-        # What is not used has zeros, exactly; so may have a bias that a batch norm takes out again.
+        # What is not used has zeros, exactly; so may have an offset that a batch norm takes out
+        # again.
         if not np.any(gradient):
-            assert variable.name == "bias", variable.path
+            assert variable.name in ("bias", "beta"), variable.path
             assert _counts_in_inference(variable, row), variable.path
     for variable in steps.network.non_trainable_variables:
         if variable.name.startswith("moving_"):

@@ -124,7 +124,7 @@ def test_recipes_are_frozen() -> None:
         (lambda: Data(source="synthetic"), r"data.num_images must be at least 2"),
         (lambda: Data(source="synthetic", num_images=1), r"must be at least 2. Received: 1"),
         (lambda: Data(source="x", num_images=5), r"data.num_images must be None.*Received: 5"),
-        (lambda: Model(network="unett"), r"no network 'unett'; did you mean unet or unext\?"),
+        (lambda: Model(network="unett"), r"no network 'unett'; did you mean unet or unext or"),
         (lambda: Model(network="zzz"), r"no network 'zzz'; known are .*lgmsnet, .*unet"),
         (lambda: Model(network=3), r"model.network must be a text. Received: 3"),
         (lambda: Model(num_classes=0), r"model.num_classes must be at least 1. Received: 0"),
@@ -458,7 +458,7 @@ def test_absent_recipe_lists_the_bundled(name, tmp_path: Path, monkeypatch) -> N
     monkeypatch.chdir(tmp_path)
     bundled = (
         "btcv, busi, busi_ablations, busi_keras_cv, image_folder, isic, kits23, kvasir, "
-        "msd_folder, quickstart, tnscui"
+        "msd_folder, quickstart, study_blocks, study_btcv, study_busi, tnscui"
     )
     with pytest.raises(FileNotFoundError, match=f"bundled recipes are: {bundled}"):
         load_recipe(name)
@@ -514,7 +514,10 @@ def test_recipes_of_volumes_are_of_rank_3() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["isic", "quickstart", "busi_keras_cv", "busi_ablations", "btcv", "kits23", "msd_folder"],
+    [
+        *("isic", "quickstart", "busi_keras_cv", "busi_ablations", "btcv", "kits23", "msd_folder"),
+        *("study_busi", "study_blocks", "study_btcv"),
+    ],
 )
 def test_docstring_opens_with_command_hardware_hours_and_score(name) -> None:
     text = (Path(__file__).parent.parent / "recipes" / f"{name}.py").read_text()

@@ -59,7 +59,9 @@ def test_illegal_sides_are_refused_with_the_nearest() -> None:
 def test_names() -> None:
     assert set(registry.names(2)) | set(registry.names(3)) == set(registry.names())
     assert "unet" in registry.names(3)
-    with pytest.raises(ValueError, match=r"no network 'unett'; did you mean unet or unext\?"):
+    with pytest.raises(
+        ValueError, match=r"no network 'unett'; did you mean unet or unext or unetr\?"
+    ):
         registry.find("unett")
     with pytest.raises(ValueError, match=r"takes images \(rank 2\) and volumes.* Received: rank 1"):
         registry.find("unet", 1)

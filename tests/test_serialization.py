@@ -31,7 +31,10 @@ def test_every_registered_class_is_known() -> None:
     registered = {
         name.removeprefix(prefix): cls.__name__
         for name, cls in keras.saving.get_custom_objects().items()
-        if name.startswith(prefix) and cls.__module__.startswith("keras_lgmsnet.")
+        if name.startswith(prefix)
+        and cls.__module__.startswith("keras_lgmsnet.")
+        # A function is named within the config of a layer, whose stand-in imports it first.
+        and isinstance(cls, type)
     }
     assert "StandIn" not in registered.values()
     classes = {network.class_name for network in registry.NETWORKS}

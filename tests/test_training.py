@@ -234,50 +234,10 @@ def test_disk_that_is_full_in_the_middle_of_a_file(uninterrupted: Path, tmp_path
     assert_same_run(run, uninterrupted)
 
 
-def test_splits_are_trained_one_by_one_and_summarised(tmp_path: Path, monkeypatch) -> None:
-    recipe = changed("training", epochs=1)
-    directory = tmp_path / "runs"
-    with monkeypatch.context() as context:
-        interrupt(context, epoch=1)
-        with pytest.raises(KeyboardInterrupt):
-            training.train_splits(recipe, directory, (41, 64))
-    with pytest.raises(FileExistsError, match=r"is in use"):
-        training.train_splits(recipe, directory, (41, 64))
-    training.train_splits(recipe, directory, (41, 64), resume=True)
-    summary = read_json(directory, "summary.json")
-    ious = []
-    for seed in (41, 64):
-        assert read_recipe(directory / f"split-{seed}").data.split_seed == seed
-        ious.append(read_json(directory / f"split-{seed}", "metrics.json")["means"]["iou"])
-    assert (summary["seeds"], summary["subset"]) == ([41, 64], "validation")
-    assert "same images" in summary["caution"]
-    assert summary["runs"]["iou"] == ious
-    assert summary["mean"]["iou"] == pytest.approx(sum(ious) / 2)
-    assert summary["standard_deviation"]["iou"] == pytest.approx(abs(ious[0] - ious[1]) / 2**0.5)
-
-
-def test_a_seed_out_of_range_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data.split_seed must be from 0"):
-        training.train_splits(RECIPE, tmp_path / "runs", (41, 2**32))
-    assert not (tmp_path / "runs").exists()
-
-
 def test_a_run_killed_in_its_first_write_may_begin_again(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".unfinished-recipe.json").touch()
     require_no_run(tmp_path / "run")
-
-
-@pytest.mark.parametrize("seeds", [(), (41,), (41, 64, 41)])
-def test_seeds_that_give_no_deviation_are_refused(seeds, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"two seeds or more, each once"):
-        training.train_splits(RECIPE, tmp_path / "runs", seeds)
-
-
-def test_splits_that_leave_nothing_to_chance_are_refused(tmp_path: Path) -> None:
-    recipe = changed("data", validation_ids=["0"])
-    with pytest.raises(ValueError, match=r"ids to choose from.*data.validation_ids=\('0',\)"):
-        training.train_splits(recipe, tmp_path / "runs", (41, 64))
 
 
 def test_test_images_are_neither_trained_nor_validated_on(tmp_path: Path) -> None:
@@ -302,20 +262,6 @@ def test_test_images_are_neither_trained_nor_validated_on(tmp_path: Path) -> Non
     text = (run / "report.html").read_text(encoding="utf-8")
     assert "Means over 2 test images" in text
     assert all(f"{id_}<br>" in text for id_ in splits["test"])
-
-
-def test_splits_with_test_images_are_summarised_by_those(tmp_path: Path, monkeypatch) -> None:
-    def finish(recipe: Recipe, run: Path, **options) -> None:
-        run.mkdir(parents=True)
-        means = {"iou": recipe.data.split_seed / 100}
-        metrics = {"subset": "test", "means": means, "validation_means": {"iou": 1.0}}
-        write_json(run / "metrics.json", {**metrics, "caution": None})
-
-    monkeypatch.setattr(training, "train", finish)
-    directory = training.train_splits(RECIPE, tmp_path / "runs", (41, 64))
-    summary = read_json(directory, "summary.json")
-    assert (summary["subset"], summary["caution"]) == ("test", None)
-    assert summary["runs"] == {"iou": [0.41, 0.64]}
 
 
 def test_finished_run_is_resumed_in_place(uninterrupted: Path) -> None:

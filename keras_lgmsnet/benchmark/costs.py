@@ -1,9 +1,10 @@
 """What networks cost, the left half of a paper's table of them: `lgms-benchmark --networks`.
 
 Each network, as it was first published, is counted and timed on each backend: a forward pass of one
-image or volume and a training step of two, as `keras_lgmsnet.benchmark.networks` has them. Every
-pass has a process of its own, whose peak memory is that of the pass alone. A process that ends
-before its time, since the memory did not suffice, costs only its pass.
+image or volume and a training step of two images or one volume, as
+`keras_lgmsnet.benchmark.networks` has them. Every pass has a process of its own, whose peak memory
+is that of the pass alone. A process that ends before its time, since the memory did not suffice,
+costs only its pass.
 """
 
 import statistics
@@ -33,8 +34,11 @@ from keras_lgmsnet.process import memory
 from keras_lgmsnet.tables import latex_table, markdown_table, table_head, table_line
 
 ALL = "all"
-# The images of each pass.
-PASSES = {"forward": 1, "training": 2}
+# The images or volumes of each pass.
+PASSES: dict[str, dict[str, int]] = {
+    "forward": {"images": 1, "volumes": 1},
+    "training": {"images": 2, "volumes": 1},
+}
 # The longest that a pass may take, the start of its process and compilation included.
 SECONDS = 1200
 # Said of a process that the system ended by force.
@@ -46,8 +50,8 @@ HEADER = (
     *("forward, images/s", "MB", "training, images/s", "MB"),
 )
 CAPTION = (
-    "A forward pass takes one image or volume, a training step two. MB are the most that a process "
-    "held beyond its imports, on a GPU the most that the backend held there."
+    "A forward pass takes one image or volume, a training step two images or one volume. MB are "
+    "the most that a process held beyond its imports, on a GPU what the backend held there at most."
 )
 
 
@@ -150,6 +154,7 @@ def benchmark_costs(
     backends: Sequence[str] = BACKENDS,
     output: Path | None = None,
     *,
+    input_shape: tuple[int, ...] | None = None,
     repeats: int = 5,
     threads: int | None = None,
     quick: bool = False,
@@ -160,20 +165,23 @@ def benchmark_costs(
     It starts processes, so a script that calls it needs `if __name__ == "__main__":`.
 
     Args:
-        networks: Their names; `"all"` are all that take images.
+        networks: Their names; `"all"` are all that take images, or what `input_shape` is of.
         backends: Keras backends, installed ones.
         output: A folder, in which `networks.md`, `networks.tex` and `networks.csv` are written, or
             one file whose name ends in one of these ways; `None` to write nothing.
+        input_shape: Sides and channels of one image or volume; by default as each network was
+            published, of images where it takes both.
         repeats: Timed steps of each pass, after two to warm up.
         threads: Processor cores that each process may use (Linux), by default all.
-        quick: Take the smallest images that each network takes, to see that everything runs.
+        quick: Take the smallest sides that each network takes, to see that everything runs.
         tell: Prints a line of the Markdown table.
 
     Returns:
         A row for each network and backend.
 
     Raises:
-        ValueError: If there is no such network, there is no backend, or a number is not positive.
+        ValueError: If there is no such network, a side is none that one takes, there is no backend,
+            or a number is not positive.
 
     Example:
     ```python
@@ -185,7 +193,7 @@ def benchmark_costs(
     if repeats < 1:
         raise ValueError(f"repeats must be positive. Received: repeats={repeats}")
     require_threads(threads)
-    cases = [_case(name, quick) for name in _expand(networks)]
+    cases = [_case(name, input_shape, quick) for name in _expand(networks, input_shape)]
     machine = describe_machine(threads)
     rows: list[CostRow] = []
     _write(output, rows, machine)  # a folder that is not there is told before any time is spent
@@ -254,32 +262,31 @@ def _measure(
     for case in cases:
         for backend in backends:
             outcomes = {}
-            for name, batch_size in PASSES.items():
+            for name, sizes in PASSES.items():
+                batch_size = case.kind.choose(**sizes)
                 task = replace(case, batch_size=batch_size, training=name == "training"), repeats
                 (outcomes[name],) = try_each(measure, [task], backend, SECONDS, threads=threads)
             yield CostRow(case, backend, outcomes)
 
 
-def _expand(networks: Sequence[str]) -> list[str]:
-    """Return names, for `"all"` those of the networks for images, each once and in that order."""
+def _expand(networks: Sequence[str], input_shape: tuple[int, ...] | None) -> list[str]:
+    """Return names, for `"all"` those of all networks of a kind, each once and in that order."""
+    rank = 2 if input_shape is None else len(input_shape) - 1
     names = [
-        name
-        for asked in networks
-        for name in (registry.names(rank=2) if asked == ALL else (asked,))
+        name for asked in networks for name in (registry.names(rank) if asked == ALL else (asked,))
     ]
     return list(dict.fromkeys(names))
 
 
-def _case(name: str, quick: bool) -> Case:
-    """Return the forward pass of a network: where it takes both images and volumes, of images."""
-    entry = registry.find(name)
-    shape = None
+def _case(name: str, input_shape: tuple[int, ...] | None, quick: bool) -> Case:
+    """Return the forward pass of a network: by default, where it takes both, of images."""
+    entry = registry.find(name, None if input_shape is None else len(input_shape) - 1)
     if quick:
         channels = entry.published[0].input_shape[-1] if entry.published else 3
         smallest = entry.sides({}).nearest(1)
         assert smallest is not None  # only of an unknown side it is
-        shape = (*[smallest] * entry.rank, channels)
-    cases = network_cases(name, input_shape=shape)
+        input_shape = (*[smallest] * entry.rank, channels)
+    cases = network_cases(name, input_shape=input_shape)
     return cases[f"forward-{entry.rank}d"]
 
 

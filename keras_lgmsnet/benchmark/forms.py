@@ -26,6 +26,8 @@ from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.tables import table_head, table_line
 
 HALF_FIRST = ("float16", "bfloat16", "float32")
+# Of each channel in a selective scan.
+STATES = 16
 HEADER = (
     *("backend", "operation", "input", "kernel", "filters", "groups", "dtype", "computes"),
     *("form", "ms", "ratio", "difference", "in the table"),
@@ -344,6 +346,12 @@ def _computation(case: FormCase, form: Callable[..., Any]) -> Callable[[], Any]:
         function = functools.partial(form, kernel_size=case.kernel_size)
     elif case.operation == "attention":
         tensors += [draw(*shape), draw(*shape)]
+    elif case.operation == "sequences":
+        tensors += [draw(*shape), draw(*shape)]
+        function = form(_attend, shape[1] ** 2)
+    elif case.operation == "selective scan":
+        steps, rates = abs(draw(*shape)), -abs(draw(STATES, channels))
+        tensors += [steps, draw(*shape[:2], STATES), draw(*shape[:2], STATES), rates]
     elif case.operation == "recomputation":
         function = form(keras.ops.gelu)
     elif case.operation.endswith("normalization"):
@@ -352,6 +360,14 @@ def _computation(case: FormCase, form: Callable[..., Any]) -> Callable[[], Any]:
         function, tensors = with_gradient(function), [draw(*case.output_shape), *tensors]
     function = compiled(function)
     return lambda: function(*tensors)
+
+
+def _attend(query: Any, key: Any, value: Any) -> Any:
+    """Attend within sequences, `(sequences, length, features)`."""
+    from keras import ops
+
+    scores = ops.matmul(query, ops.transpose(key, (0, 2, 1)))
+    return ops.matmul(ops.softmax(scores), value)
 
 
 def _normalize(form: Callable[..., Any], layer: Any, inputs: Any, *, training: bool) -> Any:

@@ -43,7 +43,7 @@ from keras_lgmsnet.recipe.checking import parse_argument, split_assignment
     metavar="NAMES",
     help="Count and time several networks as they were published, each in processes of its own, as "
     "a table for a paper: their names, such as unet,cmunext, or all, which takes the better part "
-    "of an hour.",
+    "of an hour. Those for images, unless --input-shape is a volume's.",
 )
 @click.option(
     "--set",
@@ -153,15 +153,17 @@ def benchmark(
     }
     chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if networks is not None:
-        if chosen or names or exports or forms or gpu_report or batch_size is not None:
+        is_changed = batch_size is not None or chosen.keys() - {"input_shape"}
+        if names or exports or forms or gpu_report or is_changed:
             raise click.ClickException(
                 "--networks times each network as it was published: beside it, only --backend, "
-                "--repeats, --threads, --quick and -o have a meaning."
+                "--input-shape, --repeats, --threads, --quick and -o have a meaning."
             )
         timing.benchmark_costs(
             networks.split(","),
             backends or installed_backends(),
             output,
+            input_shape=input_shape,
             repeats=repeats,
             threads=threads,
             quick=quick,

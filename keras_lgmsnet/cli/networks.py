@@ -66,6 +66,7 @@ def _describe(network: Network) -> str:
     facts = {
         "paper": network.paper or "none",
         "program": network.program or "none published",
+        "differs from its paper": network.differs or "in nothing that is known",
         "class": f"{network.module}.{network.class_name}",
         "sides": f"{network.sides({}).describe()}, with these arguments",
         "stages": ", ".join(network.stages),

@@ -1,4 +1,4 @@
-"""`lgms-train`: trains by a recipe, on one split or several."""
+"""`lgms-train`: trains by a recipe, on one split or several, or all recipes of a study."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,12 @@ from keras_lgmsnet.cli.common import (
     mistakes_in_one_sentence,
     verbose_option,
 )
-from keras_lgmsnet.recipe.loading import load_recipe, override
-from keras_lgmsnet.tables import fact_lines
+from keras_lgmsnet.files.parts import Part
+from keras_lgmsnet.recipe.loading import load, override
+from keras_lgmsnet.recipe.schema import AnyRecipe
+from keras_lgmsnet.recipe.study import Study, study_of_networks
+from keras_lgmsnet.study_directory import StudyRun
+from keras_lgmsnet.tables import fact_lines, spread
 
 
 @click.command()
@@ -27,14 +31,29 @@ from keras_lgmsnet.tables import fact_lines
     metavar="RUN",
     type=click.Path(path_type=Path),
     help="Run directory to write, absent or empty; by default runs/ and the recipe's name, such as "
-    "runs/busi.",
+    "runs/busi. Of a study a folder of run directories, by default studies/ and its name.",
 )
 @click.option(
     "--set",
     "assignments",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Set a field of the recipe, such as training.epochs=5; may be repeated.",
+    help="Set a field of the recipe, such as training.epochs=5, of a study of each recipe; may be "
+    "repeated.",
+)
+@click.option(
+    "--networks",
+    metavar="NAMES",
+    help="Train several networks by the recipe, as a study: their names, such as "
+    "lgmsnet,unet,cmunext. One that does not take the recipe's sides gets the nearest it takes. "
+    "By default the recipe's own alone.",
+)
+@click.option(
+    "--part",
+    metavar="K/N",
+    help="Train the K-th of N equal parts of a study's runs, such as 2/3, in a process that sees "
+    "the same RUN as the others; or slurm, the part of a Slurm array's task. What is there is "
+    "continued. By default all of them.",
 )
 @backend_option
 @manual_dir_option
@@ -50,7 +69,8 @@ from keras_lgmsnet.tables import fact_lines
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue the run in RUN after its last finished epoch; all else must be given as before.",
+    help="Continue the run in RUN after its last finished epoch, or the study; all else must be "
+    "given as before.",
 )
 @click.option(
     "--dry-run",
@@ -68,15 +88,36 @@ def train(
     manual_dir: Path | None,
     data_dir: Path | None,
     split_seeds: tuple[int, ...] | None,
+    networks: str | None,
+    part: str | None,
     resume: bool,
     dry_run: bool,
 ) -> None:
     """Train by RECIPE, the path of a recipe file or the name of a bundled recipe.
 
-    A recipe file is a Python program and is executed: run only files you trust.
+    A recipe file is a Python program and is executed: run only files you trust. One that defines a
+    study, several recipes, trains them one after the other.
     """
-    resolved = override(load_recipe(recipe), assignments)
-    run_directory = run_directory or Path("runs") / Path(recipe).stem
+    loaded = load(recipe)
+    if isinstance(loaded, dict):
+        if networks is not None:
+            raise click.ClickException(
+                f"--networks makes a study of one recipe, and {recipe} is a study already."
+            )
+        study = {label: override(each, assignments) for label, each in loaded.items()}
+    else:
+        resolved = override(loaded, assignments)
+        study = study_of_networks(resolved, networks.split(",")) if networks else {}
+        _tell_other_sides(study, resolved)
+    if study and dry_run:
+        raise click.ClickException("--dry-run tells of one run: name one recipe, and no networks.")
+    if part and not study:
+        raise click.ClickException(
+            "--part shares the runs of a study: name a study, or several --networks."
+        )
+    shared = Part.parse(part) if part else None
+    default = Path("studies" if study else "runs") / Path(recipe).stem
+    run_directory = run_directory or default
     choose_backend(backend)
     from keras_lgmsnet import training
     from keras_lgmsnet.run_directory import read_json
@@ -92,11 +133,15 @@ def train(
         click.echo(f"Without --dry-run, this would be trained, into {run_directory}.")
         return
     options["resume"] = resume
+    if study:
+        seeds = split_seeds or ()
+        _tell_study(training.train_study(study, run_directory, seeds, part=shared, **options))
+        return
     if split_seeds:
         training.train_splits(resolved, run_directory, split_seeds, **options)
         summary = read_json(run_directory, "summary.json")
         scores = (
-            f"{label} {summary['mean'][name]:.4f} ± {summary['standard_deviation'][name]:.4f}"
+            f"{label} {spread(summary['runs'][name])}"
             for name, label in resolved.kind.headlines.items()
         )
         subset = summary["subset"].capitalize()
@@ -113,3 +158,30 @@ def train(
         f"{metrics['subset'].capitalize()} {', '.join(scores)} after epoch "
         f"{metrics['best_epoch']}. Report: {run_directory / 'report.html'}"
     )
+
+
+def _tell_other_sides(study: Study, recipe: AnyRecipe) -> None:
+    """Say which networks of a study see images or volumes of other sides than the recipe has."""
+    size_field = recipe.kind.size_field
+    for label, each in study.items():
+        sides = getattr(each.data, size_field)
+        if sides != getattr(recipe.data, size_field):
+            click.echo(f"{label} gets data.{size_field}={','.join(map(str, sides))}.")
+
+
+def _tell_study(runs: list[StudyRun]) -> None:
+    """Print the scores of a study's networks, and which runs are missing."""
+    from keras_lgmsnet.run_directory import read_json, read_recipe
+
+    for label in dict.fromkeys(run.label for run in runs):
+        finished = [run for run in runs if run.label == label and run.is_finished]
+        if not finished:
+            continue
+        headlines = read_recipe(finished[0].directory).kind.headlines
+        metrics = [read_json(run.directory, "metrics.json", "means") for run in finished]
+        scores = {name: [each["means"][name] for each in metrics] for name in headlines}
+        told = ", ".join(f"{headlines[name]} {spread(scores[name])}" for name in headlines)
+        splits = "1 split" if len(finished) == 1 else f"{len(finished)} splits"
+        click.echo(f"{label}: {metrics[0]['subset']} {told} over {splits}.")
+    if missing := [str(run.directory) for run in runs if not run.is_finished]:
+        click.echo(f"Not finished, {len(missing)} of {len(runs)} runs: {', '.join(missing)}.")

@@ -6,12 +6,17 @@ from keras_lgmsnet.layers.attention.multi_head import MultiHeadAttention
 from keras_lgmsnet.layers.attention.patches import PatchEmbedding, PatchExpansion, PatchMerging
 from keras_lgmsnet.layers.attention.positions import PositionEmbedding
 from keras_lgmsnet.layers.attention.windows import WindowAttention
-from keras_lgmsnet.layers.axial_shift import AxialShift
+from keras_lgmsnet.layers.channels import (
+    AxialShift,
+    ChannelwiseFeedForward,
+    GlobalResponseNormalization,
+    LayerScale,
+    SqueezeExcitation,
+)
 from keras_lgmsnet.layers.conv_norm_activation import ConvNormActivation
 from keras_lgmsnet.layers.convolution import DepthwiseConv, GroupedConv, StandardizedConv
 from keras_lgmsnet.layers.fusion import FusionBlock
 from keras_lgmsnet.layers.gms import DepthwiseResidual, GMSBlock, SparseTransformer
-from keras_lgmsnet.layers.layer_scale import LayerScale
 from keras_lgmsnet.layers.lms import LMSBlock
 from keras_lgmsnet.layers.normalization import GhostBatchNormalization, GroupNormalization
 from keras_lgmsnet.layers.parallel_depthwise import ParallelDepthwiseConv
@@ -25,15 +30,15 @@ from keras_lgmsnet.layers.resampling import (
     TransposedConv,
 )
 from keras_lgmsnet.layers.residual import ResidualBlock
-from keras_lgmsnet.layers.response_normalization import GlobalResponseNormalization
 from keras_lgmsnet.layers.selective_scan import SelectiveScan
-from keras_lgmsnet.layers.squeeze_excitation import SqueezeExcitation
 from keras_lgmsnet.layers.three_order_mamba import ThreeOrderMamba
+from keras_lgmsnet.layers.transposed import TransposedDepthwiseConv, TransposedPointwiseConv
 
 __all__ = [
     "AtrousPyramidPooling",
     "AxialAttention",
     "AxialShift",
+    "ChannelwiseFeedForward",
     "ConvNormActivation",
     "CubicUpsampling",
     "DepthwiseConv",
@@ -64,5 +69,7 @@ __all__ = [
     "StandardizedConv",
     "ThreeOrderMamba",
     "TransposedConv",
+    "TransposedDepthwiseConv",
+    "TransposedPointwiseConv",
     "WindowAttention",
 ]

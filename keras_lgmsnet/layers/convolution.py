@@ -68,8 +68,17 @@ class _Convolution(SpatialLayer):
 
     def call(self, inputs: Any) -> Any:
         """Convolve the input."""
-        outputs = self._form(inputs, ops.convert_to_tensor(self.kernel))
-        return outputs if self.bias is None else outputs + self.bias
+        return self._shift(self._form(inputs, ops.convert_to_tensor(self.kernel)))
+
+    def _shift(self, outputs: Any) -> Any:
+        """Add the bias, if there is one."""
+        if self.bias is None:
+            return outputs
+        if self.kernel_size > 1:
+            return outputs + self.bias
+        # On PyTorch in place: of few channels, a copy takes almost as long as the product does.
+        outputs += self.bias
+        return outputs
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape with sides divided by the strides and rounded up."""
@@ -201,8 +210,7 @@ class StandardizedConv(GroupedConv):
     def call(self, inputs: Any) -> Any:
         """Convolve the input by the standardized kernel."""
         kernel = ops.cast(self.standardized(), self.compute_dtype)
-        outputs = self._form(inputs, kernel)
-        return outputs if self.bias is None else outputs + self.bias
+        return self._shift(self._form(inputs, kernel))
 
     def standardized(self) -> Any:
         """Return the kernel that inputs are convolved by, in float32 at least."""

@@ -32,6 +32,7 @@ class GMSBlock(SpatialLayer):
         normalization: `"batch"`, `"instance"`, or `None`: batch in 2D, instance in 3D. The
             depthwise branch is batch-normalized always, as in the published program.
         feed_forward_dim: Width of the transformer's feed-forward layer; by default `2 * filters`.
+        bias_initializer: That of the transformer, as for `SparseTransformer`.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -48,6 +49,7 @@ class GMSBlock(SpatialLayer):
         transformer_ratio: float = 0.75,
         normalization: str | None = None,
         feed_forward_dim: int | None = None,
+        bias_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -61,6 +63,7 @@ class GMSBlock(SpatialLayer):
         self.transformer_ratio = transformer_ratio
         self.normalization = normalization
         self.feed_forward_dim = feed_forward_dim
+        self.bias_initializer = keras.initializers.get(bias_initializer)
         self.transformer_filters = round(transformer_ratio * filters)
         common = {"normalization": normalization, "dtype": self.dtype_policy}
         self.local = ConvNormActivation(filters, 3, name="local", **common)
@@ -69,6 +72,7 @@ class GMSBlock(SpatialLayer):
         if self.transformer_filters > 0:
             self.transformer = SparseTransformer(
                 feed_forward_dim=2 * filters if feed_forward_dim is None else feed_forward_dim,
+                bias_initializer=self.bias_initializer,
                 dtype=self.dtype_policy,
                 name="transformer",
             )
@@ -114,6 +118,7 @@ class GMSBlock(SpatialLayer):
             "transformer_ratio": self.transformer_ratio,
             "normalization": self.normalization,
             "feed_forward_dim": self.feed_forward_dim,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }
 
 

@@ -27,6 +27,7 @@ class LMSBlock(SpatialLayer):
         activation: Activation after the group normalization: `"gelu"` (exact) as in the
             published program, `"silu"` as the paper has it, or any other of Keras.
         normalization: `"batch"`, `"instance"`, or `None`: batch in 2D, instance in 3D.
+        bias_initializer: That of the depthwise convolutions, as for `DepthwiseConv`.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
@@ -45,6 +46,7 @@ class LMSBlock(SpatialLayer):
         kernel_sizes: Sequence[int] = (3, 5, 7, 9),
         activation: Any = "gelu",
         normalization: str | None = None,
+        bias_initializer: Any = "zeros",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,8 +57,14 @@ class LMSBlock(SpatialLayer):
             require_odd(kernel_sizes=kernel_size)
         self.activation = get_activation(activation)
         self.normalization = normalization
+        self.bias_initializer = keras.initializers.get(bias_initializer)
         self.depthwise = [
-            DepthwiseConv(kernel_size, dtype=self.dtype_policy, name=f"depthwise_{number}")
+            DepthwiseConv(
+                kernel_size,
+                bias_initializer=self.bias_initializer.clone(),  # an object draws the same again
+                dtype=self.dtype_policy,
+                name=f"depthwise_{number}",
+            )
             for number, kernel_size in enumerate(self.kernel_sizes)
         ]
         self.group_normalization = GroupNormalization(
@@ -102,4 +110,5 @@ class LMSBlock(SpatialLayer):
             "kernel_sizes": self.kernel_sizes,
             "activation": keras.activations.serialize(self.activation),
             "normalization": self.normalization,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }

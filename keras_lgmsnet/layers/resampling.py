@@ -167,7 +167,7 @@ class NearestUpsampling(SpatialLayer):
     def call(self, inputs: Any) -> Any:
         """Repeat the pixels."""
         for axis in range(self.rank, 0, -1):
-            inputs = _interleave(inputs, inputs, axis)
+            inputs = interleave(inputs, inputs, axis)
         return inputs
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -211,7 +211,7 @@ class TransposedConv(SpatialLayer):
         """Multiply the pixels by the matrices, and put the products in their places."""
         kernel = ops.reshape(ops.convert_to_tensor(self.kernel), (-1, self.channels))
         outputs = ops.matmul(inputs, ops.transpose(kernel))
-        return _fold(ops.split(outputs, 2**self.rank, axis=-1), self.rank)
+        return fold(ops.split(outputs, 2**self.rank, axis=-1), self.rank)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape with doubled sides and `filters` channels."""
@@ -280,7 +280,7 @@ class PatchFold(ChannelsLastLayer):
         """Put the positions in their places."""
         halves = tuple(side // 2 for side in ops.shape(images)[1:-1])
         grids = ops.reshape(sequences, (-1, *halves, sequences.shape[-1]))
-        return _fold(ops.split(grids, 2**self.rank, axis=0), self.rank)
+        return fold(ops.split(grids, 2**self.rank, axis=0), self.rank)
 
     def compute_output_shape(
         self, sequences_shape: tuple[int | None, ...], images_shape: tuple[int | None, ...]
@@ -297,11 +297,11 @@ def _positions(inputs: Any) -> list[Any]:
     ]
 
 
-def _fold(grids: list[Any], rank: int) -> Any:
+def fold(grids: list[Any], rank: int) -> Any:
     """Invert `_positions`: interleave axis by axis, without an axis beyond the images'."""
     for axis in range(rank, 0, -1):
         grids = [
-            _interleave(even, odd, axis) for even, odd in zip(grids[::2], grids[1::2], strict=True)
+            interleave(even, odd, axis) for even, odd in zip(grids[::2], grids[1::2], strict=True)
         ]
     return grids[0]
 
@@ -400,10 +400,10 @@ def _double_axis(inputs: Any, axis: int) -> Any:
     before = ops.concatenate([first, inputs[(*index, slice(0, size - 1))]], axis=axis)
     after = ops.concatenate([inputs[(*index, slice(1, None))], last], axis=axis)
     near = 0.75 * inputs
-    return _interleave(near + 0.25 * before, near + 0.25 * after, axis)
+    return interleave(near + 0.25 * before, near + 0.25 * after, axis)
 
 
-def _interleave(even: Any, odd: Any, axis: int) -> Any:
+def interleave(even: Any, odd: Any, axis: int) -> Any:
     """Alternate two tensors along an axis: joined on the next axis, the reshape does the rest."""
     shape = list(ops.shape(even))
     shape[axis] = 2 * shape[axis]

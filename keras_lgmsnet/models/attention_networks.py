@@ -35,6 +35,8 @@ NETWORKS = (
         sides=lambda arguments: Sides(divisor=32 * _window(arguments), may_be_unknown=False),
         paper="Cao et al., Swin-Unet, ECCVW 2022",
         program="https://github.com/HuCaoFighting/Swin-Unet",
+        differs="The decoder has as many blocks a level as the encoder, though the program's own "
+        "configuration asks for one at the last.",
         published=(
             Published(
                 arguments={},
@@ -63,6 +65,8 @@ NETWORKS = (
         sides=fixed(divisor=32, may_be_unknown=False),
         paper="Huang et al., MISSFormer, 2021",
         program="https://github.com/ZhifangDeng/MISSFormer",
+        differs="The bridge reads the three upper maps with the channels first, so that its tokens "
+        "mix places and channels.",
         published=(
             Published(
                 arguments={},
@@ -90,6 +94,9 @@ NETWORKS = (
         sides=_of_patches,
         paper="Valanarasu et al., Medical Transformer, MICCAI 2021",
         program="https://github.com/jeya-maria-jose/Medical-Transformer",
+        differs="The local branch sees 4 × 4 patches from the image's top left corner, whatever "
+        "its sides, where the paper's patches cover the image, and beyond them the global "
+        "branch's features count twice. The gates are not trained.",
         published=(
             Published(
                 arguments={},
@@ -121,6 +128,8 @@ NETWORKS = (
         sides=fixed(divisor=32, may_be_unknown=False),
         paper="Nam et al., MADGNet, CVPR 2024, as LGMSNet's program has it",
         program="https://github.com/cq-dong/LGMSNet",
+        differs="The encoder is ResNet-50, where the paper's is ResNeSt-50, with more channels in "
+        "the decoder; it is not trained on distances and borders.",
         published=(
             Published(
                 arguments={},
@@ -151,6 +160,8 @@ NETWORKS = (
         sides=fixed(divisor=16),
         paper="Li et al., ERDUnet, TCSVT 2024",
         program="https://github.com/caijilia/ERDUnet (commit b42bf10)",
+        differs="Unknown: the program was followed, and the paper not compared. Any sides that are "
+        "divisible by 16 are taken, where the program fixes them.",
         published=(
             Published(
                 arguments={},

@@ -21,6 +21,8 @@ from keras_lgmsnet.layers import (
     SparseTransformer,
     SqueezeExcitation,
     TransposedConv,
+    TransposedDepthwiseConv,
+    TransposedPointwiseConv,
 )
 from keras_lgmsnet.layers.gms import NUM_HEADS
 
@@ -39,6 +41,8 @@ _KERNEL_LAYERS = (
 # Layers that apply it once at every input position.
 _TRANSPOSED_LAYERS = (
     TransposedConv,
+    TransposedDepthwiseConv,
+    TransposedPointwiseConv,
     keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,
     keras.layers.Conv3DTranspose,

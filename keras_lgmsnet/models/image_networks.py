@@ -13,6 +13,8 @@ NETWORKS = (
         sides=fixed(divisor=32),  # four poolings, and 2-wide patches in the deepest block
         paper="Thinning a medical image segmentation model via dual-level multiscale fusion, 2025",
         program="https://github.com/cq-dong/LGMSNet",
+        differs="Exact GELU in the LMS blocks, where the paper has SiLU (activation='silu' has the "
+        "paper's).",
         published=(
             Published(
                 arguments={},
@@ -36,6 +38,8 @@ NETWORKS = (
         sides=halved("filters", 5),
         paper="Ronneberger et al., U-Net, MICCAI 2015, in the form that LGMSNet's paper compares",
         program="https://github.com/FengheTan9/Medical-Image-Segmentation-Benchmarks",
+        differs="Convolutions are padded and batch-normalized, and repeated pixels and a "
+        "convolution stand for each transposed convolution.",
         published=(
             Published(
                 arguments={},
@@ -105,6 +109,8 @@ NETWORKS = (
         sides=halved("filters", 5),
         paper="Oktay et al., Attention U-Net, 2018, in the form that LGMSNet's paper compares",
         program="https://github.com/FengheTan9/Medical-Image-Segmentation-Benchmarks",
+        differs="The decoder's features are upsampled before they gate a skip connection, so that "
+        "nothing is strided; the first level has a gate, too; there is no deep supervision.",
         published=(
             Published(
                 arguments={},
@@ -131,6 +137,8 @@ NETWORKS = (
         sides=halved("filters", 7, bottom=2),
         paper="Isensee et al., nnU-Net, Nature Methods 2021, the network of its version 1",
         program="https://github.com/MIC-DKFZ/nnUNet (branch nnunetv1)",
+        differs="Max pooling and bilinear upsampling, where the paper has strided and transposed "
+        "convolutions; no deep supervision; and nothing is planned by the dataset.",
         published=(
             Published(
                 arguments={},
@@ -230,6 +238,9 @@ NETWORKS = (
         sides=fixed(divisor=16),
         paper="Ding et al., UniRepLKNet, CVPR 2024, in the form that LGMSNet's paper compares",
         program="https://github.com/cq-dong/LGMSNet",
+        differs="The stem keeps the image's sides and the stages are parted by poolings, where the "
+        "paper quarters the sides and has strided convolutions with norms: features have "
+        "1/2 to 1/16 of the sides, not 1/4 to 1/32. The decoder is LGMSNet's authors'.",
         published=(
             Published(
                 arguments={},
@@ -258,6 +269,10 @@ NETWORKS = (
         sides=fixed(divisor=64),  # five halvings, and 2-wide patches in the deepest level
         paper="Mehta and Rastegari, MobileViT, ICLR 2022, as LGMSNet's program has it",
         program="https://github.com/cq-dong/LGMSNet",
+        differs="Attention is 32 wide at all levels, where the paper's is as wide as the tokens, "
+        "and feed-forward layers are two times as wide as the tokens at the first level, "
+        "four times at the others, where the paper's are twice. The head is not published: "
+        "DeepLabV3's has the printed numbers.",
         published=(
             Published(
                 arguments={},
@@ -286,6 +301,9 @@ NETWORKS = (
         sides=fixed(divisor=32),
         paper="Wang et al., RepViT, CVPR 2024, under the head of DeepLabV3",
         program="https://github.com/THU-MIG/RepViT (commit 8df4270, its first release)",
+        differs="The paper has no such head: LGMSNet's does not tell which one it compared, and "
+        "DeepLabV3's has the printed numbers. The encoder is that of the program's first "
+        "release.",
         published=(
             Published(
                 arguments={},
@@ -315,6 +333,9 @@ NETWORKS = (
         sides=fixed(divisor=16, may_be_unknown=False),
         paper="Chen et al., TransUNet, 2021, with ResNet-50 and ViT-B/16",
         program="https://github.com/cq-dong/LGMSNet",
+        differs="The first pooling is not padded, and its stage's skip connection filled up with "
+        "zeros at its end; norms follow their convolutions, though the units are called "
+        "pre-activated. The start from ImageNet is left out.",
         published=(
             Published(
                 arguments={},
@@ -345,6 +366,7 @@ NETWORKS = (
         sides=fixed(divisor=16, may_be_unknown=False),
         paper="Wang et al., UCTransNet, AAAI 2022",
         program="https://github.com/McGregorWwww/UCTransNet",
+        differs="Each head of the attention has as many channels as the level.",
         published=(
             Published(
                 arguments={},
@@ -373,6 +395,9 @@ NETWORKS = (
         sides=fixed(divisor=32),
         paper="Zhou et al., UNet++, DLMIA 2018, in the form that LGMSNet's paper compares",
         program="https://github.com/FengheTan9/Medical-Image-Segmentation-Benchmarks",
+        differs="The encoder is ResNet-34, whose first level has half the image's sides, where the "
+        "paper's is plain; the logits of the first level's nodes are added up with learned "
+        "weights.",
         published=(
             Published(
                 arguments={},

@@ -99,6 +99,8 @@ class Network:
         sides: From the constructor's arguments, so far as they are given, to the sides it takes.
         paper: Where it was described; `None` where it was not.
         program: Where the program is that it equals; `None` where none was published.
+        differs: In what the network, as its program, is another than its paper describes; `None`
+            where nothing is known to differ.
         published: Its published configurations.
     """
 
@@ -111,6 +113,7 @@ class Network:
     sides: Callable[[Mapping[str, Any]], "Sides"]
     paper: str | None
     program: str | None
+    differs: str | None = None
     published: tuple[Published, ...] = ()
 
     def load_class(self) -> "type[keras.Model]":

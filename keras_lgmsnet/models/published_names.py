@@ -72,6 +72,8 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
             layers.GroupedConv()
             | layers.DepthwiseConv()
             | layers.PatchEmbedding()
+            | layers.TransposedDepthwiseConv()
+            | layers.TransposedPointwiseConv()
             | keras.layers.Dense()
         ):
             return [("weight", layer.kernel), ("bias", layer.bias)]
@@ -90,6 +92,8 @@ def _published_parts(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
             return [("gamma", layer.gamma), ("beta", layer.beta)]
         case layers.ConvNormActivation():
             return [("0", layer.convolution), ("1", layer.norm)]
+        case layers.ChannelwiseFeedForward():
+            return [("pwconv1", layer.widen), ("pwconv2", layer.narrow)]
         case layers.AtrousPyramidPooling():
             convolved = (layer.pointwise, *layer.dilated)
             context = f"convs.{len(convolved)}"

@@ -7,19 +7,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lgmsnet.layers import (
-    GroupedConv,
-    PatchEmbedding,
-    PatchExpansion,
-    PatchMerging,
-    WindowAttention,
-)
-from keras_lgmsnet.layers.base import positive_integers, require_positive
+from keras_lgmsnet.layers import GroupedConv, PatchEmbedding, PatchExpansion, PatchMerging
 from keras_lgmsnet.layers.initializers import FanInUniform
 from keras_lgmsnet.layers.normalization import EPSILON
 from keras_lgmsnet.models import torch_weights
 from keras_lgmsnet.models.base import SegmentationNetwork
 from keras_lgmsnet.models.published_names import variables_within
+from keras_lgmsnet.models.swin_blocks import (
+    attentions,
+    check_levels,
+    normal,
+    position_indices,
+    stage_parts,
+    transform,
+)
 
 # Of the image, that are one pixel of the first level.
 PATCH = 4
@@ -85,21 +86,7 @@ class SwinUNet2D(SegmentationNetwork):
         encoder_weights: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
-        filters, depths = positive_integers(filters=filters), positive_integers(depths=depths)
-        num_heads = positive_integers(num_heads=num_heads)
-        if {len(filters), len(depths), len(num_heads)} != {4}:
-            raise ValueError(
-                "filters, depths and num_heads are the four levels'. "
-                f"Received: filters={filters}, depths={depths}, num_heads={num_heads}"
-            )
-        if any(width % heads for width, heads in zip(filters, num_heads, strict=True)):
-            raise ValueError(
-                "filters must be divisible by their level's num_heads. "
-                f"Received: filters={filters}, num_heads={num_heads}"
-            )
-        require_positive(window=window)
-        if window < 2:
-            raise ValueError(f"window must be 2 at least. Received: window={window}")
+        filters, depths, num_heads = check_levels(filters, depths, num_heads, window)
         if not isinstance(drop_rate, int | float) or not 0 <= drop_rate < 1:
             raise ValueError(
                 f"drop_rate must be from 0 to less than 1. Received: drop_rate={drop_rate!r}"
@@ -112,53 +99,25 @@ class SwinUNet2D(SegmentationNetwork):
             return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=dtype, name=name)(x)
 
         def dense(x: Any, width: int, name: str) -> Any:
-            layer = keras.layers.Dense(width, kernel_initializer=_normal(), dtype=dtype, name=name)
-            return layer(x)
-
-        def add(x: Any, branch: Any, rate: float, name: str, add_name: str) -> Any:
-            if rate > 0:
-                one_an_image = (None, *[1] * (len(branch.shape) - 1))
-                drop = keras.layers.Dropout(rate, one_an_image, dtype=dtype, name=f"{name}_drop")
-                branch = drop(branch)
-            return keras.layers.Add(dtype=dtype, name=add_name)([x, branch])
-
-        def attend(x: Any, level: int, number: int, name: str, output_name: str) -> Any:
-            rate = rates[sum(depths[: level - 1]) + number]
-            y = normalize(x, f"{name}_attention_norm")
-            y = WindowAttention(
-                num_heads[level - 1],
-                window,
-                window // 2 if number % 2 else 0,
-                kernel_initializer=_normal(),
-                dtype=dtype,
-                name=f"{name}_attention",
-            )(y)
-            x = add(x, y, rate, f"{name}_attention", f"{name}_attention_add")
-            y = normalize(x, f"{name}_norm")
-            y = dense(y, 4 * x.shape[-1], f"{name}_widen")
-            y = keras.layers.Activation("gelu", dtype=dtype, name=f"{name}_gelu")(y)
-            y = dense(y, x.shape[-1], f"{name}_narrow")
-            return add(x, y, rate, name, output_name)
+            return keras.layers.Dense(width, **normal(x.shape[-1]), dtype=dtype, name=name)(x)
 
         def blocks(x: Any, level: int, stage: str) -> Any:
-            for number, name in enumerate(_blocks(stage, depths[level - 1])):
-                x = attend(x, level, number, f"{stage}_{number}", name)
-            return x
+            first = sum(depths[: level - 1])
+            own_rates = rates[first : first + depths[level - 1]]
+            return transform(x, stage, num_heads[level - 1], window, normal, dtype, own_rates)
 
         def merge(x: Any, level: int) -> Any:
             layer = PatchMerging(
                 filters[level - 1],
-                kernel_initializer=_normal(),
+                **normal(x.shape[-1]),
                 dtype=dtype,
                 name=f"encoder{level}_merging",
             )
             return layer(x)
 
         def expand(x: Any, filters: int, factor: int, name: str) -> Any:
-            layer = PatchExpansion(
-                filters, factor, kernel_initializer=_normal(), dtype=dtype, name=name
-            )
-            return layer(x)
+            start = normal(x.shape[-1])
+            return PatchExpansion(filters, factor, **start, dtype=dtype, name=name)(x)
 
         def decode(skip: Any, x: Any, level: int) -> Any:
             name, width = f"decoder{level}", filters[level - 1]
@@ -212,7 +171,7 @@ class SwinUNet2D(SegmentationNetwork):
         layer = self.get_layer
         parts = _encoder_parts(self, self.depths)
         for theirs, stage, level in _DECODER_STAGES:
-            parts += _blocks_parts(self, theirs, stage, self.depths[level - 1])
+            parts += stage_parts(self, theirs, stage, self.depths[level - 1])
         for number, level in enumerate((3, 2, 1)):
             name = f"layers_up.{number}" + (".upsample" if number else "")
             parts += [
@@ -228,15 +187,15 @@ class SwinUNet2D(SegmentationNetwork):
 
     def recomputed_buffers(self) -> Mapping[str, np.ndarray]:
         """Return the program's tables of positions and its masks."""
-        buffers = {}
+        buffers: dict[str, np.ndarray] = {}
         for theirs, stage, level in (*_ENCODER_STAGES, *_DECODER_STAGES):
-            for number in range(self.depths[level - 1]):
-                attention = self.get_layer(f"{stage}_{number}_attention")
-                name = f"swin_unet.{theirs}.blocks.{number}"
-                buffers[f"{name}.attn.relative_position_index"] = attention.position_index
+            name = f"swin_unet.{theirs}"
+            blocks = attentions(self, name, stage, self.depths[level - 1])
+            buffers |= position_indices(blocks)
+            for block, attention in blocks.items():
                 mask = attention.tiling(attention.input.shape).mask()
                 if mask is not None:
-                    buffers[f"{name}.attn_mask"] = mask
+                    buffers[f"{block}.attn_mask"] = mask
         return buffers
 
 
@@ -253,26 +212,10 @@ def _encoder_parts(network: SwinUNet2D, depths: Sequence[int]) -> list[tuple[str
         ("patch_embed.norm", layer("embedding_norm")),
     ]
     for theirs, stage, level in _ENCODER_STAGES:
-        parts += _blocks_parts(network, theirs, stage, depths[level - 1])
+        parts += stage_parts(network, theirs, stage, depths[level - 1])
         if level < 4:
             parts.append((f"{theirs}.downsample", layer(f"encoder{level + 1}_merging")))
     return [*parts, ("norm", layer("encoder4_norm"))]
-
-
-def _blocks_parts(
-    network: SwinUNet2D, theirs: str, stage: str, depth: int
-) -> list[tuple[str, Any]]:
-    return [
-        (f"{theirs}.blocks.{number}.{part}", network.get_layer(f"{stage}_{number}_{ours}"))
-        for number in range(depth)
-        for part, ours in (
-            ("norm1", "attention_norm"),
-            ("attn", "attention"),
-            ("norm2", "norm"),
-            ("mlp.fc1", "widen"),
-            ("mlp.fc2", "narrow"),
-        )
-    ]
 
 
 def _load_weights(network: SwinUNet2D, depths: Sequence[int], path: str | Path) -> None:
@@ -316,16 +259,5 @@ def _load_weights(network: SwinUNet2D, depths: Sequence[int], path: str | Path) 
         )
     torch_weights.assign(variables, arrays)
     for _, stage, level in _DECODER_STAGES:
-        blocks = _blocks_parts(network, f"layers.{level - 1}", stage, depths[level - 1])
+        blocks = stage_parts(network, f"layers.{level - 1}", stage, depths[level - 1])
         torch_weights.assign(dict(variables_within(blocks)), arrays)
-
-
-def _blocks(stage: str, depth: int) -> list[str]:
-    """Return the names of a stage's blocks; the last one has the stage's."""
-    return [f"{stage}_{number}" for number in range(depth - 1)] + [stage]
-
-
-def _normal() -> keras.initializers.Initializer:
-    # An object draws the same numbers for the same shape: each kernel has its own. The program
-    # cuts the distribution at 100 deviations.
-    return keras.initializers.RandomNormal(stddev=0.02)

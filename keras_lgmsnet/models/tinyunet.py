@@ -82,7 +82,7 @@ class TinyUNet2D(SegmentationNetwork):
         if block not in BLOCKS:
             raise ValueError(f"block must be 'lms', 'gms' or None. Received: block={block!r}")
         image, dtype = self.begin(input_shape, num_classes, kwargs, block=block)
-        common = {"normalization": "batch", "dtype": dtype}
+        common = {"normalization": "batch", "bias_initializer": FanInUniform(), "dtype": dtype}
 
         # === Layers ===
         def normalize(x: Any, name: str) -> Any:

@@ -41,7 +41,7 @@ class _UNet(SegmentationNetwork):
                 f"three filters or more. Received: filters={filters}"
             )
         image, dtype = self.begin(input_shape, num_classes, kwargs, filters=filters)
-        common = {"normalization": "batch", "dtype": dtype}
+        common = {"normalization": "batch", "bias_initializer": FanInUniform(), "dtype": dtype}
         levels = range(1, len(filters) + 1)
 
         # === Layers ===
@@ -51,7 +51,6 @@ class _UNet(SegmentationNetwork):
                 3,
                 activation="relu",
                 use_bias=True,
-                bias_initializer=FanInUniform(),
                 name=name,
                 **common,
             )(x)

@@ -42,13 +42,13 @@ def classify(x: Any, num_classes: int) -> Any:
 
 def residual_parts(network: SegmentationNetwork, name: str) -> list[tuple[str, Any]]:
     """Return the published names of a block that `residual` made as `name`."""
-    return _block_parts(network.get_layer(name), f"{name}.layer")
+    return block_parts(network.get_layer(name), f"{name}.layer")
 
 
 def decoder_parts(network: SegmentationNetwork, name: str) -> list[tuple[str, Any]]:
     """Return the published names of what `decode` made as `name`."""
     upsampling = (f"{name}.transp_conv.conv", network.get_layer(f"{name}_upsampling"))
-    return [upsampling, *_block_parts(network.get_layer(name), f"{name}.conv_block")]
+    return [upsampling, *block_parts(network.get_layer(name), f"{name}.conv_block")]
 
 
 def logits_parts(network: SegmentationNetwork) -> list[tuple[str, Any]]:
@@ -56,7 +56,8 @@ def logits_parts(network: SegmentationNetwork) -> list[tuple[str, Any]]:
     return [("out.conv.conv", network.get_layer("logits"))]
 
 
-def _block_parts(block: ResidualBlock, name: str) -> list[tuple[str, Any]]:
+def block_parts(block: ResidualBlock, name: str) -> list[tuple[str, Any]]:
+    """Return the published names of a residual block of a given name."""
     steps = [*block.steps, *([] if block.shortcut is None else [block.shortcut])]
     return [
         (f"{name}.conv{number}.conv", step.convolution)

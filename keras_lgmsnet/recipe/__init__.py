@@ -1,6 +1,7 @@
 """Recipes: everything that decides a training run.
 
-Fields are declared in `schema`; `loading` finds, runs and overrides recipes.
+Fields are declared in `schema`; `study` has several of them; `loading` finds, runs and overrides
+recipes.
 """
 
 import lazy_loader

@@ -7,3 +7,4 @@ from .schema import (
     VolumeData as VolumeData,
     VolumeTraining as VolumeTraining,
 )
+from .study import study_of_networks as study_of_networks

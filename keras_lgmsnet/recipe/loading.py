@@ -14,6 +14,7 @@ from keras_lgmsnet.recipe.checking import (
     unknown_key,
 )
 from keras_lgmsnet.recipe.schema import AnyRecipe, Recipe, sections
+from keras_lgmsnet.recipe.study import Study, check_study
 
 
 def load_recipe(path_or_name: str | Path) -> AnyRecipe:
@@ -29,11 +30,27 @@ def load_recipe(path_or_name: str | Path) -> AnyRecipe:
         FileNotFoundError: If there is neither such a file nor such a bundled recipe.
         ValueError: If the file fails, or defines no `recipe`.
     """
+    recipe = load(path_or_name)
+    if not isinstance(recipe, Recipe):
+        raise ValueError(
+            f"{path_or_name} is a study of {len(recipe)} recipes, of which one is wanted here: "
+            "name a recipe file."
+        )
+    return recipe
+
+
+def load(path_or_name: str | Path) -> AnyRecipe | Study:
+    """Return the `recipe` or the `study` that a Python file defines, as `load_recipe` does.
+
+    Raises:
+        FileNotFoundError: If there is neither such a file nor such a bundled recipe.
+        ValueError: If the file fails, or defines neither, or both.
+    """
     path = Path(path_or_name)
     if not (path.suffix == ".py" and path.is_file()):
         path = _bundled_recipe(path)
     try:
-        recipe = runpy.run_path(str(path)).get("recipe")
+        defined = runpy.run_path(str(path))
     except Exception as error:
         lines = [
             frame.lineno
@@ -42,6 +59,11 @@ def load_recipe(path_or_name: str | Path) -> AnyRecipe:
         ]
         where = f"{path}, line {lines[-1]}" if lines else path
         raise ValueError(f"Recipe {where}: {type(error).__name__}: {error}") from error
+    recipe = defined.get("recipe")
+    if "study" in defined:
+        if recipe is not None:
+            raise ValueError(f"A file defines `recipe` or `study`, not both. Received: {path}")
+        return check_study(defined["study"], str(path))
     if not isinstance(recipe, Recipe):
         raise ValueError(
             f"A recipe file must define `recipe = Recipe(...)`. Received: {path}, "

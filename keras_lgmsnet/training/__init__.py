@@ -1,7 +1,7 @@
 """Training: from a recipe to a run directory.
 
-`loop` is the verb, `rehearsal` tells what it would do; a `task` is what differs between `images`
-and `volumes`.
+`loop` is the verb, for one run; `several` trains several, and `rehearsal` tells what one would do.
+A `task` is what differs between `images` and `volumes`.
 """
 
 import lazy_loader

@@ -1,2 +1,3 @@
-from .loop import train as train, train_splits as train_splits
+from .loop import train as train
 from .rehearsal import rehearse as rehearse
+from .several import train_splits as train_splits, train_study as train_study

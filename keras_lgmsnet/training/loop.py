@@ -3,10 +3,9 @@
 import dataclasses
 import importlib
 import platform
-import statistics
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -76,78 +75,6 @@ def train(
         assert best_epoch is not None  # the last epoch is always validated
         task.evaluate(run_directory, best_epoch, finished.history)
     return run_directory
-
-
-def train_splits(
-    recipe: AnyRecipe,
-    directory: str | Path,
-    seeds: Sequence[int],
-    *,
-    manual_dir: str | Path | None = None,
-    data_dir: str | Path | None = None,
-    resume: bool = False,
-) -> Path:
-    """Train on several random splits and summarise their scores, as the paper's tables do.
-
-    Args:
-        recipe: What to train; its `split_seed` gives way to each of `seeds`.
-        directory: Where to write: a run directory `split-SEED` for each seed, and
-            `summary.json` with mean and sample standard deviation over them of each score, of the
-            test images or, where none are set aside for a test, of the validation images.
-        seeds: Two seeds or more, each once; 41, 64 and 1337 are the paper's.
-        manual_dir: As for `train`.
-        data_dir: As for `train`.
-        resume: Whether to keep the finished runs in `directory`, continue the one that was
-            interrupted, and begin those that were not.
-
-    Returns:
-        `directory`.
-
-    Raises:
-        ValueError: If there are fewer than two seeds, or one twice; if the recipe leaves nothing
-            to chance; or as `train` raises.
-        OSError: As `train` raises.
-
-    Example:
-    ```python
-    train_splits(load_recipe("busi"), "runs/busi", (41, 64, 1337), manual_dir="downloads")
-    ```
-    """
-    directory = Path(directory)
-    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"A mean over splits needs two seeds or more, each once. Received: {tuple(seeds)}"
-        )
-    if recipe.data.validation_ids and not recipe.data.test_fraction:
-        raise ValueError(
-            "Random splits need ids to choose from: set data.validation_ids to none of them, (), "
-            "or data.test_fraction above 0. "
-            f"Received: data.validation_ids={recipe.data.validation_ids}"
-        )
-    if not resume:
-        require_no_run(directory)
-    recipes = {  # all at once, so that a seed out of range is known before anything is trained
-        seed: dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, split_seed=seed))
-        for seed in seeds
-    }
-    metrics = []
-    for seed, split_recipe in recipes.items():
-        run = directory / f"split-{seed}"
-        begun = resume and (run / "recipe.json").exists()
-        train(split_recipe, run, manual_dir=manual_dir, data_dir=data_dir, resume=begun)
-        metrics.append(read_json(run, "metrics.json"))
-    means = [run_metrics["means"] for run_metrics in metrics]
-    scores = {name: [run_means[name] for run_means in means] for name in means[0]}
-    summary = {
-        "seeds": list(seeds),
-        "subset": metrics[0]["subset"],
-        "caution": metrics[0]["caution"],
-        "mean": {name: statistics.mean(values) for name, values in scores.items()},
-        "standard_deviation": {name: statistics.stdev(values) for name, values in scores.items()},
-        "runs": scores,
-    }
-    write_json(directory / "summary.json", summary)
-    return directory
 
 
 def make_task(

@@ -8,6 +8,7 @@ from formulas (`draw_weights`, `draw_images`), so it holds only
     cases       a list of
                     input_shape, input_seed    of the images, channels last
                     salt, factors              of the weights; no factors are left out
+                    arguments                  further ones of our network's constructor, if any
                     parameters                 those of another shape for these sides, if any
                     float32_floor              how far the program's own logits or stages in float32
                                                lie from those in float64, if it is known

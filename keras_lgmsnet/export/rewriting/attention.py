@@ -72,6 +72,7 @@ def patch_embedding(layer: PatchEmbedding, value: Value) -> Value:
     name, x = layer.name, value.settled
     kernel, bias = kernel_and_bias(layer)
     if x.depth is None:
+        kernel = kernel.reshape(layer.size, layer.size, x.channels, -1)
         images = flat.conv_2d(x.images, kernel, bias, name, (layer.size,) * 2, "valid")
         return Value(name, x.replace(images))
     sides = _sides(x)

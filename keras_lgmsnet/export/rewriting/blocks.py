@@ -19,6 +19,7 @@ of XNNPACK's own dense convolutions; in int8, with attention, norms and GELU in 
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import KerasTensor, ops
 
@@ -27,6 +28,7 @@ from keras_lgmsnet.export.rewriting.flat import Features
 from keras_lgmsnet.export.rewriting.folding import (
     Affine,
     fold_after,
+    fold_before,
     fold_norm,
     kernel_and_bias,
     to_affine,
@@ -35,6 +37,7 @@ from keras_lgmsnet.export.rewriting.folding import (
 from keras_lgmsnet.export.rewriting.values import Value, convolve
 from keras_lgmsnet.layers import (
     AtrousPyramidPooling,
+    ChannelwiseFeedForward,
     ConvNormActivation,
     DepthwiseResidual,
     FusionBlock,
@@ -282,6 +285,33 @@ def multi_head_attention(
 def _tokens(value: Value) -> int:
     """Return the number of pixels of an image or a volume."""
     return math.prod(value.tensor.shape[1:-1])
+
+
+def channelwise_feed_forward(layer: ChannelwiseFeedForward, value: Value) -> Value:
+    """Apply the layer, with maps before and after it in its kernels."""
+    name, x = layer.name, value.features
+    shape = (x.channels, layer.factor)
+    into, offset = (to_array(w).reshape(shape) for w in (layer.widen.kernel, layer.widen.bias))
+    if x.pending is not None:
+        offset = offset + into * x.pending.offset[:, None]
+        into = into * x.pending.scale[:, None]
+    out_of, bias = kernel_and_bias(layer.narrow)
+    out_of = out_of.reshape(shape[::-1])
+
+    def feed(affine: Affine) -> Features:
+        kernels, last = fold_before(affine, out_of, bias)
+        parts = []
+        for place in range(layer.factor):
+            part, part_name = x.replace(x.images), f"{name}-{place}"
+            kernel = into[:, place].reshape(1, 1, -1, 1)
+            part = flat.depthwise_2d(part, kernel, offset[:, place], f"{part_name}-widen")
+            part = x.replace(flat.activate(part.images, keras.activations.gelu))
+            kernel, part_bias = kernels[place].reshape(1, 1, -1, 1), None if place else last
+            part = flat.depthwise_2d(part, kernel, part_bias, f"{part_name}-narrow")
+            parts.append(part.images)
+        return x.replace(sum(parts[1:], parts[0]))
+
+    return Value(name, feed(Affine(np.ones(1), np.zeros(1))), refold=feed)
 
 
 def fusion_block(block: FusionBlock, value: Value) -> Value:

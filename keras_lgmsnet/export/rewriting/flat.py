@@ -7,6 +7,7 @@ and every operation has a LiteRT builtin. `keras_lgmsnet.export.deployment` says
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -391,6 +392,16 @@ def join(parts: list[KerasTensor], axis: int) -> KerasTensor:
             for some in (parts[start : start + 4] for start in range(0, len(parts), 4))
         ]
     return parts[0]
+
+
+def pad(x: Features, widths: Sequence[tuple[int, int]]) -> Features:
+    """Put zeros before and after every axis in space."""
+    images, depth = x.settled(), x.depth
+    if depth is not None:
+        volumes = pad_depth(x, *widths[0])
+        images = ops.reshape(volumes, (-1, *x.images.shape[1:]))
+        depth = volumes.shape[1]
+    return Features(ops.pad(images, ((0, 0), *widths[-2:], (0, 0))), depth)
 
 
 def pad_depth(x: Features, before: int, after: int) -> KerasTensor:

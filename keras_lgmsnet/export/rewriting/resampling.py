@@ -10,6 +10,7 @@ from keras import KerasTensor, ops
 from keras_lgmsnet.export.rewriting import flat
 from keras_lgmsnet.export.rewriting.flat import Features
 from keras_lgmsnet.layers.forms.interpolation import interpolation_matrix
+from keras_lgmsnet.layers.transposed import TAPS
 
 
 def halve(x: Features, kernel_size: int = 2) -> Features:
@@ -183,3 +184,55 @@ def _interleave_slices(x: Features, slices: list[KerasTensor]) -> Features:
     rows = [ops.reshape(images, (-1, 1, height * width, channels)) for images in slices]
     images = ops.reshape(flat.join(rows, axis=1), (-1, height, width, channels))
     return Features(images, len(slices) * x.depth)
+
+
+def convolve_transposed(x: Features, kernel: np.ndarray, bias: np.ndarray, name: str) -> Features:
+    """Apply a transposed depthwise convolution, see `TransposedDepthwiseConv`."""
+    kernel = np.swapaxes(kernel, -1, -2)
+    padded = flat.pad(x, ((0, 0), (0, 1), (0, 1)))
+    if x.depth is None:
+        images = _convolve_transposed_images(x, padded.images, kernel, bias, name)
+        return _without_last(x.replace(images), 1)
+    slices = [
+        _convolve_transposed_images(x, padded.images, part, bias if tap else None, f"{name}-{tap}")
+        for tap, part in enumerate(kernel)
+    ]
+    first, middle, last = (x.replace(images) for images in slices)
+    # The slice after each, and zeros after the last one.
+    later = ops.reshape(flat.pad_depth(first, 0, 1)[:, 1:], (-1, *first.images.shape[1:]))
+    return _without_last(_interleave_slices(x, [middle.images, last.images + later]), 1)
+
+
+def _convolve_transposed_images(
+    x: Features, padded: KerasTensor, kernel: np.ndarray, bias: np.ndarray | None, name: str
+) -> KerasTensor:
+    """Return twice as many rows and columns, of which the last ones are not to be used."""
+    height, width = x.sides
+    phases = []
+    for row, column in itertools.product((0, 1), repeat=2):
+        part = kernel[[tap for tap, _ in TAPS[row]]][:, [tap for tap, _ in TAPS[column]]]
+        seen = Features(padded[:, : height + row, : width + column], x.depth)
+        phase = flat.depthwise_2d(seen, part, bias, f"{name}-{row}{column}", padding="valid")
+        phases.append(phase.images)
+    return ops.depth_to_space(flat.join(phases, axis=-1), 2)
+
+
+def spread(x: Features, strides: int, bias: np.ndarray) -> Features:
+    """Put pixels so many apart, zeros between them, and add a bias to all."""
+    images = ops.pad(x.settled(), ((0, 0),) * 3 + ((0, (strides**2 - 1) * x.channels),))
+    y = x.replace(ops.depth_to_space(images, strides))
+    if x.depth is not None:
+        y = _interleave_slices(x, [y.images, *[ops.zeros_like(y.images)] * (strides - 1)])
+    y = _without_last(y, strides - 1)
+    return y.replace(y.images + bias.astype("float32"))
+
+
+def _without_last(x: Features, number: int) -> Features:
+    """Leave out the last pixels along every axis in space."""
+    images, depth = x.images[:, :-number, :-number], x.depth
+    if depth is not None:
+        _, height, width, channels = images.shape
+        volumes = ops.reshape(images, (-1, depth, height * width, channels))
+        images = ops.reshape(volumes[:, :-number], (-1, height, width, channels))
+        depth -= number
+    return Features(images, depth)

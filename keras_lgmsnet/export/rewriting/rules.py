@@ -25,6 +25,7 @@ from keras_lgmsnet.export.rewriting.values import Value, convolve
 from keras_lgmsnet.layers import (
     AtrousPyramidPooling,
     AxialShift,
+    ChannelwiseFeedForward,
     ConvNormActivation,
     CubicUpsampling,
     DepthwiseConv,
@@ -52,6 +53,8 @@ from keras_lgmsnet.layers import (
     StandardizedConv,
     ThreeOrderMamba,
     TransposedConv,
+    TransposedDepthwiseConv,
+    TransposedPointwiseConv,
     WindowAttention,
 )
 from keras_lgmsnet.layers.normalization import BatchNormalization
@@ -128,6 +131,20 @@ def _keras_transposed_conv(layer: Any, value: Value) -> Value | None:
     ):
         return _copied(layer, value, lambda kernel, scale: kernel * scale[:, None])
     return _doubled_by_matrices(layer, value)
+
+
+def _transposed_depthwise_conv(layer: TransposedDepthwiseConv, value: Value) -> Value:
+    kernel, bias = to_array(layer.kernel), to_array(layer.bias)
+    x = resampling.convolve_transposed(value.settled, kernel, bias, layer.name)
+    return Value(layer.name, x)
+
+
+def _transposed_pointwise_conv(layer: TransposedPointwiseConv, value: Value) -> Value | None:
+    kernel, bias = np.swapaxes(to_array(layer.kernel), -1, -2), to_array(layer.bias)
+    if layer.strides == 1:
+        return _convolution(layer, value, kernel, bias)
+    x = flat.pointwise(value.features, kernel, None, layer.name)
+    return Value(layer.name, resampling.spread(x, layer.strides, bias))
 
 
 def _convolution(
@@ -317,6 +334,11 @@ def _concatenate(layer: keras.layers.Concatenate, *values: Value) -> Value | Non
     return Value(layer.name, flat.concatenate(parts), parts=parts)
 
 
+def _zero_padding(layer: Any, value: Value) -> Value:
+    """Apply `ZeroPadding2D` or `ZeroPadding3D`."""
+    return Value(layer.name, flat.pad(value.settled, layer.padding))
+
+
 def _axial_shift(layer: AxialShift, value: Value) -> Value:
     return Value(layer.name, Features.from_input(layer.call(value.tensor)))
 
@@ -337,6 +359,7 @@ RULES: dict[type, Rule] = {
     MultiHeadAttention: blocks.multi_head_attention,
     SparseTransformer: blocks.sparse_transformer,
     SqueezeExcitation: blocks.squeeze_excitation,
+    ChannelwiseFeedForward: blocks.channelwise_feed_forward,
     DepthwiseResidual: blocks.depthwise_residual,
     WindowAttention: attention.window_attention,
     PatchEmbedding: attention.patch_embedding,
@@ -348,6 +371,8 @@ RULES: dict[type, Rule] = {
     DepthwiseConv: _depthwise_conv,
     ParallelDepthwiseConv: _parallel_depthwise_conv,
     TransposedConv: _doubled_by_matrices,
+    TransposedDepthwiseConv: _transposed_depthwise_conv,
+    TransposedPointwiseConv: _transposed_pointwise_conv,
     keras.layers.Dense: _dense,
     keras.layers.Conv2D: _keras_conv,
     keras.layers.Conv3D: _keras_conv,
@@ -372,6 +397,8 @@ RULES: dict[type, Rule] = {
     keras.layers.UpSampling2D: _keras_upsampling,
     keras.layers.UpSampling3D: _keras_upsampling,
     keras.layers.Concatenate: _concatenate,
+    keras.layers.ZeroPadding2D: _zero_padding,
+    keras.layers.ZeroPadding3D: _zero_padding,
     keras.layers.Dropout: _nothing,
     keras.layers.SpatialDropout2D: _nothing,
     keras.layers.SpatialDropout3D: _nothing,

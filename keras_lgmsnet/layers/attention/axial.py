@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer, float32_at_least, require_positive
+from keras_lgmsnet.layers.forms.sequences import choose_sequences
 from keras_lgmsnet.layers.normalization import GhostBatchNormalization
 
 # What the published gates start at: of the scores of queries and of keys with the positions, of the
@@ -101,6 +102,7 @@ class AxialAttention(SpatialLayer):
         self.score_norm.build((None, kinds * self.num_heads, length, length))
         self.output_norm.build((input_shape[0], *sequences, length, outputs * self.channels))
         self._sequences = sequences
+        self._in_pieces = choose_sequences(self.rank)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Attend along the axis."""
@@ -118,22 +120,28 @@ class AxialAttention(SpatialLayer):
             of_queries, of_keys, of_values, value_gate = self._positions()
             kinds += [(query, of_queries, _each_by_its_own), (key, of_keys, _each_by_its_own)]
         factors, offset = self._normalization(kinds, training)
-        scores = [
-            multiply(_times(features, factor), matrices)
-            for (features, matrices, multiply), factor in zip(kinds, factors, strict=True)
-        ]
-        if self.positions:
-            scores[2] = ops.transpose(scores[2], (0, 1, 3, 2))
-        scores = sum(scores[1:], scores[0])
+        features = [_times(kind[0], factor) for kind, factor in zip(kinds, factors, strict=True)]
         if training:  # No softmax depends on it, but each weight of the norm is to have a gradient.
-            scores = _times(ops.ones_like(scores[..., :1]), offset) + scores
+            features.append(_times(ops.ones_like(query[..., :1]), offset))
 
-        weights = ops.cast(ops.softmax(float32_at_least(scores)), value.dtype)
-        outputs = self._merged(ops.matmul(weights, value))
-        if self.positions:
-            of_values = self._merged(_each_by_its_own(weights, of_values))
+        def attend(key: Any, value: Any, query: Any, *others: Any) -> Any:
+            scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+            if self.positions:
+                scores = scores + _each_by_its_own(others[0], of_queries)
+                of_key = _each_by_its_own(others[1], of_keys)
+                scores = scores + ops.transpose(of_key, (0, 1, 3, 2))
+            if training:
+                scores = scores + others[-1]
+            weights = ops.cast(ops.softmax(float32_at_least(scores)), value.dtype)
+            outputs = self._merged(ops.matmul(weights, value))
+            if not self.positions:
+                return outputs
+            at_positions = self._merged(_each_by_its_own(weights, of_values))
             # Value, its position, value, its position.
-            outputs = ops.stack([value_gate * outputs, of_values], axis=-1)
+            return ops.stack([value_gate * outputs, at_positions], axis=-1)
+
+        size = self.num_heads * self._length**2
+        outputs = self._in_pieces(attend, size)(key, value, *features)
         channels = self.output_norm.gamma.shape[0]
         outputs = ops.reshape(outputs, (-1, *self._sequences, self._length, channels))
         outputs = self.output_norm(outputs, training=training)

@@ -26,10 +26,13 @@ class PatchEmbedding(SpatialLayer):
         kernel_initializer: Name of a Keras initializer, or an object of one; by default
             `FanInUniform()`.
         bias_initializer: The same for the bias; `FanInUniform()` goes by the kernel's fan-in.
+        flat_kernel: Whether the kernel is the matrix of a dense layer of the patches' values, pixel
+            by pixel, with no axes in space. What is computed is the same; published programs, and
+            so their weights, differ in it.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras layer.
 
     Raises:
-        ValueError: If an argument is not positive, or a side is unknown or not divisible by `size`.
+        ValueError: If an argument is not positive, or a known side not divisible by `size`.
 
     Example:
     >>> PatchEmbedding(96, 4)(keras.ops.ones((1, 32, 32, 3))).shape
@@ -42,6 +45,7 @@ class PatchEmbedding(SpatialLayer):
         size: int,
         kernel_initializer: Any = None,
         bias_initializer: Any = "zeros",
+        flat_kernel: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -50,14 +54,16 @@ class PatchEmbedding(SpatialLayer):
         self.size = size
         self.kernel_initializer = keras.initializers.get(kernel_initializer or FanInUniform())
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.flat_kernel = flat_kernel
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the kernel, `(*size, channels, filters)`, and the bias."""
+        """Create the kernel, `(*size, channels, filters)` unless it is flat, and the bias."""
         super().build(input_shape)
         _require_multiples(self.size, input_shape, self.name)
+        patch = (self.size,) * self.rank + (self.channels,)
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(self.size,) * self.rank + (self.channels, self.filters),
+            shape=((math.prod(patch),) if self.flat_kernel else patch) + (self.filters,),
             initializer=self.kernel_initializer,
         )
         initializer = self.bias_initializer
@@ -67,7 +73,7 @@ class PatchEmbedding(SpatialLayer):
 
     def call(self, inputs: Any) -> Any:
         """Multiply each patch by the kernel."""
-        sides = inputs.shape[1:-1]
+        sides = ops.shape(inputs)[1:-1]
         patches = cut_windows(inputs, sides, (self.size,) * self.rank, self.channels)
         smaller = (side // self.size for side in sides)
         patches = ops.reshape(patches, (-1, *smaller, self.size**self.rank * self.channels))
@@ -86,6 +92,7 @@ class PatchEmbedding(SpatialLayer):
             "size": self.size,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "flat_kernel": self.flat_kernel,
         }
 
 
@@ -270,9 +277,8 @@ def spread_patches(patches: Any, sides: tuple[int, ...], factor: int) -> Any:
 
 
 def _require_multiples(size: int, input_shape: tuple[int | None, ...], name: str) -> None:
-    sides = input_shape[1:-1]
-    if any(side is None or side % size for side in sides):
+    if any(side is not None and side % size for side in input_shape[1:-1]):
         raise ValueError(
-            f"{name} cuts patches, so all sides must be known and divisible by {size}. "
+            f"{name} cuts patches, so all sides must be divisible by {size}. "
             f"Received: input_shape={tuple(input_shape)}"
         )

@@ -79,6 +79,7 @@ class WindowAttention(SpatialLayer):
         self.position_bias = self.add_weight(
             name="position_bias",
             shape=((2 * self.window - 1) ** self.rank, self.num_heads),
+            # The published programs cut the distribution off at 100 deviations.
             initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
         self.query_key_value = self._dense(3 * self.channels, "query_key_value")
@@ -122,33 +123,30 @@ class WindowAttention(SpatialLayer):
             ops.reshape(part, (-1, tiling.length, self.num_heads, self.channels // self.num_heads))
             for part in ops.split(tokens, 3, axis=-1)
         )
-        attended = self._attend(query, key, value, tiling.regions())
+        attended = self._attend(query, key, value, tiling)
         attended = ops.reshape(attended, (-1, tiling.length, self.channels))
         images = tiling.join(self.project(attended))
         return ops.reshape(images, (-1, *inputs.shape[1:]))
 
-    def _attend(self, query: Any, key: Any, value: Any, regions: np.ndarray | None) -> Any:
+    def _attend(self, query: Any, key: Any, value: Any, tiling: "Tiling") -> Any:
         """Return softmax(QKᵀ/√d + bias)V of `(windows, length, heads, features)`."""
         length = query.shape[1]
         if length == 1:
             return value  # a pixel alone attends to itself; Keras would warn of the softmax
         query = ops.transpose(query * query.shape[-1] ** -0.5, (0, 2, 1, 3))
-        key, value = ops.transpose(key, (0, 2, 3, 1)), ops.transpose(value, (0, 2, 1, 3))
-        scores = ops.matmul(float32_at_least(query), float32_at_least(key))
+        key, value = ops.transpose(key, (0, 2, 1, 3)), ops.transpose(value, (0, 2, 1, 3))
+        query, key = float32_at_least(query), float32_at_least(key)
+        mask = tiling.mask_features()
+        if mask is not None:
+            query, key = (
+                _append(part, features) for part, features in zip((query, key), mask, strict=True)
+            )
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
         table = ops.transpose(ops.cast(self.position_bias, scores.dtype))
         # Pixels of a window cut short are the first of a whole one, which moves them; so do the
-        # published programs count them.
-        bias = ops.take(table, self.position_index[:length, :length], axis=1)
-        if regions is None:
-            scores = scores + bias
-        else:
-            regions = ops.convert_to_tensor(regions, "int32")
-            are_apart = ops.not_equal(regions[:, :, None], regions[:, None])
-            bias = bias + MASKED * ops.cast(are_apart, scores.dtype)[:, None]
-            shape = (regions.shape[0] * self.num_heads, length, length)
-            scores = ops.reshape(scores, (-1, *shape)) + ops.reshape(bias, shape)
+        # published programs count them. On PyTorch `+=` writes in place.
+        scores += ops.take(table, self.position_index[:length, :length], axis=1)
         weights = ops.cast(ops.softmax(scores), value.dtype)
-        weights = ops.reshape(weights, (-1, self.num_heads, length, length))
         return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
 
     def multiply_adds(self, input_shape: tuple[int, ...]) -> int:
@@ -228,16 +226,14 @@ class Tiling:
     def regions(self) -> np.ndarray | None:
         """Return a number for each pixel of each window, `(windows, length)`; `None` for no shift.
 
-        Two pixels of a window have different ones if they lie apart in the image: what went on at
-        the start has others than what was there before.
+        Two pixels of a window have different ones if they lie apart in the image: along each axis,
+        what went on at the start has a 1, and what was there before a 0.
         """
         if not any(self.shifts):
             return None
         regions: np.ndarray = np.zeros((), "int32")
-        for side, window, shift in zip(self.filled, self.windows, self.shifts, strict=True):
-            ends = np.arange(side)[:, None] >= (side - window, side - shift)
-            of_axis = ends.sum(axis=1) if shift else np.zeros(side, "int32")
-            regions = 3 * regions[..., None] + of_axis
+        for side, shift in zip(self.filled, self.shifts, strict=True):
+            regions = 2 * regions[..., None] + (np.arange(side) >= side - shift)
         return cut_windows(regions, self.filled, self.windows, 1, np)[..., 0]
 
     def mask(self) -> np.ndarray | None:
@@ -247,6 +243,19 @@ class Tiling:
             return None
         are_apart = regions[:, :, None] != regions[:, None]
         return np.where(are_apart, np.float32(MASKED), np.float32(0))
+
+    def mask_features(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return features of the queries and of the keys whose products are the mask.
+
+        A query has `MASKED` for every region but its own, a key 1 for its own: `(windows, length,
+        regions)`. Products of queries and keys are summed anyhow; adding a mask to all scores took
+        longer than anything else in the attention.
+        """
+        regions = self.regions()
+        if regions is None:
+            return None
+        is_own = np.eye(2 ** len(self.sides), dtype="float32")[regions]
+        return np.float32(MASKED) * (1 - is_own), is_own
 
 
 def position_index(window: int, rank: int) -> np.ndarray:
@@ -272,7 +281,7 @@ def cut_windows(
 
     Args:
         images: Of any shape, in the order of `(batch, *sides, channels)`.
-        sides: Those of the images, or volumes.
+        sides: Those of the images, or volumes; tensors, where the graph alone knows them.
         windows: Sides of the windows, divisors of the images'.
         channels: Number of channels.
         backend: Has `reshape` and `transpose`: NumPy, for arrays, or `keras.ops`.
@@ -280,7 +289,7 @@ def cut_windows(
     number, length = 1, channels
     # Axis by axis, from the last, so that no tensor has more than four axes.
     for side, window in zip(reversed(sides), reversed(windows), strict=True):
-        if number > 1:
+        if not (isinstance(number, int) and number == 1):
             images = backend.reshape(images, (-1, window, number, length))
             images = backend.transpose(images, (0, 2, 1, 3))
         number, length = number * (side // window), length * window
@@ -298,6 +307,18 @@ def join_windows(tokens: Any, sides: tuple[int, ...], windows: tuple[int, ...]) 
             tokens = ops.reshape(tokens, (-1, number, window, length))
             tokens = ops.transpose(tokens, (0, 2, 1, 3))
     return tokens
+
+
+def _append(tokens: Any, features: np.ndarray) -> Any:
+    """Return `(batch * windows, heads, length, features)` with more features, those of windows."""
+    _, heads, length, width = tokens.shape
+    number, _, more = features.shape
+    tokens = ops.pad(tokens, ((0, 0), (0, 0), (0, 0), (0, more)))
+    added = np.zeros((number, 1, length, width + more), "float32")
+    added[..., width:] = features[:, None]
+    windows = ops.reshape(tokens, (-1, number, heads, length, width + more))
+    windows = windows + ops.cast(added, windows.dtype)
+    return ops.reshape(windows, (-1, heads, length, width + more))
 
 
 def _roll(rows: Any, shift: int) -> Any:

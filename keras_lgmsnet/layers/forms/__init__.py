@@ -66,6 +66,8 @@ OPERATIONS: dict[str, dict[str, Form]] = {
     "batch normalization": {},
     # a function from tensors to a tensor; it returns one that computes the same
     "recomputation": {},
+    # the same, if each element of a batch is computed by itself, and how many numbers of one
+    "sequences": {},
     # values, steps (batch, tokens, channels), writes, reads (batch, tokens, states), rates
     "selective scan": {},
 }

@@ -1,4 +1,4 @@
-"""Depthwise convolution of images on JAX, with gradients of its own."""
+"""Depthwise convolution on JAX, with gradients of its own."""
 
 import functools
 from typing import Any
@@ -12,14 +12,15 @@ from keras_lgmsnet.layers.forms.depthwise import convolve_blocked, sum_shifted
 WIDEST_BY_ROWS = 32
 
 
-@form("depthwise convolution", "by rows", backends=("jax",), ranks=(2,), made=True)
+@form("depthwise convolution", "by rows", backends=("jax",), made=True)
 @functools.cache
 def convolution_by_rows() -> Any:
     """Return the form for large kernels on many channels.
 
-    A loop over the kernel's rows compiles as fast as one row does. The kernel's gradient is one
-    matrix product a row and channel, of which the diagonals are added up; XLA's own takes a pass
-    over the image for each tap. Forward-mode derivatives (`jax.jvp`) are not defined.
+    A loop over the kernel's rows, of volumes its slices, compiles as fast as one of them does. The
+    kernel's gradient is one matrix product a row and channel, of which the diagonals are added up;
+    XLA's own takes a pass over the image for each tap. Forward-mode derivatives (`jax.jvp`) are not
+    defined.
     """
     import jax
 
@@ -31,7 +32,8 @@ def convolution_by_rows() -> Any:
         return _sum_rows(inputs, kernel), (inputs, kernel)
 
     def backward(kept: tuple[Any, Any], upstream: Any) -> tuple[Any, Any]:
-        of_inputs = _sum_rows(upstream, kept[1][::-1, ::-1])
+        _, kernel = kept
+        of_inputs = _sum_rows(upstream, jax.numpy.flip(kernel, tuple(range(kernel.ndim - 2))))
         return of_inputs, _gradient_of_kernel(*kept, upstream)
 
     convolve.defvjp(forward, backward)
@@ -90,13 +92,17 @@ def _sum_apart(inputs: Any, kernel: Any) -> Any:
 def _sum_rows(inputs: Any, kernel: Any) -> Any:
     import jax
 
-    taps, (height, width) = len(kernel), inputs.shape[1:3]
+    taps, (side, *smaller) = len(kernel), inputs.shape[1:-1]
     padded = _pad(inputs, taps)
 
     def add_row(row: Any, total: Any) -> Any:
-        images = jax.lax.dynamic_slice_in_dim(padded, row, height, axis=1)
+        images = jax.lax.dynamic_slice_in_dim(padded, row, side, axis=1)
         weights = jax.lax.dynamic_index_in_dim(kernel, row, keepdims=False)
-        return total + sum(images[:, :, tap : tap + width] * weights[tap, 0] for tap in range(taps))
+        parts = []
+        for tap in np.ndindex(*weights.shape[:-2]):
+            window = (slice(first, first + size) for first, size in zip(tap, smaller, strict=True))
+            parts.append(images[(slice(None), slice(None), *window)] * weights[tap][0])
+        return total + sum(parts)
 
     return jax.lax.fori_loop(0, taps, add_row, jax.numpy.zeros_like(inputs))
 
@@ -104,29 +110,35 @@ def _sum_rows(inputs: Any, kernel: Any) -> Any:
 def _gradient_of_kernel(inputs: Any, kernel: Any, upstream: Any) -> Any:
     import jax
 
-    taps, (height, width) = len(kernel), inputs.shape[1:3]
-    # Channels first, since each has products of its own.
+    taps, rank = len(kernel), kernel.ndim - 2
+    *sides, width = inputs.shape[1:-1]
+    # Channels first, since each has products of its own; a row of pixels last.
+    axes = (rank + 1, *range(1, rank), 0, rank)
     padded, upstream = (
-        jax.numpy.transpose(images, (3, 1, 0, 2)) for images in (_pad(inputs, taps), upstream)
+        jax.numpy.transpose(images, axes) for images in (_pad(inputs, taps), upstream)
     )
     # 1 at (tap, input, output) where the tap joins the two.
     inputs_of = np.arange(width) + np.arange(taps)[:, None]
     joins = np.arange(width + taps - 1)[None, :, None] == inputs_of[:, None]
     dtype = jax.numpy.promote_types(inputs.dtype, "float32")
+    summed = tuple(range(1, rank + 1))
 
     def of_row(row: Any) -> Any:
-        images = jax.lax.dynamic_slice_in_dim(padded, row, height, axis=1)
+        images = padded
+        for axis, (first, side) in enumerate(zip(row, sides, strict=True), start=1):
+            images = jax.lax.dynamic_slice_in_dim(images, first, side, axis=axis)
         products = jax.lax.dot_general(
-            images, upstream, (((1, 2), (1, 2)), ((0,), (0,))), preferred_element_type=dtype
+            images, upstream, ((summed, summed), ((0,), (0,))), preferred_element_type=dtype
         )
         return jax.numpy.einsum("tio,cio->tc", joins.astype(dtype), products)
 
-    of_rows = jax.lax.map(of_row, jax.numpy.arange(taps))
-    return of_rows[:, :, None].astype(kernel.dtype)
+    rows = np.indices((taps,) * (rank - 1)).reshape(rank - 1, -1).T
+    of_rows = jax.lax.map(of_row, jax.numpy.asarray(rows))
+    return of_rows.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _pad(inputs: Any, taps: int) -> Any:
     import jax
 
-    reach = taps // 2
-    return jax.numpy.pad(inputs, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    reach = (taps // 2,) * 2
+    return jax.numpy.pad(inputs, ((0, 0), *[reach] * (inputs.ndim - 2), (0, 0)))

@@ -132,7 +132,7 @@ def _written_out(mean_of_pixels: Mean) -> Normalize:
                 factor = factor * float32_at_least(layer.gamma)
             outputs = outputs * factor
         if layer.center:
-            outputs = outputs + float32_at_least(layer.beta)
+            outputs += float32_at_least(layer.beta)  # in place on PyTorch
         return ops.cast(outputs, layer.compute_dtype)
 
     return normalize

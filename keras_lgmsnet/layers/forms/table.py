@@ -49,6 +49,7 @@ def _at_least(number: int) -> range:
 _HALF = ("float16", "bfloat16")
 _TWO_CORES = "Two cores of an Intel Xeon: "
 _TWO_EPYC_CORES = "Two cores of an AMD EPYC: "
+_EPYC_CORE = "One core of an AMD EPYC: "
 
 # The first rule that holds is taken. On a GPU each operation has the library's own form until a
 # measurement says otherwise.
@@ -58,9 +59,17 @@ TABLE = (
         "convolution",
         "cpu",
         "matrix product",
-        ("jax", "torch"),
+        ("jax",),
         kernel_size=(1,),
-        measured=_TWO_CORES + "up to twice as fast; XLA's gradient of the kernel in a third",
+        measured=_TWO_CORES + "up to twice as fast; the gradient of the kernel in a third",
+    ),
+    Rule(
+        "convolution",
+        "cpu",
+        "native",
+        ("torch",),
+        kernel_size=(1,),
+        measured=_TWO_EPYC_CORES + "CMUNeXt, 256²: 1.2 times as long by matrix product",
     ),
     Rule(
         "convolution",
@@ -112,6 +121,38 @@ TABLE = (
     Rule("grouped convolution", "gpu", "native"),
     # === Depthwise convolution ===
     Rule("depthwise convolution", "cpu", "scaled", kernel_size=(1,)),
+    # Many channels would be as many convolutions in the banded form.
+    Rule(
+        "depthwise convolution",
+        "cpu",
+        "kernel's gradient by taps",
+        ("torch",),
+        rank=(3,),
+        kernel_size=(7,),
+        channels=_at_least(48),
+        dtype=("float32",),
+        measured=_EPYC_CORE + "gradients, kernel 7, 4³ × 384, 5 ms for 142, 32³ × 48, 86 for 132",
+    ),
+    Rule(
+        "depthwise convolution",
+        "cpu",
+        "by taps",
+        ("tensorflow",),
+        rank=(3,),
+        kernel_size=(7,),
+        channels=_at_least(48),
+        measured=_EPYC_CORE + "gradients, kernel 7, 4³ × 384, 8 ms for 119, 32³ × 48, 212 for 188",
+    ),
+    Rule(
+        "depthwise convolution",
+        "cpu",
+        "by rows",
+        ("jax",),
+        rank=(3,),
+        kernel_size=(7,),
+        channels=_at_least(48),
+        measured=_EPYC_CORE + "gradients, kernel 7, 4³ × 384, 3 ms for 304, 32³ × 48, 161 for 439",
+    ),
     Rule(
         "depthwise convolution",
         "cpu",
@@ -236,6 +277,15 @@ TABLE = (
     # Keras's own computes the products of queries and keys in float16, where large ones overflow.
     Rule("attention", "gpu", "at once", ("tensorflow",), dtype=("float16",)),
     Rule("attention", "gpu", "native"),
+    Rule(
+        "sequences",
+        "cpu",
+        "in pieces",
+        ("torch",),
+        measured=_TWO_CORES + "MedT, 256²: at once 2.5 times as long, in training too",
+    ),
+    Rule("sequences", "cpu", "at once"),
+    Rule("sequences", "gpu", "at once"),
     # === Normalization ===
     Rule(
         "group normalization",
