@@ -193,6 +193,28 @@ def convolve_stacked(inputs: Any, kernel: Any) -> Any:
     return ops.reshape(convolve_2d(slices, kernel), (-1, depth, height, width, filters))
 
 
+@form("convolution", "by taps", ranks=(3,), made=True)
+def dense_by_taps_form() -> Convolve:
+    """Return the form that adds up a 2D convolution for each tap along the depth."""
+    return choose_recomputation(3)(convolve_dense_by_taps)
+
+
+def convolve_dense_by_taps(inputs: Any, kernel: Any) -> Any:
+    """Convolve, dense in 3D, as a sum of 2D convolutions of all slices: one a tap along the depth.
+
+    No tensor has more channels than the inputs or the outputs.
+    """
+    _, depth, height, width, channels = ops.shape(inputs)
+    taps, filters = kernel.shape[0], kernel.shape[-1]
+    convolve_2d = choose_convolution(2, taps, channels, filters, _dtype(inputs))
+    padded = pad_axis(inputs, 1, taps // 2, taps // 2)
+    total = 0
+    for tap in range(taps):
+        images = ops.reshape(padded[:, tap : tap + depth], (-1, height, width, channels))
+        total = total + convolve_2d(images, kernel[tap])
+    return ops.reshape(total, (-1, depth, height, width, filters))
+
+
 @form("convolution", "native where deep", ranks=(3,))
 @form("grouped convolution", "native where deep", ranks=(3,))
 def convolve_where_deep(inputs: Any, kernel: Any) -> Any:
