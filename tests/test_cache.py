@@ -1,9 +1,12 @@
 """What is computed once: files that are written whole, mapped, replaced and done without."""
 
 import errno
+import gc
 import os
 import shutil
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +183,24 @@ def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> No
         os.utime(tmp_path / name, (time.time() - 3600 * age,) * 2)
     compute_once(tmp_path / "a.npy", Computation())
     assert sorted(path.name for path in tmp_path.iterdir()) == [".unfinished-new", "a.npy"]
+
+
+def test_many_threads_map_files_at_once(tmp_path: Path) -> None:
+    # The garbage collector lets another thread go on in the middle of reading a header.
+    def give_way(phase: str, info: dict) -> None:
+        time.sleep(0)
+
+    path = tmp_path / "array"
+    compute_once(path, lambda: [np.zeros(3)])
+    often, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(give_way)
+    try:
+        gc.set_threshold(5)
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(8) as pool:
+            mapped = list(pool.map(lambda _: compute_once(path, list), range(400)))
+    finally:
+        gc.callbacks.remove(give_way)
+        gc.set_threshold(*often)
+        sys.setswitchinterval(interval)
+    assert all(len(arrays) == 1 for arrays in mapped)

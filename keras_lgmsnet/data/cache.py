@@ -7,6 +7,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 
 from keras_lgmsnet.files.writing import UNFINISHED, require_writable
+
+
+# NumPy reads a header by Python's parser, which in Python 3.11 fails with a `SystemError` now and
+# then where several threads are in it.
+_READING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,8 @@ def _map(file: BinaryIO) -> tuple[np.ndarray, ...]:
     while end < len(buffer):
         file.seek(end)
         np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        with _READING:
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         begin = file.tell()
         end = begin + math.prod(shape) * dtype.itemsize
         if end > len(buffer):
