@@ -18,7 +18,6 @@ import numpy as np
 
 from keras_lgmsnet.files.writing import UNFINISHED, require_writable
 
-
 # NumPy reads a header by Python's parser, which in Python 3.11 fails with a `SystemError` now and
 # then where several threads are in it.
 _READING = threading.Lock()
