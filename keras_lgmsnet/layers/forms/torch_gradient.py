@@ -146,12 +146,19 @@ def depthwise_with_own_gradient() -> Callable[..., Any]:
 def _weight(kernel: Any) -> Any:
     """Return a kernel as PyTorch has it, `(filters, channels / groups, *kernel_size)`.
 
-    It lies in memory as the inputs do, with the channels last, as oneDNN wants it: the transpose of
-    a matrix takes a third of the time in which oneDNN would arrange the kernel by itself.
+    In float32 it lies in memory as the inputs do, with the channels last, as oneDNN wants it: the
+    transpose of a matrix takes a third of the time in which oneDNN would arrange the kernel by
+    itself. In bfloat16 oneDNN's gradients of small volumes are NaN now and then with such kernels.
     """
+    import torch
+
     *sizes, channels, filters = kernel.shape
-    weight = kernel.reshape(-1, filters).t().contiguous()
-    return weight.reshape(filters, *sizes, channels).movedim(-1, 1)
+    if kernel.dtype == torch.float32:
+        weight = kernel.reshape(-1, filters).t().contiguous()
+        return weight.reshape(filters, *sizes, channels).movedim(-1, 1)
+    weight = kernel.permute(len(sizes) + 1, len(sizes), *range(len(sizes)))
+    # Of one filter PyTorch refuses the gradient in float16 as the kernel lies.
+    return weight.contiguous() if filters == 1 else weight
 
 
 def _settings(inputs: Any, kernel: Any, strides: int, dilation: int) -> dict[str, Any]:
