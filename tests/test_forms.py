@@ -17,7 +17,7 @@ from keras import ops
 
 from keras_lgmsnet import layers
 from keras_lgmsnet.layers import forms, normalization
-from keras_lgmsnet.layers.forms import convolution
+from keras_lgmsnet.layers.forms import convolution, winograd
 from keras_lgmsnet.layers.forms.sequences import PIECE
 from tests.helpers.gradients import gradients
 
@@ -83,6 +83,7 @@ def test_every_form_of_convolution_is_the_same_sum(
     operation: str, name: str, rank: int, taps: int, monkeypatch
 ) -> None:
     monkeypatch.setattr(convolution, "LEAST_PIXELS", 0)
+    monkeypatch.setattr(convolution, "LEAST_DEPTH", 0)
     form = forms.OPERATIONS[operation][name].make()
     sizes, spacings = CONVOLUTIONS[operation]
     conv = torch.nn.functional.conv2d if rank == 2 else torch.nn.functional.conv3d
@@ -101,6 +102,36 @@ def test_every_form_of_convolution_is_the_same_sum(
         for_images, for_kernel = gradients(spaced, x, kernel)
         _assert_close(for_images, _from_torch(images.grad), 1e-4)
         _assert_close(for_kernel, np.moveaxis(weight.grad.numpy(), (0, 1), (-1, -2)), 1e-4)
+
+
+@pytest.mark.parametrize("depth", range(1, 10))
+def test_winograd_filters_volumes_of_any_depth(depth: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, depth, 3, 4, 5)).astype("float32")
+    kernel = np.random.default_rng(1).standard_normal((3, 3, 3, 5, 2)).astype("float32")
+    expected = torch.nn.functional.conv3d(
+        _to_torch(x), torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy()), padding=1
+    )
+    received = winograd.convolve_along_depth(
+        *map(ops.convert_to_tensor, (x, kernel)), convolution.convolve
+    )
+    _assert_close(received, _from_torch(expected))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="calls PyTorch's oneDNN by name")
+@pytest.mark.parametrize("sides", [(3, 4, 5), (4, 2, 3)])  # not shorter than the kernel, and so
+def test_small_volumes_are_convolved_as_pytorch_does(sides: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal((1, *sides, 6)).astype("float32")
+    kernel = np.random.default_rng(1).standard_normal((3, 3, 3, 6, 4)).astype("float32")
+    images = _to_torch(x).requires_grad_()
+    weight = torch.from_numpy(np.moveaxis(kernel, (-1, -2), (0, 1)).copy()).requires_grad_()
+    expected = torch.nn.functional.conv3d(images, weight, padding=1)
+    _assert_close(
+        convolution.convolve(*map(ops.convert_to_tensor, (x, kernel))), _from_torch(expected)
+    )
+    expected.square().sum().backward()
+    for_images, for_kernel = gradients(convolution.convolve, x, kernel)
+    _assert_close(for_images, _from_torch(images.grad), 1e-4)
+    _assert_close(for_kernel, np.moveaxis(weight.grad.numpy(), (0, 1), (-1, -2)), 1e-4)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="others have gradients of their own")
@@ -258,7 +289,7 @@ def test_every_form_of_recomputation_changes_nothing(name: str, rank: int) -> No
 
 
 @pytest.mark.parametrize("size", [PIECE // 2, 2 * PIECE])  # two at a time, and one
-@pytest.mark.parametrize("name", [name for name, rank in _forms("sequences") if rank == 2])
+@pytest.mark.parametrize("name", [name for name, rank in _forms("sequences") if rank == 3])
 def test_every_form_of_sequences_changes_nothing(name: str, size: int) -> None:
     form = forms.OPERATIONS["sequences"][name].make()
     x, y = np.random.default_rng(0).standard_normal((2, 5, 3, 3)).astype("float32")

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_lgmsnet.layers.base import SpatialLayer, float32_at_least, require_positive
+from keras_lgmsnet.layers.forms.sequences import choose_sequences
 from keras_lgmsnet.layers.initializers import FanInUniform
 
 # What is added to the score of two pixels that came side by side by the shift alone.
@@ -84,6 +85,7 @@ class WindowAttention(SpatialLayer):
         )
         self.query_key_value = self._dense(3 * self.channels, "query_key_value")
         self.project = self._dense(self.channels, "project")
+        self._in_pieces = choose_sequences(self.rank)
 
     def _dense(self, units: int, name: str) -> keras.layers.Dense:
         bias_initializer = self.bias_initializer
@@ -141,13 +143,18 @@ class WindowAttention(SpatialLayer):
             query, key = (
                 _append(part, features) for part, features in zip((query, key), mask, strict=True)
             )
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-        table = ops.transpose(ops.cast(self.position_bias, scores.dtype))
+        table = ops.transpose(ops.cast(self.position_bias, query.dtype))
         # Pixels of a window cut short are the first of a whole one, which moves them; so do the
-        # published programs count them. On PyTorch `+=` writes in place.
-        scores += ops.take(table, self.position_index[:length, :length], axis=1)
-        weights = ops.cast(ops.softmax(scores), value.dtype)
-        return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        # published programs count them.
+        bias = ops.take(table, self.position_index[:length, :length], axis=1)
+
+        def attend(query: Any, key: Any, value: Any) -> Any:
+            scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+            scores += bias  # on PyTorch in place
+            weights = ops.cast(ops.softmax(scores), value.dtype)
+            return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+
+        return self._in_pieces(attend, self.num_heads * length**2)(query, key, value)
 
     def multiply_adds(self, input_shape: tuple[int, ...]) -> int:
         """Count those of the dense layers at every pixel, filling included, and of the softmax."""

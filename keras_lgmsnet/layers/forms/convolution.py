@@ -19,12 +19,16 @@ from keras_lgmsnet.layers.forms import (
     form,
     jax_gradient as jax_gradient,  # which registers its forms
     torch_gradient,
+    winograd,
 )
 from keras_lgmsnet.layers.forms.depthwise import band, overlapping_windows, pad_around, pad_axis
 from keras_lgmsnet.layers.forms.recomputation import choose_recomputation
 
 # Below so many pixels an image, XLA's own gradient of the kernel is as fast.
 LEAST_PIXELS = 64**2
+
+# Of shallower volumes Winograd's form costs more in arranging the kernel than it saves.
+LEAST_DEPTH = 12
 
 Convolve = Callable[[Any, Any], Any]
 
@@ -213,6 +217,25 @@ def convolve_dense_by_taps(inputs: Any, kernel: Any) -> Any:
         images = ops.reshape(padded[:, tap : tap + depth], (-1, height, width, channels))
         total = total + convolve_2d(images, kernel[tap])
     return ops.reshape(total, (-1, depth, height, width, filters))
+
+
+@form("convolution", "by Winograd", ranks=(3,), kernel_sizes=(winograd.TAPS,), made=True)
+def winograd_form() -> Convolve:
+    """Return the form that filters along the depth by Winograd's algorithm."""
+    return choose_recomputation(3)(convolve_by_winograd)
+
+
+def convolve_by_winograd(inputs: Any, kernel: Any) -> Any:
+    """Convolve, dense in 3D, by half as many 2D convolutions as by taps.
+
+    Rounding errors are at most 1.2e-5 of the outputs' standard deviation where those of sums are
+    4e-6, of 64³ × 64 channels, which float32 allows and half precision does not.
+    """
+    depth, channels = inputs.shape[1], inputs.shape[-1]
+    if not isinstance(depth, int) or depth < LEAST_DEPTH:
+        return convolve_dense_by_taps(inputs, kernel)
+    convolve_2d = choose_convolution(2, winograd.TAPS, channels, kernel.shape[-1], _dtype(inputs))
+    return winograd.convolve_along_depth(inputs, kernel, convolve_2d)
 
 
 @form("convolution", "native where deep", ranks=(3,))

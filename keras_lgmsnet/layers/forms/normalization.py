@@ -127,15 +127,25 @@ def _written_out(mean_of_pixels: Mean) -> Normalize:
                 outputs = outputs * float32_at_least(layer.gamma)
         else:
             # This is also what is exported: no gradient of our own, and as few steps as possible.
-            outputs, _, factor = _moments(inputs, layer, mean_of_pixels)
+            centred, _, factor = _moments(inputs, layer, mean_of_pixels)
             if layer.scale:
                 factor = factor * float32_at_least(layer.gamma)
-            outputs = outputs * factor
+            outputs = _times(centred, factor)
         if layer.center:
             outputs += float32_at_least(layer.beta)  # in place on PyTorch
         return ops.cast(outputs, layer.compute_dtype)
 
     return normalize
+
+
+def _times(images: Any, factor: Any) -> Any:
+    """Return images times a factor; on PyTorch, where no gradient needs the images, in place."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        if not torch.is_grad_enabled():
+            return images.mul_(factor)
+    return images * factor
 
 
 def _standardize(inputs: Any, layer: Any, mean_of_pixels: Mean) -> Any:
@@ -186,7 +196,8 @@ def _moments(inputs: Any, layer: Any, mean_of_pixels: Mean) -> tuple[Any, Any, A
     images = float32_at_least(inputs)
     mean = _mean_of_groups(images, layer, mean_of_pixels)
     centred = images - mean
-    variance = _mean_of_groups(ops.square(centred), layer, mean_of_pixels)
+    # A product, since PyTorch takes squares as powers.
+    variance = _mean_of_groups(centred * centred, layer, mean_of_pixels)
     return centred, mean, ops.rsqrt(variance + layer.epsilon)
 
 

@@ -42,3 +42,21 @@ def in_pieces(function: Callable[..., Any], size: int) -> Callable[..., Any]:
         return torch.cat([function(*piece) for piece in pieces])
 
     return call
+
+
+@form("sequences", "in a loop", backends=("jax",))
+def in_a_loop(function: Callable[..., Any], size: int) -> Callable[..., Any]:
+    """Return a function that computes few sequences in each turn of one compiled loop.
+
+    What it makes stays in the cache, and is computed again for the gradient.
+    """
+    import jax
+
+    def call(*inputs: Any) -> Any:
+        length = max(1, PIECE // size)
+        if len(inputs[0]) <= length:
+            return function(*inputs)
+        compute_one = jax.checkpoint(lambda parts: function(*(part[None] for part in parts))[0])
+        return jax.lax.map(compute_one, inputs, batch_size=length)
+
+    return call

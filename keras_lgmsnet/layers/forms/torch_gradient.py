@@ -21,12 +21,13 @@ def convolve(inputs: Any, kernel: Any, strides: int = 1, dilation: int = 1) -> A
     """
     import torch
 
-    outputs = torch.convolution(
-        inputs.movedim(-1, 1),
-        _weight(kernel),
-        None,
-        **_settings(inputs, kernel, strides, dilation),
-    )
+    images, weight = inputs.movedim(-1, 1), _weight(kernel)
+    settings = _settings(inputs, kernel, strides, dilation)
+    if _is_for_onednn(inputs, kernel):
+        spacing = (settings[name] for name in ("padding", "stride", "dilation", "groups"))
+        outputs = torch.mkldnn_convolution(images, weight, None, *spacing)
+    else:
+        outputs = torch.convolution(images, weight, None, **settings)
     return outputs.movedim(1, -1)
 
 
@@ -141,6 +142,24 @@ def depthwise_with_own_gradient() -> Callable[..., Any]:
         return call(inputs, kernel)
 
     return convolve_with_gradient
+
+
+def _is_for_onednn(inputs: Any, kernel: Any) -> bool:
+    """Say whether to call oneDNN by name, as PyTorch does but of small volumes.
+
+    Of a single one of few voxels and channels it takes a program of its own: on two cores of an AMD
+    EPYC, 3³ taps, milliseconds, 8³ × 256 channels 13.1 for 3.1, 16³ × 64 15.1 for 1.6.
+    """
+    import torch
+
+    return (
+        inputs.ndim == 5
+        and inputs.dtype == torch.float32
+        and inputs.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and not torch.compiler.is_compiling()  # exporters know the general operation only
+        and all(side >= taps for side, taps in zip(inputs.shape[1:4], kernel.shape, strict=False))
+    )
 
 
 def _weight(kernel: Any) -> Any:
