@@ -15,9 +15,9 @@ from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Model, Recipe
 from keras_lgmsnet.run_directory import read_json, read_recipe
 from keras_lgmsnet.study_directory import study_runs
-from keras_lgmsnet.training import several
+from keras_lgmsnet.training import images as image_task, several
 from keras_lgmsnet.training.several import train_splits, train_study
-from tests.helpers.runs import assert_same_run, leave_figures_empty
+from tests.helpers.runs import assert_same_run, leave_figures_empty, stop
 from tests.test_training import RECIPE, changed, interrupt, use_small_network
 
 
@@ -230,6 +230,19 @@ def test_a_claim_ends_with_the_run_though_its_process_was_killed(finished, tmp_p
     run.claim.write_text("1/1")
     train_study(STUDY, tmp_path / "study", resume=True)
     assert not run.claim.exists()
+
+
+def test_a_run_is_finished_once_its_report_is_there(tmp_path: Path, monkeypatch) -> None:
+    study = {"LGMSNet": SHORT}
+    with monkeypatch.context() as context:
+        context.setattr(image_task, "render_image_report", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_study(study, tmp_path)
+    (run,) = study_runs(tmp_path)
+    assert not run.is_finished
+    train_study(study, tmp_path, resume=True)
+    assert run.is_finished
+    assert (run.directory / "report.html").is_file()
 
 
 def test_a_damaged_study_is_told(finished, tmp_path: Path) -> None:
