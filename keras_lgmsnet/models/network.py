@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import importlib
 import inspect
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +81,8 @@ class Sides:
         Each is the nearest, or where `slices` do not allow these, the nearest multiple of a number
         by which they do.
         """
-        for factor in itertools.count(1):
+        # The last one always does; smaller ones are tried first.
+        for factor in (*range(1, 65), math.lcm(*self.slices)):
             coarser = dataclasses.replace(self, divisor=factor * self.divisor)
             nearest = tuple(map(coarser.nearest, sides))
             if self._fall_into_slices(nearest):
