@@ -13,7 +13,8 @@
 - `model.keras`: the best network, in float32.
 - `history.csv`, `tensorboard/`: the curves; blank where an epoch was not validated.
 - `metrics.json`, `per_image.csv` (of volumes, `per_case.csv`), `report.html`: the outcome, scored
-  on the test images, or on the validation images where none were set aside for a test.
+  on the test images, or on the validation images where none were set aside for a test;
+  `metrics.json` comes last, and tells that the run is finished.
 - `evaluation-NAME/`: what `keras_lgmsnet.evaluation.runs` found.
 - `.lock`: held by the process that trains.
 """

@@ -10,8 +10,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from keras_lgmsnet.files.writing import UNFINISHED, require_unused, write_json
+from keras_lgmsnet.files.writing import UNFINISHED, require_unused, write_once
 from keras_lgmsnet.recipe.study import Study, folder_names
 from keras_lgmsnet.run_directory import read_json
 
@@ -50,9 +51,7 @@ def study_runs(directory: Path) -> list[StudyRun]:
         FileNotFoundError: If there is no study.
         ValueError: If its `study.json` is damaged.
     """
-    values = read_json(directory, STUDY_FILE, "seeds", "recipes")
-    if not all(type(seed) is int for seed in values["seeds"]):
-        raise ValueError(f"{directory / STUDY_FILE} is damaged: its seeds are no integers.")
+    values = _read_study(directory)
     folders = folder_names(values["recipes"])
     return [
         StudyRun(label, seed, directory / folder / split_name(seed))
@@ -84,8 +83,8 @@ def begin_study(directory: Path, study: Study, seeds: Sequence[int]) -> None:
                 raise
         else:
             directory.mkdir(parents=True, exist_ok=True)
-            write_json(path, values)
-    begun = read_json(directory, STUDY_FILE, "seeds", "recipes")
+            write_once(path, json.dumps(values, indent=2) + "\n")
+    begun = _read_study(directory)
     if begun["seeds"] != values["seeds"] or list(begun["recipes"]) != list(recipes):
         raise ValueError(
             f"{directory} has a study of {', '.join(begun['recipes'])} on the splits of "
@@ -98,3 +97,13 @@ def begin_study(directory: Path, study: Study, seeds: Sequence[int]) -> None:
                 f"A study must be continued with the recipes it began with; in {directory}, that "
                 f"of {label} was another."
             )
+
+
+def _read_study(directory: Path) -> dict[str, Any]:
+    values = read_json(directory, STUDY_FILE, "seeds", "recipes")
+    seeds, recipes = values["seeds"], values["recipes"]
+    if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
+        raise ValueError(f"{directory / STUDY_FILE} is damaged: its seeds are no integers.")
+    if not isinstance(recipes, dict):
+        raise ValueError(f"{directory / STUDY_FILE} is damaged: its recipes have no labels.")
+    return values

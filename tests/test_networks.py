@@ -638,7 +638,7 @@ ROWS = (
         refused=(
             ({"filters": (8, 8)}, r"the four levels'.*filters=\(8, 8\), depths=\(2, 1, 1, 1\)"),
             ({"depths": (1, 1, 0, 1)}, r"positive integer\. Received: depths=0"),
-            ({"num_slices": (4, 4, 2, 3)}, r"divide the numbers.*2\)\. Received: .*2, 3\), sides"),
+            ({"num_slices": (4, 4, 2, 3)}, r"such that 4, 4, 2, 3 divide.*Received: \(16, 16, 32"),
         ),
         frozen="segmamba",
         frozen_layers={

@@ -1,7 +1,9 @@
 """Work that processes share: the rule, and the claims."""
 
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +86,17 @@ def test_a_file_that_is_no_claim_is_told(tmp_path) -> None:
     path.write_text("mine")
     with pytest.raises(ValueError, match=r"case.claim is damaged: A part is k/n"):
         claim(path, Part(2, 2))
+    assert [path.name for path in tmp_path.iterdir()] == ["case.claim"]
+
+
+def test_cases_are_claimed_where_a_file_has_one_name_only(tmp_path, monkeypatch) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted", str(target))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    path = tmp_path / "case.claim"
+    assert claim(path, Part(1, 2)) == Part(1, 2)
+    assert claim(path, Part(2, 2)) == Part(1, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["case.claim"]
 
 

@@ -67,3 +67,10 @@ def test_names() -> None:
         registry.find("unet", 1)
     with pytest.raises(ValueError, match=r"such as \(256, 256, 3\). Received: input_shape=256"):
         registry.create("unet", input_shape=256, num_classes=1)
+
+
+def test_sides_that_fit_no_slices_become_the_nearest_that_do() -> None:
+    sides = Sides(divisor=16, slices=(1, 1, 8, 8))
+    assert sides.nearest_together((16, 16, 32)) == (32, 32, 32)
+    assert sides.nearest_together((32, 32, 32)) == (32, 32, 32)
+    assert Sides(divisor=2, slices=(1_000_003,)).nearest_together((1,)) == (2_000_006,)

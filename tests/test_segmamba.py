@@ -8,7 +8,10 @@ from keras import ops
 import keras_lgmsnet as kl
 from keras_lgmsnet.export.deployment import deploy
 from keras_lgmsnet.layers import ThreeOrderMamba
+from keras_lgmsnet.models import registry
 from keras_lgmsnet.models.published_names import named_variables
+from keras_lgmsnet.recipe.schema import Model, Recipe, VolumeData
+from keras_lgmsnet.recipe.study import study_of_networks
 from tests.helpers.runs import scatter
 from tests.test_networks import ROWS
 
@@ -36,10 +39,20 @@ def test_weights_start_as_in_the_program() -> None:
 @pytest.mark.no_backend
 def test_volumes_that_fall_into_no_slices_are_refused_early() -> None:
     words = (
-        r"divide the numbers of voxels.*: \(3072, 384, 48, 6\)\. Received: .*sides \(16, 32, 48\)"
+        r"sides divisible by 16 and such that 64, 32, 16, 8 divide the numbers of pixels of the "
+        r"levels, .* to \(32, 32, 64\), the nearest\. Received: \(16, 32, 48\)"
     )
     with pytest.raises(ValueError, match=words):
         kl.models.create("segmamba", input_shape=(16, 32, 48, 1), num_classes=2)
+    # Also of the recipe, before any data are read, and of a study before others are trained.
+    data, model = VolumeData(source="btcv", patch_size=(48, 48, 48)), Model(network="segmamba")
+    with pytest.raises(ValueError, match=r"data.patch_size must have sides .* to \(64, 64, 64\)"):
+        Recipe(data=data, model=model)
+    study = study_of_networks(Recipe(data=data, model=Model(network="mednext")), ["segmamba"])
+    assert study["SegMamba"].data.patch_size == (64, 64, 64)
+    sides = registry.find("segmamba", 3).sides({})
+    assert sides.nearest_together((16, 192, 192)) == (16, 192, 192)
+    assert sides.nearest_together((1, 1, 1)) == (32, 32, 32)
 
 
 def test_each_order_is_mixed_from_its_own_beginning() -> None:

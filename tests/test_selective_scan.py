@@ -140,6 +140,21 @@ def test_what_states_hang_on_stays_float32_in_half_precision(policy: str) -> Non
     assert np.abs(received - expected).max() < 0.03 * expected.std()
 
 
+@pytest.mark.parametrize("policy", ["bfloat16", "float16"])
+def test_it_is_trained_in_half_precision_throughout(policy: str) -> None:
+    sequence = keras.Input((20, 8))
+    scan = layers.SelectiveScan(2, dtype=policy)
+    model = keras.Model(sequence, scan(sequence))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    before = [ops.convert_to_numpy(ops.cast(w, "float32")) for w in scan.weights]
+    x = np.random.default_rng(0).standard_normal((2, 20, 8)).astype("float32")
+    model.fit(x, np.zeros_like(x), verbose=0)
+    after = [ops.convert_to_numpy(ops.cast(w, "float32")) for w in scan.weights]
+    assert {w.dtype for w in scan.weights} == {policy}
+    assert all(np.isfinite(values).all() for values in after)
+    assert any((values != old).any() for values, old in zip(after, before, strict=True))
+
+
 def test_weights_start_as_mambas() -> None:
     layer = layers.SelectiveScan(16)
     layer.build((None, 10, 1600))

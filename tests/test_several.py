@@ -3,18 +3,21 @@
 import dataclasses
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from keras_lgmsnet import study_directory
 from keras_lgmsnet.files.parts import Part
 from keras_lgmsnet.files.writing import write_json
 from keras_lgmsnet.recipe.schema import Model, Recipe
 from keras_lgmsnet.run_directory import read_json, read_recipe
 from keras_lgmsnet.study_directory import study_runs
-from keras_lgmsnet.training import several
+from keras_lgmsnet.training import images as image_task, several
 from keras_lgmsnet.training.several import train_splits, train_study
-from tests.helpers.runs import assert_same_run, leave_figures_empty
+from tests.helpers.runs import assert_same_run, leave_figures_empty, stop
 from tests.test_training import RECIPE, changed, interrupt, use_small_network
 
 
@@ -192,6 +195,56 @@ def test_another_study_is_not_mixed_with_this_one(finished, tmp_path: Path) -> N
         train_study(STUDY, tmp_path / "photos", (41, 64), part=Part(1, 2))
 
 
+def test_of_two_studies_that_begin_at_once_one_does(tmp_path: Path, monkeypatch) -> None:
+    directory, unused = tmp_path / "study", study_directory.require_unused
+
+    def let_another_begin(*args, **kwargs) -> None:
+        unused(*args, **kwargs)
+        monkeypatch.setattr(study_directory, "require_unused", unused)
+        study_directory.begin_study(directory, {"Other": OTHER}, (41,))
+
+    monkeypatch.setattr(study_directory, "require_unused", let_another_begin)
+    with pytest.raises(ValueError, match=r"has a study of Other on the splits of \[41\]"):
+        train_study(STUDY, directory)
+    assert [run.label for run in study_runs(directory)] == ["Other"]
+
+
+def test_many_parts_begin_and_summarise_at_once(finished, tmp_path: Path) -> None:
+    runs = train_study(STUDY, tmp_path / "study", (41, 64))
+    for number in range(10):
+        start = threading.Barrier(8)
+
+        def begin(number: int = number, start: threading.Barrier = start) -> None:
+            start.wait()
+            study_directory.begin_study(tmp_path / str(number), STUDY, (41, 64))
+            several._summarise(runs[0].directory.parent, (41, 64))
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(begin) for _ in range(8)]:
+                done.result()
+    assert not list(tmp_path.rglob(".unfinished-*"))
+
+
+def test_a_claim_ends_with_the_run_though_its_process_was_killed(finished, tmp_path: Path) -> None:
+    (run, _) = train_study(STUDY, tmp_path / "study")
+    run.claim.write_text("1/1")
+    train_study(STUDY, tmp_path / "study", resume=True)
+    assert not run.claim.exists()
+
+
+def test_a_run_is_finished_once_its_report_is_there(tmp_path: Path, monkeypatch) -> None:
+    study = {"LGMSNet": SHORT}
+    with monkeypatch.context() as context:
+        context.setattr(image_task, "render_image_report", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_study(study, tmp_path)
+    (run,) = study_runs(tmp_path)
+    assert not run.is_finished
+    train_study(study, tmp_path, resume=True)
+    assert run.is_finished
+    assert (run.directory / "report.html").is_file()
+
+
 def test_a_damaged_study_is_told(finished, tmp_path: Path) -> None:
     directory = tmp_path / "study"
     train_study(STUDY, directory)
@@ -199,11 +252,15 @@ def test_a_damaged_study_is_told(finished, tmp_path: Path) -> None:
     values = json.loads(path.read_text())
     for damaged, sentence in (
         (values | {"seeds": ["../../a"]}, "its seeds are no integers"),
+        (values | {"seeds": 41}, "its seeds are no integers"),
+        (values | {"recipes": ["LGMSNet"]}, "its recipes have no labels"),
         ({"seeds": [1]}, "it has no recipes"),
     ):
         path.write_text(json.dumps(damaged))
         with pytest.raises(ValueError, match=sentence):
             study_runs(directory)
+        with pytest.raises(ValueError, match=sentence):
+            train_study(STUDY, directory, resume=True)
 
 
 def test_seeds_and_splits_of_a_study(finished, tmp_path: Path) -> None:

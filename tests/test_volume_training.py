@@ -22,7 +22,13 @@ from keras_lgmsnet.scoring.regions import mean_dice
 from keras_lgmsnet.training import volumes as volume_task
 from keras_lgmsnet.training.finished_epochs import FinishedEpochs
 from keras_lgmsnet.training.loop import train
-from tests.helpers.runs import assert_same_run, create_small, leave_figures_empty, saved_scalars
+from tests.helpers.runs import (
+    assert_same_run,
+    create_small,
+    leave_figures_empty,
+    saved_scalars,
+    stop,
+)
 from tests.helpers.volumes import write_msd_folder
 
 RECIPE = Recipe(
@@ -169,6 +175,14 @@ def test_cases_set_aside_for_a_test_are_reported(model, folders, tmp_path: Path)
     assert mean == pytest.approx(val_dice, abs=1e-3)
     network = keras.saving.load_model(run / "model.keras")
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+
+
+def test_scores_are_there_once_the_report_is(folders, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(volume_task, "render_volume_report", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(changed("training", epochs=1, warmup_epochs=0), tmp_path / "run", **folders)
+    assert (tmp_path / "run" / "per_case.csv").is_file()
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_best_network_is_the_one_of_the_best_dice(uninterrupted, folders) -> None:

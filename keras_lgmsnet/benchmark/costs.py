@@ -283,9 +283,8 @@ def _case(name: str, input_shape: tuple[int, ...] | None, quick: bool) -> Case:
     entry = registry.find(name, None if input_shape is None else len(input_shape) - 1)
     if quick:
         channels = entry.published[0].input_shape[-1] if entry.published else 3
-        smallest = entry.sides({}).nearest(1)
-        assert smallest is not None  # only of an unknown side it is
-        input_shape = (*[smallest] * entry.rank, channels)
+        smallest = entry.sides({}).nearest_together([1] * entry.rank)
+        input_shape = (*(side for side in smallest if side is not None), channels)
     cases = network_cases(name, input_shape=input_shape)
     return cases[f"forward-{entry.rank}d"]
 

@@ -7,13 +7,12 @@ started by mistake. What no process has finished yet, anyone can tell from the f
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
-from keras_lgmsnet.files.writing import UNFINISHED
+from keras_lgmsnet.files.writing import write_once
 
 # What Slurm tells each task of an array, in the order of `Part.of_slurm`'s arithmetic.
 _SLURM = tuple(f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "STEP", "COUNT"))
@@ -86,9 +85,8 @@ class Part:
 def claim(path: Path, part: Part) -> Part:
     """Claim a case for a part, unless it is another's; return whose it is.
 
-    A claim is a file that says so. It is written under another name first, and a second name given
-    to it then, which all file systems that machines share let succeed once. A part's own claim, of
-    a process that was killed, is its own still.
+    A claim is a file that says so, see `write_once`. A part's own claim, of a process that was
+    killed, is its own still.
 
     Args:
         path: The claim of the case, in the folder that all processes see.
@@ -98,14 +96,8 @@ def claim(path: Path, part: Part) -> Part:
         ValueError: If there is such a file, which is no claim.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder:
-        written = Path(folder) / path.name
-        written.write_text(str(part), encoding="ascii")
-        try:
-            path.hardlink_to(written)
-        except FileExistsError:
-            return claimed_by(path) or part
-    return part
+    write_once(path, str(part))
+    return claimed_by(path) or part
 
 
 def claimed_by(path: Path) -> Part | None:

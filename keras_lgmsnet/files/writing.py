@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all."""
 
+import contextlib
 import csv
 import fnmatch
 import io
@@ -39,6 +40,49 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_shared_json(path: Path, values: dict[str, Any]) -> None:
+    """Write as `write_json` does a file that several processes may write at once; the last stays.
+
+    Raises:
+        OSError: If it cannot be written; it names `path`.
+    """
+    # `atomic_write` has one temporary name for all of them.
+    with (
+        named_in_errors(path),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder,
+    ):
+        written = Path(folder) / path.name
+        write_json(written, values)
+        os.replace(written, path)
+
+
+def write_once(path: Path, text: str) -> None:
+    """Write a text file, whole, unless there is one: of several processes the first writes it.
+
+    It is written under another name first, and `path` is given to it as a second one, which all
+    file systems that machines share let succeed once. On those without second names, such as memory
+    cards and mounted clouds, it is created alone, and another process may find it empty for a
+    moment.
+
+    Raises:
+        OSError: If it cannot be written; it names `path`.
+    """
+    with (
+        named_in_errors(path),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder,
+    ):
+        written = Path(folder) / path.name
+        write_text(written, text)
+        with contextlib.suppress(FileExistsError):
+            try:
+                path.hardlink_to(written)
+            except FileExistsError:
+                raise
+            except OSError:
+                with open(path, "x", encoding="utf-8", newline="") as file:
+                    file.write(text)
 
 
 @contextmanager

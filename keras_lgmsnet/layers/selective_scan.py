@@ -95,7 +95,8 @@ class SelectiveScan(ChannelsLastLayer):
         steps = float32_at_least(self.step_projection(steps))
         steps = ops.softplus(steps + self.step_bias)
         values, writes, reads = (float32_at_least(x) for x in (inputs, writes, reads))
-        rates = -ops.exp(ops.transpose(self.log_rates))
+        # Of a policy that is half precision throughout, the weights are too.
+        rates = -ops.exp(float32_at_least(ops.transpose(self.log_rates)))
         outputs = self._form(values, steps, writes, reads, rates) + values * self.passed
         return ops.cast(outputs, self.compute_dtype)
 

@@ -1,8 +1,10 @@
 """What is known of a network before it is imported: its place, its sides, its published numbers."""
 
+import dataclasses
 import difflib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,12 +53,15 @@ class Sides:
         least: The smallest side.
         most: The largest side; the same as `least` where it takes one only.
         may_be_unknown: Whether a side may be `None` when the network is built.
+        slices: Into how many slices of equal size the pixels of each level must fall. The sides of
+            the first level are half as long as the input's, those of each next one half of these.
     """
 
     divisor: int = 1
     least: int = 1
     most: int | None = None
     may_be_unknown: bool = True
+    slices: tuple[int, ...] = ()
 
     def nearest(self, side: int | None) -> int | None:
         """Return the legal side that is nearest: the given one, if it is legal."""
@@ -70,6 +75,26 @@ class Sides:
             steps = min(steps, self.most // self.divisor)
         return steps * self.divisor
 
+    def nearest_together(self, sides: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return sides that are legal beside one another: the given ones, if they are.
+
+        Each is the nearest, or where `slices` do not allow these, the nearest multiple of a number
+        by which they do.
+        """
+        # The last one always does; smaller ones are tried first.
+        for factor in (*range(1, 65), math.lcm(*self.slices)):
+            coarser = dataclasses.replace(self, divisor=factor * self.divisor)
+            nearest = tuple(map(coarser.nearest, sides))
+            if self._fall_into_slices(nearest):
+                break
+        return nearest
+
+    def _fall_into_slices(self, sides: tuple[int | None, ...]) -> bool:
+        return not any(
+            math.prod(side // 2**level for side in sides if side is not None) % number
+            for level, number in enumerate(self.slices, start=1)
+        )
+
     def describe(self) -> str:
         """Return what is legal in words that may follow "sides"."""
         rules = []
@@ -79,6 +104,12 @@ class Sides:
             rules += [f"divisible by {self.divisor}"] if self.divisor > 1 else []
             rules += [f"of {self.least} at least"] if self.least > self.divisor else []
             rules += [f"of {self.most} at most"] if self.most is not None else []
+        if self.slices:
+            ways = ", ".join(str(2**level) for level in range(1, len(self.slices) + 1))
+            rules.append(
+                f"such that {', '.join(map(str, self.slices))} divide the numbers of pixels of the "
+                f"levels, which have sides {ways} times as small,"
+            )
         if not self.may_be_unknown:
             rules.append("known beforehand")
         return " and ".join(rules or ["above 0"])
@@ -134,7 +165,7 @@ class Network:
             key: What the user calls what has these sides.
         """
         legal = self.sides(arguments)
-        nearest = tuple(map(legal.nearest, sides))
+        nearest = legal.nearest_together(sides)
         if nearest != tuple(sides):
             raise ValueError(
                 f"{key} must have sides {legal.describe()} for this {self.title}: pad or resize to "
@@ -193,6 +224,28 @@ def fixed(**rules: Any) -> Callable[[Mapping[str, Any]], Sides]:
         **rules: Those of `Sides`.
     """
     return lambda arguments: Sides(**rules)
+
+
+def sliced(
+    argument: str, default: tuple[int, ...], **rules: Any
+) -> Callable[[Mapping[str, Any]], Sides]:
+    """Return the sides of a network that cuts the pixels of its levels into slices.
+
+    Args:
+        argument: That of the constructor with their numbers.
+        default: These by default.
+        **rules: Those of `Sides`.
+    """
+
+    def sides(arguments: Mapping[str, Any]) -> Sides:
+        numbers = arguments.get(argument, default)
+        # What are no such numbers the constructor refuses, in its own words.
+        legal = isinstance(numbers, list | tuple) and all(
+            isinstance(number, int) and number > 0 for number in numbers
+        )
+        return Sides(**rules, slices=tuple(numbers) if legal else ())
+
+    return sides
 
 
 def halved(argument: str, default: int, bottom: int = 1) -> Callable[[Mapping[str, Any]], Sides]:

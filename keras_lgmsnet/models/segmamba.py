@@ -1,6 +1,5 @@
 """SegMamba: voxels scanned in three orders by selective state spaces, decoded as by UNETR."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,8 +86,7 @@ class SegMamba3D(SegmentationNetwork):
                 "filters, depths and num_slices are the four levels'. "
                 f"Received: filters={filters}, depths={depths}, num_slices={num_slices}"
             )
-        image, dtype = self.begin(input_shape, num_classes, kwargs)
-        _check_slices(image.shape[1:-1], num_slices)
+        image, dtype = self.begin(input_shape, num_classes, kwargs, num_slices=num_slices)
 
         # === Layers ===
         def normalize(x: Any, name: str) -> Any:
@@ -210,17 +208,6 @@ class SegMamba3D(SegmentationNetwork):
         for level in (5, 4, 3, 2):
             parts += decoder_parts(self, f"decoder{level}")
         return [*parts, *residual_parts(self, "decoder1"), *logits_parts(self)]
-
-
-def _check_slices(sides: Sequence[int], num_slices: Sequence[int]) -> None:
-    """Raise unless each level's voxels fall into its slices."""
-    voxels = tuple(math.prod(side // 2**level for side in sides) for level in (1, 2, 3, 4))
-    if any(number % slices for number, slices in zip(voxels, num_slices, strict=True)):
-        raise ValueError(
-            "num_slices must divide the numbers of voxels of the four levels, whose sides are 2, "
-            f"4, 8 and 16 times as small: {voxels}. Received: num_slices={tuple(num_slices)}, "
-            f"sides {tuple(sides)}"
-        )
 
 
 def _mixer_parts(mixer: ThreeOrderMamba, name: str) -> list[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """The networks for volumes: `keras_lgmsnet.models.registry` finds them by name."""
 
-from keras_lgmsnet.models.network import U_STAGES, Network, Published, fixed, halved
+from keras_lgmsnet.models.network import U_STAGES, Network, Published, fixed, halved, sliced
 
 NETWORKS = (
     Network(
@@ -132,7 +132,7 @@ NETWORKS = (
             *("encoder1", "encoder2", "encoder3", "encoder4", "encoder5"),
             *("decoder5", "decoder4", "decoder3", "decoder2", "decoder1"),
         ),
-        sides=fixed(divisor=16, may_be_unknown=False),
+        sides=sliced("num_slices", (64, 32, 16, 8), divisor=16, may_be_unknown=False),
         paper="Xing et al., SegMamba, MICCAI 2024",
         program="https://github.com/ge-xing/SegMamba",
         differs="The paper draws a layer norm and a perceptron after each scan, where the program "

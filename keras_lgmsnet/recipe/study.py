@@ -82,8 +82,7 @@ def study_of_networks(recipe: AnyRecipe, networks: Iterable[str]) -> Study:
         arguments = recipe.model.arguments if name == recipe.model.network else {}
         model = dataclasses.replace(recipe.model, network=name, arguments=arguments)
         size_field = recipe.kind.size_field
-        legal = network.sides(arguments)
-        sides = tuple(legal.nearest(side) for side in getattr(recipe.data, size_field))
+        sides = network.sides(arguments).nearest_together(getattr(recipe.data, size_field))
         data = dataclasses.replace(recipe.data, **{size_field: sides})
         study[network.title] = dataclasses.replace(recipe, model=model, data=data)
     return check_study(study, "--networks")

@@ -124,7 +124,6 @@ class ImageTask(Task):
         }
         if subset == "test":
             *_, metrics["validation_means"] = self._score(self.examples["validation"])
-        write_json(run_directory / "metrics.json", metrics)
         write_csv(
             run_directory / "per_image.csv",
             [
@@ -147,6 +146,8 @@ class ImageTask(Task):
                 environment=self._environment(run_directory),
             ),
         )
+        # Last, since it tells that the run is finished.
+        write_json(run_directory / "metrics.json", metrics)
 
     def _score(
         self, examples: Examples

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from keras_lgmsnet.files.parts import Part, claim, release
-from keras_lgmsnet.files.writing import require_unused, write_json
+from keras_lgmsnet.files.writing import require_unused, write_shared_json
 from keras_lgmsnet.process.progress import say
 from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.recipe.study import Study
@@ -150,21 +150,20 @@ def _train_run(
     data_dir: str | Path | None,
 ) -> None:
     """Train a run, unless it is finished or another part's."""
-    if run.is_finished:
-        return
-    owner = claim(run.claim, part)
-    if owner != part:
-        say(
-            f"{run.directory} is left to part {owner}, which claimed it: start that part again "
-            f"where it ended, or delete {run.claim}."
-        )
-        return
+    if not run.is_finished:
+        owner = claim(run.claim, part)
+        if owner != part:
+            say(
+                f"{run.directory} is left to part {owner}, which claimed it: start that part again "
+                f"where it ended, or delete {run.claim}."
+            )
+            return
     if not run.is_finished:  # as another process may have in the meantime
         say(f"{run.label} on split {run.seed}, into {run.directory}")
         keras.utils.clear_session(free_memory=True)  # of what the last run left
         begun = (run.directory / "recipe.json").exists()
         train(recipe, run.directory, manual_dir=manual_dir, data_dir=data_dir, resume=begun)
-    release(run.claim)
+    release(run.claim)  # perhaps that of a process that was killed when it had finished
 
 
 def _require_random_splits(recipe: AnyRecipe) -> None:
@@ -194,4 +193,5 @@ def _summarise(directory: Path, seeds: Sequence[int]) -> None:
         "standard_deviation": {name: statistics.stdev(values) for name, values in scores.items()},
         "runs": scores,
     }
-    write_json(directory / "summary.json", summary)
+    # Two parts may finish the last runs of a label at once, and both summarise it.
+    write_shared_json(directory / "summary.json", summary)

@@ -155,7 +155,6 @@ class VolumeTask(Task):
         }
         if subset == "test":
             _, metrics["validation_summary"] = self._score("validation")
-        write_json(run_directory / "metrics.json", metrics)
         write_csv(
             run_directory / "per_case.csv",
             [
@@ -178,6 +177,8 @@ class VolumeTask(Task):
                 environment=self._environment(run_directory),
             ),
         )
+        # Last, since it tells that the run is finished.
+        write_json(run_directory / "metrics.json", metrics)
 
     def _segment(self, id_: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the true and the predicted labels of a prepared volume."""

@@ -4,6 +4,7 @@ import io
 import struct
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 import h5py
 import keras
@@ -32,6 +33,11 @@ def small_network(input_shape, num_classes, dtype, **arguments) -> keras.Model:
     model = keras.Model(image, conv(num_classes, 1, dtype="float32")(x))
     model.dtype_policy = keras.dtype_policies.get(dtype)
     return model
+
+
+def stop(*args: object, **kwargs: object) -> NoReturn:
+    """Stand for a function during which the process is stopped."""
+    raise KeyboardInterrupt
 
 
 def leave_figures_empty(monkeypatch: pytest.MonkeyPatch) -> None:
