@@ -6,11 +6,12 @@ LGMSNet beside its ablation with single kernels, U-Net at a quarter of its publi
 UNeXt, TinyU-Net, and TinyU-Net with LGMSNet's LMS blocks.
 
 Hardware: two CPU cores.
-Time: not measured; 14 runs of 452 images.
-Expected: not measured.
+Time: an hour as two parts of one thread each, on PyTorch and a busy machine; 14 runs of 452 images.
+Expected: mean validation IoU over the two splits, in %: U-Net 60.8, LGMSNet 60.6, TinyU-Net with
+    LMS 59.3, single kernels 59.0, CMUNeXt 57.3, TinyU-Net 57.0, UNeXt 47.8, each ± 0.4 to 2.3.
 
 It shows which networks learn quickly from few, small images. It does not repeat the paper's table,
-where networks were trained forty times as long at 256 × 256, and most scores differ by less than
+whose networks were trained forty times as long at 256 × 256; most of the scores differ by less than
 two splits tell apart.
 """
 

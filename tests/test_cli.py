@@ -187,7 +187,8 @@ def test_train_prints_what_a_study_found(tmp_path: Path, monkeypatch) -> None:
             for label in study
         ]
         for score, run in zip((0.25, 0.5, 0.75), runs, strict=False):
-            metrics = {"subset": "validation", "means": {"iou": score, "f1": score}}
+            means = {"iou": score, "f1": score}
+            metrics = {"subset": "validation", "means": means, "caution": "They flatter."}
             recipe = {"recipe": study[run.label].to_dict()}
             run.directory.mkdir()
             write_json(run.directory / "recipe.json", recipe)
@@ -206,6 +207,7 @@ def test_train_prints_what_a_study_found(tmp_path: Path, monkeypatch) -> None:
         f"Keras backend: {keras.backend.backend()}",
         "LGMSNet: validation IoU 0.5000 ± 0.3536, F1 0.5000 ± 0.3536 over 2 splits.",
         "Swin-Unet: validation IoU 0.5000, F1 0.5000 over 1 split.",
+        "They flatter.",
         f"Not finished, 1 of 4 runs: {tmp_path / 'Swin-Unet-2'}.",
     ]
     assert {recipe.training.epochs for recipe in seen.pop("study").values()} == {5}

@@ -458,7 +458,7 @@ def test_absent_recipe_lists_the_bundled(name, tmp_path: Path, monkeypatch) -> N
     monkeypatch.chdir(tmp_path)
     bundled = (
         "btcv, busi, busi_ablations, busi_keras_cv, image_folder, isic, kits23, kvasir, "
-        "msd_folder, quickstart, study_blocks, study_btcv, study_busi, tnscui"
+        "msd_folder, quickstart, study_blocks, study_btcv, study_busi, study_busi_small, tnscui"
     )
     with pytest.raises(FileNotFoundError, match=f"bundled recipes are: {bundled}"):
         load_recipe(name)
@@ -516,7 +516,7 @@ def test_recipes_of_volumes_are_of_rank_3() -> None:
     "name",
     [
         *("isic", "quickstart", "busi_keras_cv", "busi_ablations", "btcv", "kits23", "msd_folder"),
-        *("study_busi", "study_blocks", "study_btcv"),
+        *("study_busi", "study_blocks", "study_btcv", "study_busi_small"),
     ],
 )
 def test_docstring_opens_with_command_hardware_hours_and_score(name) -> None:

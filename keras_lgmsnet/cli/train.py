@@ -173,15 +173,19 @@ def _tell_study(runs: list[StudyRun]) -> None:
     """Print the scores of a study's networks, and which runs are missing."""
     from keras_lgmsnet.run_directory import read_json, read_recipe
 
+    cautions: dict[str, None] = {}
     for label in dict.fromkeys(run.label for run in runs):
         finished = [run for run in runs if run.label == label and run.is_finished]
         if not finished:
             continue
         headlines = read_recipe(finished[0].directory).kind.headlines
-        metrics = [read_json(run.directory, "metrics.json", "means") for run in finished]
+        metrics = [read_json(run.directory, "metrics.json", "means", "caution") for run in finished]
         scores = {name: [each["means"][name] for each in metrics] for name in headlines}
         told = ", ".join(f"{headlines[name]} {spread(scores[name])}" for name in headlines)
         splits = "1 split" if len(finished) == 1 else f"{len(finished)} splits"
         click.echo(f"{label}: {metrics[0]['subset']} {told} over {splits}.")
+        cautions |= dict.fromkeys(each["caution"] for each in metrics if each["caution"])
+    for caution in cautions:
+        click.echo(caution)
     if missing := [str(run.directory) for run in runs if not run.is_finished]:
         click.echo(f"Not finished, {len(missing)} of {len(runs)} runs: {', '.join(missing)}.")
