@@ -11,7 +11,7 @@ from keras_lgmsnet.export.rewriting.folding import Affine, fold_after, kernel_an
 from keras_lgmsnet.export.rewriting.values import Value
 from keras_lgmsnet.layers import PatchEmbedding, PatchExpansion, PatchMerging, WindowAttention
 from keras_lgmsnet.layers.attention.patches import spread_patches
-from keras_lgmsnet.layers.attention.windows import cut_windows
+from keras_lgmsnet.layers.attention.windows import Tiling, cut_windows
 
 
 def window_attention(layer: WindowAttention, value: Value) -> Value:
@@ -30,7 +30,10 @@ def window_attention(layer: WindowAttention, value: Value) -> Value:
     tokens = flat.pointwise(tokens, kernel, bias, f"{name}-query_key_value")
     shape = (-1, tiling.length, 3 * layer.num_heads, features)
     heads = ops.transpose(ops.reshape(tokens.images, shape), (0, 2, 1, 3))
-    attended = _attend(heads, *_position_bias(layer, tiling))
+    query, key, value_of_keys = ops.split(heads, 3, axis=1)
+    if x.depth is not None and (mask := tiling.mask_features()) is not None:
+        query, key = map(_append, (query, key), mask)
+    attended = _attend(query, key, value_of_keys, _added_to_scores(layer, tiling, x.depth is None))
     attended = ops.reshape(
         ops.transpose(attended, (0, 2, 1, 3)), (-1, 1, tiling.length, x.channels)
     )
@@ -41,23 +44,39 @@ def window_attention(layer: WindowAttention, value: Value) -> Value:
     return Value(name, x.replace(ops.reshape(tiling.join(tokens), (-1, *x.images.shape[1:]))))
 
 
-def _position_bias(layer: WindowAttention, tiling: Any) -> tuple[np.ndarray, int]:
-    """Return what is added to the scores, `(windows * heads, length, length)`, and how many heads.
+def _added_to_scores(layer: WindowAttention, tiling: Tiling, with_mask: bool) -> np.ndarray:
+    """Return what is added to the scores, `(heads, length, length)`, or that of each window.
 
-    Without a shift all windows have the same, and only one is told.
+    Args:
+        layer: Has the biases of positions.
+        tiling: Has the mask of shifted windows.
+        with_mask: Whether to add the mask. Of volumes it would be hundreds of megabytes, so that
+            their queries and keys get features for it. Of images it is small, and those would leave
+            an int8 file few levels for the others.
     """
     index = layer.position_index[: tiling.length, : tiling.length]
-    bias = to_array(layer.position_bias).T[:, index]
-    mask = tiling.mask()
-    if mask is not None:
-        bias = (bias + mask[:, None]).reshape(-1, *mask.shape[1:])
-    return bias.astype("float32"), layer.num_heads
+    bias = to_array(layer.position_bias).T[:, index].astype("float32")
+    mask = tiling.mask() if with_mask else None
+    return bias if mask is None else (bias + mask[:, None]).reshape(-1, *mask.shape[1:])
 
 
-def _attend(heads: KerasTensor, bias: np.ndarray, num_heads: int) -> KerasTensor:
-    """Return softmax(QKᵀ + bias)V of `(windows, [queries | keys | values] by head, ...)`."""
-    query, key, value = ops.split(heads, 3, axis=1)
-    length = value.shape[2]
+def _append(tokens: KerasTensor, features: np.ndarray) -> KerasTensor:
+    """Return `(batch * windows, heads, length, features)` with more features, those of windows.
+
+    So does the layer, but with five axes.
+    """
+    _, heads, length, width = tokens.shape
+    number, _, more = features.shape
+    added = np.zeros((number, heads * length, width + more), "float32")
+    added[..., width:] = np.tile(features, (1, heads, 1))
+    tokens = ops.pad(tokens, ((0, 0), (0, 0), (0, 0), (0, more)))
+    windows = ops.reshape(tokens, (-1, *added.shape)) + added
+    return ops.reshape(windows, (-1, heads, length, width + more))
+
+
+def _attend(query: KerasTensor, key: KerasTensor, value: KerasTensor, bias: Any) -> KerasTensor:
+    """Return softmax(QKᵀ + bias)V of `(windows, heads, length, features)`."""
+    _, num_heads, length, _ = value.shape
     if length == 1:
         return value  # a pixel alone attends to itself; Keras would warn of the softmax
     scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
