@@ -1,0 +1,8 @@
+"""Comparison: the runs of several networks beside one another, as the paper's tables have them.
+
+`contestants` reads runs and checks that they can be compared; `tables` tells what was found.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
