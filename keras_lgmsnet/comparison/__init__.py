@@ -1,6 +1,8 @@
 """Comparison: the runs of several networks beside one another, as the paper's tables have them.
 
-`contestants` reads runs and checks that they can be compared; `tables` tells what was found.
+`runs` is the verb; `contestants` reads runs and checks that they can be compared, `sizes` tells
+what their networks cost, `unseen` scores them on another dataset, `differences` and `changes`
+compare them, `tables` tells what was found.
 """
 
 import lazy_loader

@@ -1,26 +1,51 @@
-"""Tables of runs beside one another: scores by network, and differences from a reference."""
+"""Tables of runs beside one another: the paper's Tables 1, 2, 3 and 6."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from keras_lgmsnet.comparison.changes import Change
 from keras_lgmsnet.comparison.contestants import (
     Contestant,
     ScoredRun,
     datasets_of,
-    read_contestants,
     source_of,
+    splits_of,
 )
-from keras_lgmsnet.evaluation.score_tables import case_scoring, read_table
-from keras_lgmsnet.files.writing import csv_text, require_unused, write_text
-from keras_lgmsnet.scoring.significance import holm, mark_of, paired_comparison
-from keras_lgmsnet.tables import RankedCell, latex_table, markdown_table, p_cell
+from keras_lgmsnet.comparison.differences import relative_change
+from keras_lgmsnet.evaluation.volumes import MEAN
+from keras_lgmsnet.files.writing import csv_text
+from keras_lgmsnet.kinds import Kind
+from keras_lgmsnet.scoring.significance import mark_of
+from keras_lgmsnet.tables import (
+    TABLE_STYLES,
+    Cell,
+    RankedCell,
+    latex_table,
+    markdown_table,
+    p_cell,
+)
 
-FILES = ("comparison.md", "comparison.tex", "comparison.csv")
+STARS = "** p < 0.01, * p < 0.05"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its title, and what must be said below it.
+
+    Args:
+        title: A sentence.
+        header: What stands above the columns.
+        rows: The cells of each row.
+        notes: Sentences.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -28,12 +53,16 @@ class Comparison:
     """What was found of runs beside one another.
 
     Args:
-        contestants: The runs by label.
-        notes: What was left out, in sentences.
+        contestants: The runs by label; where there is an `unseen` dataset, with their scores on
+            that.
+        notes: What was left out, and how speeds were timed, in sentences.
         sizes: Of each label the parameters of its network and, of one image or volume, the
             multiply-adds.
         reference: The label that the others are compared with case by case, if any.
-        differences: Of each other label, dataset and score what `_difference` returned.
+        differences: What `compare_with` found.
+        speeds: Images, or volumes, a second, of each label whose network was timed.
+        changes: Which labels differ from another in one argument only.
+        unseen: What to call the dataset that was scored in place of what the runs held out.
     """
 
     contestants: Sequence[Contestant]
@@ -41,16 +70,36 @@ class Comparison:
     sizes: Mapping[str, tuple[int, int]]
     reference: str | None
     differences: Sequence[Mapping[str, Any]]
+    speeds: Mapping[str, float] = field(default_factory=dict)
+    changes: Sequence[Change] = ()
+    unseen: str | None = None
 
-    def text(self, style: str) -> str:
-        r"""Return the tables, `"markdown"`, or `"latex"`, which needs `\usepackage{booktabs}`."""
-        tables = [self._scores()]
-        if self.reference is not None:
-            tables.append(self._differences())
+    @property
+    def kind(self) -> Kind:
+        """Whether the runs are of images or of volumes."""
+        return self.contestants[0].runs[0].kind
+
+    def text(self, style: str = "markdown") -> str:
+        r"""Return the tables for a paper.
+
+        Args:
+            style: `"markdown"`, or `"latex"`, which needs `\usepackage{booktabs}`.
+
+        Raises:
+            ValueError: If the style is unknown.
+        """
+        if style not in TABLE_STYLES:
+            raise ValueError(f"Styles are {', '.join(TABLE_STYLES)}. Received: {style=}")
         if style == "latex":
-            return "\n\n".join(latex_table(*table) for table in tables) + "\n"
+            return "\n\n".join(
+                latex_table(table.header, table.rows, " ".join([table.title, *table.notes]))
+                for table in self.tables()
+            )
         return "\n\n".join(
-            f"{markdown_table(header, rows)}\n\n{notes}" for header, rows, notes in tables
+            "\n\n".join(
+                [table.title, markdown_table(table.header, table.rows), " ".join(table.notes)]
+            )
+            for table in self.tables()
         )
 
     def csv(self) -> str:
@@ -63,10 +112,12 @@ class Comparison:
                     "subset": run.subset,
                     "split_seed": run.recipe.data.split_seed,
                     "fold": run.recipe.data.fold if run.recipe.data.num_folds else None,
+                    "cases": len(run.ids),
                     "score": name,
                     "value": value,
                     "parameters": self.sizes[contestant.label][0],
                     "multiply_adds": self.sizes[contestant.label][1],
+                    "images_per_second": self.speeds.get(contestant.label),
                     "run": str(run.directory),
                 }
                 for contestant in self.contestants
@@ -75,195 +126,272 @@ class Comparison:
             ]
         )
 
-    def _scores(self) -> tuple[list[str], list[list[str]], str]:
-        """Return header, rows and notes of the table of all."""
-        columns = [
+    def tables(self) -> Iterator[Table]:
+        """Yield the tables: of scores and, where there is any, of differences and of changes."""
+        yield self._scores()
+        if self.differences:
+            yield self._differences()
+        if self.changes:
+            yield self._changes()
+
+    def _columns(self) -> list[tuple[str, str]]:
+        """Return each dataset and score, in the order of the columns."""
+        return [
             (dataset, name)
             for dataset in datasets_of(self.contestants)
-            for name in next(each.on(dataset) for each in self.contestants if each.on(dataset))[
-                0
-            ].scores
+            for name in next(_runs(self.contestants, dataset)).scores
         ]
-        several = len(datasets_of(self.contestants)) > 1
-        header = ["", "parameters", "multiply-adds"] + [
-            f"{source_of(dataset)}, {name} %" if several else f"{name} %"
-            for dataset, name in columns
-        ]
-        scores = [
-            [[run.scores.get(name) for run in each.on(dataset)] for dataset, name in columns]
-            for each in self.contestants
-        ]
-        ranks = [_ranks([_mean(row[place]) for row in scores]) for place in range(len(columns))]
-        most = {
-            dataset: max(len(each.on(dataset)) for each in self.contestants)
-            for dataset in datasets_of(self.contestants)
-        }
-        rows = []
-        for number, (each, row) in enumerate(zip(self.contestants, scores, strict=True)):
-            parameters, multiply_adds = self.sizes[each.label]
-            cells: list[str] = [each.label, f"{parameters / 1e6:.2f} M", f"{multiply_adds / 1e9:.2f} G"]
-            for place, ((dataset, _), values) in enumerate(zip(columns, row, strict=True)):
-                text = _score_text(values)
-                if 0 < len(values) < most[dataset]:
-                    text += f" ({len(values)} of {most[dataset]})"
-                cells.append(RankedCell(text, ranks[place][number]))
-            rows.append(cells)
-        return header, rows, " ".join(self._explain())
 
-    def _explain(self) -> Iterable[str]:
-        """Yield the sentences below the table of all."""
-        kind = self.contestants[0].runs[0].kind
-        yield "Best scores are bold, second ones underlined."
+    def _title_of(self, dataset: str, name: str) -> str:
+        """Return the heading of a score's column."""
+        several = len(datasets_of(self.contestants)) > 1
+        return f"{source_of(dataset)}, {name} %" if several else f"{name} %"
+
+    def _scores(self) -> Table:
+        columns = self._columns()
+        speeds = [f"{self.kind.name} a second"] if self.speeds else []
+        header = ["", "parameters", "multiply-adds", *speeds]
+        header += [self._title_of(*column) for column in columns]
+        rows: list[list[Cell]] = []
+        for each in self.contestants:
+            parameters, multiply_adds = self.sizes[each.label]
+            row: list[Cell] = [
+                RankedCell(each.label),
+                f"{_rounded(parameters / 1e6)} M",
+                f"{_rounded(multiply_adds / 1e9)} G",
+            ]
+            if self.speeds:
+                speed = self.speeds.get(each.label)
+                row.append("–" if speed is None else f"{speed:.3g}")
+            rows.append(row)
+        marks = {
+            (found["network"], found["dataset"], found["score"]): mark_of(found["wilcoxon_p"])
+            for found in self.differences
+        }
+        for dataset, name in columns:
+            scores = [[run.scores[name] for run in each.on(dataset)] for each in self.contestants]
+            total = len(splits_of(self.contestants, dataset))
+            ranks = _ranks([mean(row) if len(row) == total else None for row in scores])
+            for each, row, values, rank in zip(self.contestants, rows, scores, ranks, strict=True):
+                text = _score_text(values)
+                if 0 < len(values) < total:
+                    text += f" ({len(values)} of {total})"
+                row.append(RankedCell(text, rank, marks.get((each.label, dataset, name), "")))
+        title = "Scores of networks."
+        if self.unseen is not None:
+            title = f"Scores of networks on {self.unseen}, which none of them was trained on."
+        return Table(title, header, rows, list(self._explain()))
+
+    def _explain(self) -> Iterator[str]:
+        """Yield the sentences below the table of scores."""
+        kind = self.kind
+        datasets = datasets_of(self.contestants)
+        of_first = f" of {source_of(datasets[0])}" if len(datasets) > 1 else ""
+        yield f"Multiply-adds are of one {kind.example}{of_first} of the sides that networks saw."
         for dataset in datasets_of(self.contestants):
-            runs = [run for each in self.contestants for run in each.on(dataset)]
-            splits = max(len(each.on(dataset)) for each in self.contestants)
-            counts = sorted({len(run.ids) for run in runs})
-            held_out = f"the {runs[0].subset} {kind.name} of {source_of(dataset)}, "
-            held_out += "to ".join(f"{count} " for count in counts[:: max(1, len(counts) - 1)])
-            if splits == 1:
-                yield f"Scores are means over {held_out}of one split: they tell nothing of chance."
-            else:
-                yield (
-                    f"Scores are means over {held_out}of a split, averaged over {splits} splits, ± "
-                    "their sample standard deviation: of splits, not of pooled images."
-                )
-            sides = {run.sides for run in runs}
-            if len(sides) > 1:
-                yield from self._explain_sides(dataset)
-            if caution := next((run.caution for run in runs if run.caution), None):
-                yield caution
+            yield from self._explain_dataset(dataset)
+        yield "The best score of a column is bold, the second underlined, equal ones alike."
+        if self.differences:
+            yield f"{STARS} against {self.reference}, as the table of differences tells."
+        cautions = [run.caution for each in self.contestants for run in each.runs if run.caution]
+        yield from dict.fromkeys(cautions)
         yield from self.notes
 
-    def _explain_sides(self, dataset: str) -> Iterable[str]:
-        """Yield which networks see images or volumes of other sides than most."""
-        sides = {
-            each.label: sorted({run.sides for run in each.on(dataset)})
-            for each in self.contestants
-            if each.on(dataset)
+    def _explain_dataset(self, dataset: str) -> Iterator[str]:
+        """Yield of what the scores on a dataset are means, and which networks saw other sides."""
+        kind = self.kind
+        runs = list(_runs(self.contestants, dataset))
+        splits = splits_of(self.contestants, dataset)
+        counts = sorted({len(run.ids) for run in runs})
+        counted = " to ".join(map(str, counts[:: max(1, len(counts) - 1)]))
+        what = f"{counted} {kind.noun(counts[-1])} of {source_of(dataset)}"
+        if self.unseen is None:
+            what = f"{counted} {runs[0].subset} {kind.noun(counts[-1])} of {source_of(dataset)}"
+        if len(splits) == 1:
+            yield (
+                f"Scores are means over the {what}, after training on one split, which tells "
+                "nothing of how scores vary with the split."
+            )
+        else:
+            yield (
+                f"Scores are means over the {what} after training on one split, averaged over "
+                f"{len(splits)} splits, ± the sample standard deviation of the splits' means: the "
+                f"mean is of splits, not of {kind.name} pooled from all of them."
+            )
+            if any(0 < len(each.on(dataset)) < len(splits) for each in self.contestants):
+                yield (
+                    "Where a score is of some of the splits only, their number stands behind it, "
+                    "and it has no rank."
+                )
+        of_label = {
+            each.label: each.on(dataset)[0].sides for each in self.contestants if each.on(dataset)
         }
-        told = (
-            f"{label} {' and '.join(' × '.join(map(str, each)) for each in found)}"
-            for label, found in sides.items()
-        )
-        yield f"They see {source_of(dataset)} at different sizes: {', '.join(told)}."
+        usual = Counter(of_label.values()).most_common(1)[0][0]
+        others = [f"{label} {_sides(sides)}" for label, sides in of_label.items() if sides != usual]
+        parts = kind.choose(images="images", volumes="patches of volumes")
+        told = ", ".join([f"networks saw {parts} of {_sides(usual)}", *others])
+        yield f"Of {source_of(dataset)}, {told}."
 
-    def _differences(self) -> tuple[list[str], list[list[str]], str]:
-        """Return header, rows and notes of the table against the reference."""
-        kind = self.contestants[0].runs[0].kind
-        header = ["", "dataset", "score", "mean", self.reference or "", "relative", "difference"]
-        header += ["Wilcoxon p", "Holm p"]
-        rows = []
+    def _differences(self) -> Table:
+        kind, reference = self.kind, self.reference
+        header = ["", "dataset", "score", kind.name, "mean %", f"{reference} %", "difference"]
+        header += ["relative", "Wilcoxon p", "Holm p"]
+        rows: list[list[Cell]] = []
         for found in self.differences:
-            low_high = ""
+            difference = f"{100 * found['difference']:+.2f}"
             if found["interval"] is not None:
                 low, high = found["interval"]
-                low_high = f" [{100 * low:.2f}, {100 * high:.2f}]"
+                difference += f" [{100 * low:.2f}, {100 * high:.2f}]"
             rows.append(
                 [
-                    found["network"],
+                    RankedCell(found["network"]),
                     source_of(found["dataset"]),
                     found["score"],
+                    str(found["cases"]),
                     f"{100 * found['mean']:.2f}",
                     f"{100 * found['reference']:.2f}",
-                    "–" if found["relative"] is None else f"{100 * found['relative']:+.2f} %",
-                    f"{100 * found['difference']:+.2f}{low_high}{mark_of(found['wilcoxon_p'])}",
+                    RankedCell(difference, mark=mark_of(found["wilcoxon_p"])),
+                    _percent(found["relative"]),
                     p_cell(found["wilcoxon_p"]),
                     p_cell(found["holm_p"]),
                 ]
             )
-        notes = (
-            f"Each network minus {self.reference}, {kind.example} by {kind.example}: the score of "
-            f"one is its mean over the splits in which both were scored on it. By the Wilcoxon "
-            f"signed-rank test ** p < 0.01 and * p < 0.05, of {kind.name} taken as independent; "
-            "Holm's correction is for all rows of this table, and the stars are without it, as in "
-            "the paper. Intervals are 95 % bootstrap intervals. The relative change is that of the "
-            "means."
+        several = any(
+            len(splits_of(self.contestants, dataset)) > 1
+            for dataset in datasets_of(self.contestants)
         )
-        return header, rows, notes
+        notes = [f"Differences are in percentage points, paired by {kind.example}."]
+        if several:
+            held_out = (
+                ""
+                if self.unseen
+                else "; each split holds out others, so that may be one or several"
+            )
+            notes.append(
+                f"The score of {kind.choose(images='an image', volumes='a volume')} is its mean "
+                "over the splits that both networks were trained on and scored on it"
+                f"{held_out}. So these means, which weigh every {kind.example} alike, may be "
+                "others than those of the splits above."
+            )
+        notes += [
+            f"Brackets are 95 % bootstrap intervals. {STARS} by the Wilcoxon signed-rank test, "
+            f"which takes {kind.name} as independent; as in the paper, the stars are not "
+            "corrected for the number of tests. Holm p is: for all rows of this table.",
+        ]
+        if kind.classes_exclude_each_other:
+            notes.append(
+                "A region that neither network predicts where there is none is left out, and one "
+                "that only one of them predicts there counts as a Dice of 1 for the other."
+            )
+        return Table(f"Differences from {reference}.", header, rows, notes)
+
+    def _changes(self) -> Table:
+        columns = [
+            (dataset, name)
+            for dataset, name in self._columns()
+            if name == MEAN or not self.kind.classes_exclude_each_other
+        ]
+        header = ["", "network", "argument", "value"]
+        for column in columns:
+            header += [self._title_of(*column), "change", "relative"]
+        of_label = {each.label: each for each in self.contestants}
+        rows: list[list[Cell]] = []
+        told = set()
+        # What was changed in the same argument of the same network stands together.
+        for change in sorted(self.changes, key=self._place):
+            base, each = of_label[change.base], of_label[change.label]
+            network = base.runs[0].recipe.model.network
+            if (change.base, change.argument) not in told:
+                told.add((change.base, change.argument))
+                row: list[Cell] = [
+                    RankedCell(base.label),
+                    network,
+                    change.argument,
+                    _value(change.base_value),
+                ]
+                for dataset, name in columns:
+                    row += [_score_text(_values(base.on(dataset), name)), "", ""]
+                rows.append(row)
+            row = [RankedCell(each.label), network, change.argument, _value(change.value)]
+            for dataset, name in columns:
+                row += [
+                    _score_text(_values(each.on(dataset), name)),
+                    *_change(each, base, dataset, name),
+                ]
+            rows.append(row)
+        notes = [
+            "Each network differs in one argument from the first row of its argument, and in "
+            "nothing else. Changes are in percentage points, and relative to the score of that "
+            "first row, over the splits that both were trained on."
+        ]
+        return Table("One argument changed.", header, rows, notes)
+
+    def _place(self, change: Change) -> tuple[int, int]:
+        """Return where a change stands in the table: by its base, then by the first such one."""
+        labels = [each.label for each in self.contestants]
+        alike = [(each.base, each.argument) for each in self.changes]
+        return labels.index(change.base), alike.index((change.base, change.argument))
 
 
-def compare_runs(
-    paths: Sequence[str | Path],
-    output_directory: str | Path | None = None,
-    *,
-    reference: str | None = None,
-) -> Comparison:
-    """Compare finished runs, as the paper's tables compare networks.
-
-    Args:
-        paths: As for `read_contestants`.
-        output_directory: Where to write `comparison.md`, `comparison.tex` and `comparison.csv`,
-            which has the scores of every run; absent or empty. By default nothing is written.
-        reference: A label, with which the others are compared case by case, over the splits that
-            both were trained on.
-
-    Returns:
-        What was found; its `text` is the tables.
-
-    Raises:
-        ValueError: As `read_contestants`; or if there is no such label, or the reference has no run
-            in common with another.
-        OSError: As `read_contestants`; or if the output directory is in use.
-
-    Example:
-    ```python
-    print(compare_runs(["studies/busi"], reference="LGMSNet").text("markdown"))
-    ```
-    """
-    if output_directory is not None:
-        require_unused(Path(output_directory))
-    contestants, notes = read_contestants(paths)
-    labels = [each.label for each in contestants]
-    if reference is not None and reference not in labels:
-        raise ValueError(
-            f"The reference is one of {', '.join(labels)}. Received: reference={reference!r}"
-        )
-    comparison = Comparison(
-        contestants,
-        notes,
-        {each.label: _size(each.runs[0]) for each in contestants},
-        reference,
-        [] if reference is None else _compare_with(contestants, reference),
-    )
-    if output_directory is not None:
-        texts = (comparison.text("markdown") + "\n", comparison.text("latex"), comparison.csv())
-        Path(output_directory).mkdir(parents=True, exist_ok=True)
-        for name, text in zip(FILES, texts, strict=True):
-            write_text(Path(output_directory) / name, text)
-    return comparison
-
-
-def _size(run: ScoredRun) -> tuple[int, int]:
-    """Return parameters and multiply-adds of a run's network, at the sides that it saw."""
-    from keras_lgmsnet.models import complexity
-    from keras_lgmsnet.run import load_network
-
-    network = load_network(run.directory)
-    shape = (*run.sides, network.input_shape[-1])
-    if None in network.input_shape[1:]:
-        network = type(network).from_config(network.get_config() | {"input_shape": shape})
-    return tuple(complexity.count(network))
-
-
-def _mean(scores: Sequence[float | None]) -> float | None:
-    """Return the mean of the runs' scores; `None` where one has none, or there is none."""
+def mean(scores: Sequence[float | None]) -> float | None:
+    """Return the mean of the runs' scores; `None` where one has none, or there is no run."""
     known = [score for score in scores if score is not None]
     return statistics.mean(known) if known and len(known) == len(scores) else None
 
 
+def _runs(contestants: Sequence[Contestant], dataset: str) -> Iterator[ScoredRun]:
+    return (run for each in contestants for run in each.on(dataset))
+
+
+def _values(runs: Sequence[ScoredRun], name: str) -> list[float | None]:
+    return [run.scores[name] for run in runs]
+
+
 def _ranks(means: Sequence[float | None]) -> list[int | None]:
     """Return 1 for the best mean and 2 for the second best, equal ones alike, as printed."""
-    printed = [None if mean is None else round(100 * mean, 2) for mean in means]
-    best = sorted({mean for mean in printed if mean is not None}, reverse=True)[:2]
-    return [best.index(mean) + 1 if mean in best else None for mean in printed]
+    printed = [None if mean is None else f"{100 * mean:.2f}" for mean in means]
+    best = sorted({text for text in printed if text is not None}, key=float, reverse=True)[:2]
+    return [best.index(text) + 1 if text in best else None for text in printed]
 
 
 def _score_text(scores: Sequence[float | None]) -> str:
-    """Return the mean of the splits' scores in percent, with their deviation where there are two."""
-    mean = _mean(scores)
-    if mean is None:
+    """Return the mean of the splits' scores in percent, and their deviation if there are two."""
+    if (of_splits := mean(scores)) is None:
         return "–"
-    text = f"{100 * mean:.2f}"
+    text = f"{100 * of_splits:.2f}"
     if len(scores) == 1:
         return text
     return f"{text} ± {100 * statistics.stdev(score for score in scores if score is not None):.2f}"
+
+
+def _change(each: Contestant, base: Contestant, dataset: str, name: str) -> tuple[str, str]:
+    """Return the cells of a change, over the splits that both have."""
+    runs, base_runs = ({run.split: run for run in one.on(dataset)} for one in (each, base))
+    common = [split for split in runs if split in base_runs]
+    value, base_value = (
+        mean([of[split].scores[name] for split in common]) for of in (runs, base_runs)
+    )
+    if value is None or base_value is None:
+        return "–", "–"
+    return f"{100 * (value - base_value):+.2f}", _percent(relative_change(value, base_value))
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:+.2f} %"
+
+
+def _rounded(number: float) -> str:
+    return f"{number:.2f}" if number >= 0.1 else f"{number:.2g}"
+
+
+def _value(value: Any) -> str:
+    """Return an argument's value as `--set` takes it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value))
+    return (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def _sides(sides: Sequence[int]) -> str:
+    return " × ".join(map(str, sides))
