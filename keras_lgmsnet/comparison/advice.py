@@ -121,10 +121,8 @@ def which_to_take(
         advice.append(Advice("Smaller networks", _tell_unknown(best, complete, score)))
     else:
         if even := [each.label for each in complete if _is_open(each, differences)]:
-            answer = (
-                f"{_listed(even)}: {best.label} is ahead of {'it' if len(even) == 1 else 'them'}"
-            )
-            answer += " by no more than chance can make."
+            answer = f"{_listed(even)}: what separates {'it' if len(even) == 1 else 'each'} from "
+            answer += f"{best.label} may be chance."
             advice.append(Advice("Not distinguishably lower", answer))
         advice.append(Advice("Smallest as good", _tell_small(best, complete, differences, score)))
     if (fastest := _tell_fastest(best, complete, differences)) is not None:

@@ -299,10 +299,10 @@ def _changes(comparison: Comparison, dataset: str) -> CaptionedFigure | None:
     run = runs[rows[0]["network"]][0]
     score = headline(run.kind)
     caption = (
-        f"What one changed argument changes, on the {scored_on(run)}. Left: {score} of the network with it (dot) and of the one it was "
-        "changed in (line). Right: the difference relative to that one's score. Both over the "
-        "splits that the two have in common; thin lines: ± the sample standard deviation over "
-        "the splits, where there are two or more."
+        f"What one changed argument changes, on the {scored_on(run)}. Left: {score} of the network "
+        "with it (dot) and of the one it was changed in (line). Right: the difference relative to "
+        "that one's score. Both over the splits that the two have in common; thin lines: ± the "
+        "sample standard deviation over the splits, where there are two or more."
     )
     return CaptionedFigure(_draw_changes(rows, score, colors_of(comparison)), caption, rows)
 

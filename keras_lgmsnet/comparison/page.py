@@ -105,8 +105,8 @@ def _tell_reading(comparison: Comparison) -> Iterator[str]:
         images="IoU is the area that truth and prediction share, over the area of both together; "
         "F1, or Dice, is twice the shared area over the sum of the two. 100 % is the same outline, "
         "0 % none in common. Every image counts the same.",
-        volumes="Dice is twice the volume that truth and prediction share, over the sum of the two. "
-        "100 % is the same shape, 0 % none in common. Every volume counts the same.",
+        volumes="Dice is twice the volume that truth and prediction share, over the sum of the "
+        "two. 100 % is the same shape, 0 % none in common. Every volume counts the same.",
     )
     if any(
         len(each.on(dataset)) > 1

@@ -75,7 +75,7 @@ def _place(
 ) -> Box | None:
     """Return the best free place of one label."""
     low, high = np.array(within[:2]), np.array(within[2:]) - size
-    if bool(np.any(high < low)):
+    if high[0] < low[0] or high[1] < low[1]:
         return None
     around = [np.arange(low[axis], high[axis] + 1e-9, _STEP) for axis in (0, 1)]
     corners = np.stack(np.meshgrid(*around, indexing="ij"), axis=-1).reshape(-1, 2)
