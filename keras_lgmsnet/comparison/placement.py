@@ -99,7 +99,7 @@ def _place(
     ).all(axis=-1)
     to_bubbles = _distances(boxes, points) - radii
     boxes, to_bubbles = (
-        values[~touches.any(axis=1) & (to_bubbles >= _GAP - 1e-6).all(axis=1)]
+        values[~np.any(touches, axis=1) & np.all(to_bubbles >= _GAP - 1e-6, axis=1)]
         for values in (boxes, to_bubbles)
     )
     if not len(boxes):
