@@ -26,9 +26,9 @@ def test_a_clear_winner() -> None:
     ]
     told = answers(found, {"small": Difference(-0.1, (-0.12, -0.08), 0.001)})
     assert told["Highest score"].startswith("big, IoU 70.80 % (± 0.84 over 5 splits), 30.00 M")
-    assert "None but big itself" in told["Smallest as good"]
-    assert "score distinguishably lower: small (1.00 M parameters" in told["Smallest as good"]
-    assert "-10.00 points, 95 % interval -12.00 to -8.00" in told["Smallest as good"]
+    assert "None but big itself" in told["Smaller networks"]
+    assert "score distinguishably lower: small (1.00 M parameters" in told["Smaller networks"]
+    assert "-10.00 points, 95 % interval -12.00 to -8.00" in told["Smaller networks"]
     assert "ahead of the second, small, in 5" in told["How sure that is"]
     assert "cannot tell" not in told["How sure that is"]
     assert "Not distinguishably lower" not in told
@@ -51,7 +51,7 @@ def test_a_tie_names_the_small_one_and_what_remains_possible() -> None:
         },
     )
     assert told["Not distinguishably lower"].startswith("small and lean:")
-    small, lean = told["Smallest as good"].split("By fewest multiply-adds: ")
+    small, lean = told["Smaller networks"].split("By fewest multiply-adds: ")
     assert small.startswith("By fewest parameters: small (1.00 M parameters")
     assert "up to 2.00 points lower remains possible" in small
     assert "not to say that it is as good" in small
@@ -63,7 +63,7 @@ def test_a_tie_names_the_small_one_and_what_remains_possible() -> None:
 def test_the_smallest_may_be_the_best() -> None:
     found = [Standing("small", (0.7,), M, G), Standing("big", (0.6,), 2 * M, 2 * G)]
     told = answers(found, {"big": Difference(-0.1, (-0.2, -0.05), 0.01)})
-    assert "it is also the one of fewest parameters" in told["Smallest as good"]
+    assert "it is also the one of fewest parameters" in told["Smaller networks"]
 
 
 def test_one_split_tells_nothing_of_another() -> None:
@@ -77,7 +77,7 @@ def test_one_split_tells_nothing_of_another() -> None:
 def test_nothing_is_said_of_differences_that_are_not_known() -> None:
     found = [Standing("big", (0.7,), 3 * M, 3 * G), Standing("small", (0.69,), M, G)]
     told = answers(found, None)
-    assert "Smallest as good" not in told
+    assert "Not distinguishably lower" not in told
     assert "1.00 points of IoU less" in told["Smaller networks"]
     assert "was not tested" in told["Smaller networks"]
     assert "distinguishably" not in " ".join(told.values())
@@ -88,7 +88,7 @@ def test_nothing_is_said_of_differences_that_are_not_known() -> None:
 def test_a_network_without_a_test_is_neither_lower_nor_as_good() -> None:
     found = [Standing("big", (0.7,), 3 * M, 3 * G), Standing("small", (0.69,), M, G)]
     told = answers(found, {"small": Difference(-0.01, None, None)})
-    assert "Of small there is no test" in told["Smallest as good"]
+    assert "Of small there is no test" in told["Smaller networks"]
     assert "Not distinguishably lower" not in told
 
 
@@ -148,7 +148,7 @@ def test_the_comparisons_differences_are_used_where_they_are_from_the_best() -> 
         {"small": [0.6, 0.6], "big": [0.7, 0.7]}, differences={"small": (-0.1, 0.001)}
     )
     told = {each.question: each.answer for each in advise(found)["busi"]}
-    assert "small (1.00 M parameters, 0.10 G multiply-adds" in told["Smallest as good"]
+    assert "small (1.00 M parameters, 0.10 G multiply-adds" in told["Smaller networks"]
     assert "3 validation images of busi" in told["How sure that is"]
 
 

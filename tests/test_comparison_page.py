@@ -55,7 +55,7 @@ def test_page_needs_nothing_else_and_tells_everything() -> None:
         NOTICE,
         "3 networks on busi",
         "<b>big</b>",
-        "2 splits (seeds 0 and 1), scored on 3 validation images of busi",
+        "Trained on 2 splits of busi (seeds 0 and 1), scored on 3 validation images of busi, which",
         "Images of busi.",
         "What it does not show",
         "Trained for 500 epochs",
@@ -87,7 +87,7 @@ def test_one_split_is_told_as_such() -> None:
     found = comparison({"one": [0.5], "two": [0.4]}, differences={"two": (-0.1, 0.2)})
     text = Page(render_comparison(found, {}, {})).text
     assert "One split and one training each" in text
-    assert "1 split (seed 0)" in text
+    assert "1 split of busi (seed 0)" in text
     assert "± is the" not in text
 
 

@@ -124,7 +124,7 @@ def which_to_take(
             answer = f"{_listed(even)}: what separates {'it' if len(even) == 1 else 'each'} from "
             answer += f"{best.label} may be chance."
             advice.append(Advice("Not distinguishably lower", answer))
-        advice.append(Advice("Smallest as good", _tell_small(best, complete, differences, score)))
+        advice.append(Advice("Smaller networks", _tell_small(best, complete, differences, score)))
     if (fastest := _tell_fastest(best, complete, differences)) is not None:
         advice.append(Advice("Fastest", fastest))
     advice.append(Advice("How sure that is", _tell_certainty(best, complete, splits, held_out)))

@@ -111,9 +111,11 @@ def _chart(
         f"{'' if run.kind.rank == 2 else ' patch'}. "
     )
     if splits > 1:
+        fewer = (
+            " (fewer where the table says so)" if len({len(x.scores) for x in found}) > 1 else ""
+        )
         caption += (
-            f"Bubbles: mean over {splits} splits (fewer where the table says so); lines: ± their "
-            "sample standard deviation."
+            f"Bubbles: mean over {splits} splits{fewer}; lines: ± their sample standard deviation."
         )
     else:
         caption += "Of one split: how far chance moves a bubble is not known."
@@ -366,7 +368,7 @@ def _draw_changes(
             0.5,
             color=color,
             xerr=None if spread is None else 100 * spread,
-            error_kw={"elinewidth": 1, "capsize": 2},
+            error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#6b7280"},
         )
     names = [
         plain(

@@ -83,14 +83,16 @@ def _tell_compared(comparison: Comparison) -> Iterator[str]:
         yield label if label == network else f"{label}: {network}"
     for dataset in datasets(comparison):
         runs = _runs(comparison, dataset)
-        splits = sorted({run.split for run in runs}, key=str)
-        seeds = _listed([str(seed) for seed in dict.fromkeys(seed for seed, _, _ in splits)])
+        splits = {run.split for run in runs}
+        seeds = sorted({seed for seed, _, _ in splits})
+        told = f"{'seed' if len(seeds) == 1 else 'seeds'} {_listed([str(seed) for seed in seeds])}"
         counts = sorted({len(run.ids) for run in runs})
         count = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-        text = f"{source_of(dataset)}: {len(splits)} {'split' if len(splits) == 1 else 'splits'} "
-        text += f"(seed {seeds}), " if len(splits) == 1 else f"(seeds {seeds}), "
-        text += f"scored on {count} {scored_on(runs[0])}"
-        text += ", which were held out of the training." if runs[0].subset != "all" else "."
+        trained_on = _listed(list(dict.fromkeys(run.recipe.data.source for run in runs)))
+        number = "1 split" if len(splits) == 1 else f"{len(splits)} splits"
+        text = f"Trained on {number} of {trained_on} ({told}), scored on {count} "
+        own = runs[0].subset != "all"
+        text += f"{scored_on(runs[0])}, which were held out." if own else f"{scored_on(runs[0])}."
         yield text
     every = [run for dataset in datasets(comparison) for run in _runs(comparison, dataset)]
     epochs = _listed([str(number) for number in sorted({r.recipe.training.epochs for r in every})])
@@ -172,7 +174,7 @@ def _tell_cautions(comparison: Comparison) -> Iterator[str]:
         else "No speed was measured: fewer multiply-adds are often faster, but not always."
     )
     yield (
-        f"The {kind.name} are of the datasets named, from few devices and hospitals: of others, "
+        f"Scores are of the datasets named: of {kind.name} of other devices, hospitals and patients, "
         "nothing is shown."
     )
 
