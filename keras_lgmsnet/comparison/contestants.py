@@ -182,11 +182,11 @@ def require_comparable(contestants: Sequence[Contestant]) -> None:
             splits.add(split)
             model = run.recipe.model
             for key, value, wanted in (
-                ("kind", run.kind.name, "images or on volumes, not on both"),
-                (source_of(run.dataset), run.dataset, "the same copy of a dataset"),
-                (run.dataset, run.subset, "the same part of a dataset"),
-                (split, sorted(run.ids), f"the same {run.kind.name} of a split"),
-                (f"{run.dataset} ", list(run.scores), "the same regions"),
+                (("kind",), run.kind.name, "images or on volumes, not on both"),
+                (("copy", source_of(run.dataset)), run.dataset, "the same copy of a dataset"),
+                (("part", run.dataset), run.subset, "the same part of a dataset"),
+                (("ids", split), sorted(run.ids), f"the same {run.kind.name} of a split"),
+                (("regions", run.dataset), list(run.scores), "the same regions"),
             ):
                 _require_equal(seen, key, value, run, f"Runs are compared on {wanted}")
             _require_equal(

@@ -7,9 +7,9 @@ from pathlib import Path
 import keras
 
 from keras_lgmsnet.comparison.contestants import Contestant, ScoredRun
-from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.models.complexity import count
+from keras_lgmsnet.run_directory import read_json
 
 Sizes = dict[str, tuple[int, int]]
 
@@ -108,8 +108,8 @@ def _shape_and_classes(run: ScoredRun) -> tuple[tuple[int, ...], int]:
         num_classes = run.recipe.model.num_classes
         assert num_classes is not None  # of images a recipe always tells it
         return (*run.sides, 3), num_classes
-    fingerprint = VolumeFingerprint.read(run.directory)
-    return (*run.sides, len(fingerprint.channels)), len(fingerprint.labels)
+    fingerprint = read_json(run.directory, "fingerprint.json", "channels", "labels")
+    return (*run.sides, len(fingerprint["channels"])), len(fingerprint["labels"])
 
 
 def _read_lines(path: Path) -> list[dict[str, str]]:

@@ -19,6 +19,7 @@ from keras_lgmsnet.data.sources import describe_source
 from keras_lgmsnet.evaluation.runs import default_directory, evaluate
 from keras_lgmsnet.evaluation.score_tables import read_table
 from keras_lgmsnet.process.progress import say
+from keras_lgmsnet.run_directory import require_network
 
 
 def score_unseen(
@@ -53,6 +54,9 @@ def score_unseen(
             f"Runs that are scored on {describe_source(dataset, manual_dir)} must have been "
             f"trained on one dataset. Received: {', '.join(map(source_of, trained_on))}"
         )
+    for each in contestants:  # before hours are spent on the first
+        for run in each.runs:
+            require_network(run.directory)
     options = {
         "manual_dir": manual_dir,
         "data_dir": data_dir,
