@@ -1,7 +1,9 @@
 """Pictures of comparisons: the right cases of the right split, by every network."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,11 +16,13 @@ from keras_lgmsnet.comparison.slices import slices_figure
 from keras_lgmsnet.comparison.tables import Comparison
 from keras_lgmsnet.data import synthetic
 from keras_lgmsnet.data.volumes import VolumeExample
+from keras_lgmsnet.evaluation.volumes import VolumeScoring
 from keras_lgmsnet.files.writing import write_csv, write_json
 from keras_lgmsnet.geometry import Grid
 from keras_lgmsnet.models import registry
 from keras_lgmsnet.recipe.schema import Data, Model, Recipe, Training
-from tests.helpers.comparisons import comparison, scored_run
+from keras_lgmsnet.run import VolumeRun
+from tests.helpers.comparisons import VOLUME_RECIPE, comparison, scored_run
 
 pytestmark = [pytest.mark.untraced, pytest.mark.no_backend]
 
@@ -74,7 +78,7 @@ def test_pictures_of_networks_that_see_other_sizes(found: Comparison) -> None:
         (IDS[3], "worst"),
     ]
     assert set(rows[0]) == {"id", "rule", "iou coarse", "iou fine"}
-    assert "by the mean IoU over all networks shown" in caption
+    assert "are by the IoU, averaged over all networks shown" in caption
     assert "coarse: 32 × 32 pixels, fine: 64 × 64 pixels" in caption
     assert caption.endswith("Networks of one split, seed 41.")
     panels = [axes for axes in drawn["panels"].figure.axes if axes.get_images()]
@@ -147,3 +151,35 @@ def test_slices_are_where_the_truth_is_largest() -> None:
     assert [axes.get_xlabel() for axes in panels[2:4]] == ["Dice 1.000", "Dice 0.000"]
     assert panels[7].get_xlabel() == "no Dice"
     assert panels[0].get_ylabel() == "best\na"
+
+
+def test_volumes_are_segmented_by_every_network(tmp_path: Path, monkeypatch) -> None:
+    dice = {"right": {"a": 1.0, "b": 1.0}, "none": {"a": 0.1, "b": 0.0}}
+    runs = {}
+    for label, scores in dice.items():
+        table = tmp_path / f"{label}.csv"
+        write_csv(table, [{"id": i, "region": "liver", "dice": x} for i, x in scores.items()])
+        run = scored_run(0.5, recipe=VOLUME_RECIPE, dataset="btcv/1.0.0", ids=["a", "b"])
+        runs[label] = dataclasses.replace(run, directory=Path(label), table=table)
+
+    @contextlib.contextmanager
+    def load(scored: ScoredRun):
+        run = VolumeRun(scored.directory, scored.recipe, "", [], "validation", ["a", "b"], None)
+        run.__dict__["fingerprint"] = SimpleNamespace(intensity_windows=((-1, 1),))
+        yield run
+
+    def segment(run: VolumeRun, example: VolumeExample) -> np.ndarray:
+        mask = example.segmentation_mask
+        return mask if run.directory == Path("right") else np.zeros_like(mask)
+
+    monkeypatch.setattr(pictures, "_loaded", load)
+    monkeypatch.setattr(pictures, "_segment", segment)
+    monkeypatch.setattr(VolumeScoring, "read", lambda *_: (Volumes(), ["a", "b"]))
+    drawn = draw_pictures(compare(**runs))
+    assert list(drawn) == ["slices"]
+    _, caption, rows = drawn["slices"]
+    assert [(row["id"], row["rule"]) for row in rows] == [("a", "best, median"), ("b", "worst")]
+    assert rows[0]["dice right"] == 1
+    assert rows[0]["dice none"] == 0.1
+    assert "are by the mean Dice, averaged over all networks shown" in caption
+    assert "seed 41" in caption

@@ -174,8 +174,8 @@ def _tell_cautions(comparison: Comparison) -> Iterator[str]:
         else "No speed was measured: fewer multiply-adds are often faster, but not always."
     )
     yield (
-        f"Scores are of the datasets named: of {kind.name} of other devices, hospitals and patients, "
-        "nothing is shown."
+        f"Scores are of the datasets named: of {kind.name} of other devices, hospitals and "
+        "patients, nothing is shown."
     )
 
 

@@ -171,8 +171,8 @@ def _choose_cases(
     return Shown(
         scores,
         {candidates[index]: rule for index, rule in chosen.items()},
-        f"Best, median and worst are by the mean {headline(first.kind)} over all networks shown, "
-        f"among {what}, {len(candidates)} of {len(first.ids)}.",
+        f"Best, median and worst are by the {headline(first.kind)}, averaged over all networks "
+        f"shown, among {what}, {len(candidates)} of {len(first.ids)}.",
     )
 
 
