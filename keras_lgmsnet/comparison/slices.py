@@ -1,6 +1,7 @@
 """The same slices of volumes as all networks segment them (paper, Fig. 6)."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -99,7 +100,7 @@ def _draw(
         for axes, title, picture, text in zip(panels, titles, row, below, strict=False):
             axes.imshow(picture)
             axes.set(xticks=[], yticks=[], xlabel=text)
-            axes.set_title(plain(title), pad=3)
+            axes.set_title(plain(textwrap.fill(title, 110 // columns)), pad=3)
             axes.spines[:].set_visible(False)
         for axes in panels[len(titles) :]:
             axes.set_visible(False)

@@ -113,7 +113,7 @@ def draw_planes(volume: SegmentedVolume) -> dict[str, np.ndarray]:
 
 
 def draw_slice(volume: SegmentedVolume, index: int) -> np.ndarray:
-    """Draw one axial plane, in the way of `draw_planes`.
+    """Draw one axial plane, in the way of `draw_planes`, with the patient's right marked.
 
     Args:
         volume: What to draw.
@@ -124,7 +124,7 @@ def draw_slice(volume: SegmentedVolume, index: int) -> np.ndarray:
     """
     x, y, _ = np.multiply(volume.image.shape, volume.spacing)
     picture = _draw_plane(volume, 2, index, _SIDE / max(x, y), 2)
-    _write_letters(picture, _PLANES["axial"][1])
+    _write(picture, "R", (6, picture.shape[0] // 2), 1.2)  # legible in a small print
     return picture
 
 
