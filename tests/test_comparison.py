@@ -236,6 +236,8 @@ def test_differences_are_those_of_scipy(counted, tmp_path: Path) -> None:
     assert found["relative"] == pytest.approx(x.mean() / y.mean() - 1)
     assert found["wilcoxon_p"] == stats.wilcoxon(x - y).pvalue
     assert found["interval"] == mean_interval(x - y, list(groups.values()))
+    assert found["groups"] == 6
+    assert "cases are drawn with all their images" in notes_of(comparison, 1)
 
 
 def test_a_case_is_its_mean_over_the_splits_that_both_were_scored_on(

@@ -27,10 +27,11 @@ def compare_with(
 
     Returns:
         For each other label, dataset and score a dictionary with "network", "dataset", "score",
-        "cases", "mean", "reference", the "difference" of these two, its 95 % bootstrap "interval",
-        the difference as a share of the reference's mean, "relative", "wilcoxon_p", and "holm_p",
-        corrected for the number of all of these dictionaries; and sentences. Scores that no case
-        has are left out.
+        the number of "cases" and of their "groups" (patients, videos or cases, where tables tell
+        them), "mean", "reference", the "difference" of these two, its 95 % bootstrap "interval", of
+        groups drawn whole, the difference as a share of the reference's mean, "relative",
+        "wilcoxon_p", and "holm_p", corrected for the number of all of these dictionaries; and
+        sentences. Scores that no case has are left out.
 
     Raises:
         FileNotFoundError: If a run has no table of its cases.
@@ -58,6 +59,7 @@ def compare_with(
                             "dataset": dataset,
                             "score": name,
                             "cases": len(pairs.ids),
+                            "groups": len(set(pairs.groups)),
                             "mean": described["mean"],
                             "reference": described["other_mean"],
                             "difference": described["difference"],

@@ -273,9 +273,12 @@ class Comparison:
                 f"{held_out}. So these means, which weigh every {kind.example} alike, may be "
                 "others than those of the splits above."
             )
+        drawn = f"of {kind.name} taken as independent"
+        if any(found["groups"] < found["cases"] for found in self.differences):
+            drawn = f"for which patients, videos or cases are drawn with all their {kind.name}"
         notes += [
-            f"Brackets are 95 % bootstrap intervals. {STARS} by the Wilcoxon signed-rank test, "
-            f"which takes {kind.name} as independent; as in the paper, the stars are not "
+            f"Brackets are 95 % bootstrap intervals, {drawn}. {STARS} by the Wilcoxon signed-rank "
+            f"test, which takes {kind.name} as independent; as in the paper, the stars are not "
             "corrected for the number of tests. Holm p is: for all rows of this table.",
         ]
         if kind.classes_exclude_each_other:
