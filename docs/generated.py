@@ -39,7 +39,7 @@ REMARK = "<!-- Written by docs/generated.py from the code: edit that, not this. 
 SUBJECTS = {
     "Networks": ("", "models", "models.complexity", "checkpoints"),
     "Parts of networks": ("layers", "losses", "metrics", "optimizers"),
-    "Runs": ("recipe", "training", "evaluation", "inference", "export", "figures"),
+    "Runs": ("recipe", "training", "evaluation", "comparison", "inference", "export", "figures"),
     "Scores and timings": ("scoring", "benchmark"),
     "Files": ("files", "geometry", "demo"),
 }

@@ -1,6 +1,7 @@
 from . import (
     benchmark as benchmark,
     checkpoints as checkpoints,
+    comparison as comparison,
     demo as demo,
     evaluation as evaluation,
     export as export,

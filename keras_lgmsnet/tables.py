@@ -5,7 +5,8 @@ import re
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 TABLE_STYLES = ("markdown", "latex")
 
@@ -16,11 +17,44 @@ _LATEX = {
     "<": "$<$",
     ">": "$>$",
     "≥": r"$\geq$",
+    "±": r"$\pm$",
     "×": r"$\times$",
     "–": "--",
     "−": "$-$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+
+
+@dataclass(frozen=True)
+class RankedCell:
+    """A cell that shows its rank among those of its column: the first bold, the second underlined.
+
+    Args:
+        text: What it says.
+        rank: 1 for the best, 2 for the second; any other, or `None`, is not shown.
+        mark: Stars of significance, which stand behind.
+    """
+
+    text: str
+    rank: int | None = None
+    mark: str = ""
+
+    @property
+    def markdown(self) -> str:
+        """The cell in Markdown, where only HTML underlines."""
+        text = _escape_markdown(self.text)
+        text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(self.rank or 0, text)
+        return f"{text} {self.mark}".rstrip()  # stars between spaces are stars
+
+    @property
+    def latex(self) -> str:
+        """The cell in LaTeX."""
+        text = latex_text(self.text)
+        text = {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(self.rank or 0, text)
+        return f"{text}$^{{{self.mark}}}$" if self.mark else text
+
+
+Cell: TypeAlias = str | RankedCell
 
 
 def score_cell(
@@ -93,7 +127,7 @@ def comparison_cells(
     return header, rows
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """Return a Markdown table whose columns also line up as plain text."""
     lines = [[_escape(cell) for cell in line] for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -111,8 +145,17 @@ def table_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(map(_escape, cells))} |"
 
 
-def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def _escape(cell: Cell) -> str:
+    return (cell.markdown if isinstance(cell, RankedCell) else cell).replace("|", "\\|")
+
+
+def _escape_markdown(text: str) -> str:
+    """Return the Markdown that prints a text, within a cell whose bars are still to be escaped."""
+    return re.sub(r"([\\*_<`])", r"\\\1", text)
+
+
+def _latex(cell: Cell) -> str:
+    return cell.latex if isinstance(cell, RankedCell) else latex_text(cell)
 
 
 def fact_lines(facts: Mapping[str, str], indent: str = "  ") -> list[str]:
@@ -136,11 +179,9 @@ def wrap(text: str, first_indent: str, indent: str) -> str:
     )
 
 
-def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+def latex_table(header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str) -> str:
     r"""Return a LaTeX table with a caption; the document needs `\usepackage{booktabs}`."""
-    head, *body = (
-        " & ".join(latex_text(cell) for cell in line) + r" \\" for line in (header, *rows)
-    )
+    head, *body = (" & ".join(_latex(cell) for cell in line) + r" \\" for line in (header, *rows))
     return "\n".join(
         [
             r"\begin{table}",

@@ -8,8 +8,8 @@ It needs the packages of `.[docs]`. A page is README.md or a Markdown file in do
   published input shapes in Python are smaller.
 - The folder holds `recipes/`, `FOLDER` (ten images and their masks), `photo.jpg`, `photos/`,
   `Task04_Hippocampus` (six volumes and their label maps), `scan.nii.gz`, `scans/`, and of the runs
-  `runs/quickstart` (on generated images) and `runs/hippocampus` those that a page mentions but does
-  not write by `-o`. Python knows a `dataset` of a batch.
+  `runs/quickstart` and `studies/quickstart` (on generated images) and `runs/hippocampus` those that
+  a page mentions but does not write by `-o`. Python knows a `dataset` of a batch.
 - A block that needs what is not here has a line before it, such as
   `<!-- not run: needs a download -->`; `NEEDS` has all that may stand there.
 - Blocks of the languages in `SHOWN` are not run. Others are refused.
@@ -58,6 +58,9 @@ SECONDS = 300  # for a block
 NOTEBOOK_SECONDS = 240
 RUNS = {
     "runs/quickstart": ["recipes/quickstart.py"],
+    "studies/quickstart": [
+        *("recipes/quickstart.py", "--networks", "lgmsnet,unext", "--split-seeds", "41,64"),
+    ],
     "runs/hippocampus": ["recipes/msd_folder.py", "--manual-dir", "Task04_Hippocampus"],
 }
 SMALLER = {"(256, 256, 3)": "(32, 32, 3)", "(96, 96, 96, 1)": "(32, 32, 32, 1)"}
@@ -253,7 +256,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def furnish(folder: Path, text: str, home: Path) -> None:
     """Put into a folder what a page presupposes."""
     for path in home.iterdir():
-        if path.name not in ("bin", "runs", "tensorflow_datasets"):
+        if path.name not in ("bin", "runs", "studies", "tensorflow_datasets"):
             (folder / path.name).symlink_to(path)
     for run, arguments in RUNS.items():
         if run in text and f"-o {run}" not in text:

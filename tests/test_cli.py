@@ -18,6 +18,7 @@ import pytest
 
 from keras_lgmsnet.cli.benchmark import benchmark as lgms_benchmark
 from keras_lgmsnet.cli.common import choose_backend
+from keras_lgmsnet.cli.compare import compare as lgms_compare
 from keras_lgmsnet.cli.evaluate import evaluate as lgms_evaluate
 from keras_lgmsnet.cli.export import export as lgms_export
 from keras_lgmsnet.cli.figures import figures as lgms_figures
@@ -397,6 +398,65 @@ def test_mistakes_in_evaluate(tmp_path: Path) -> None:
     assert_one_sentence(result, "held out different images", "--dataset")
     assert not list(tmp_path.rglob("evaluation*"))
     assert run(lgms_evaluate, directory, "--table", "html").exit_code == 2
+
+
+def test_compare_passes_everything_on(monkeypatch) -> None:
+    from keras_lgmsnet import comparison
+
+    class Found:
+        def text(self) -> str:
+            return "A table."
+
+    seen = []
+
+    def record(*arguments, **options) -> Found:
+        seen.append((arguments, options))
+        return Found()
+
+    monkeypatch.setattr(comparison, "compare_runs", record)
+    result = run(
+        lgms_compare,
+        *("a", "b", "-o", "out", "--reference", "LGMSNet", "--dataset", "bus"),
+        *("--benchmark", "networks.csv", "--manual-dir", "m", "--data-dir", "d"),
+        *("--allow-incomplete", "--mask-threshold", "127"),
+    )
+    assert result.stdout.endswith("A table.\n")
+    assert run(lgms_compare, "a").exit_code == 0
+    everything, default = seen
+    assert everything == (
+        ((Path("a"), Path("b")), Path("out")),
+        {
+            "reference": "LGMSNet",
+            "dataset": "bus",
+            "speeds": Path("networks.csv"),
+            "manual_dir": Path("m"),
+            "data_dir": Path("d"),
+            "allow_incomplete": True,
+            "mask_threshold": 127,
+        },
+    )
+    options = dict.fromkeys(everything[1]) | {"allow_incomplete": False}
+    assert default == (((Path("a"),), None), options)
+
+
+def test_mistakes_in_compare(tmp_path: Path) -> None:
+    from tests.helpers.scored_runs import write_image_run
+
+    assert run(lgms_compare).exit_code == 2
+    result = run(lgms_compare, tmp_path / "none")
+    assert_one_sentence(result, "none holds no run", "split-SEED")
+    directory = write_image_run(tmp_path / "run", {"x": 0.5})
+    result = run(lgms_compare, directory, "--reference", "other")
+    assert_one_sentence(result, "The reference is one of run", "other")
+    result = run(lgms_compare, directory, "-o", directory)
+    assert_one_sentence(result, "run is in use")
+    result = run(lgms_compare, directory, "--benchmark", tmp_path / "none.csv")
+    assert_one_sentence(result, "No such file", "none.csv")
+    result = run(lgms_compare, directory, "--dataset", "no_such_data")
+    assert_one_sentence(result, "no trained network yet")
+    result = run(lgms_compare, directory)
+    assert result.exit_code == 0
+    assert "| run |" in result.stdout
 
 
 def test_figures_passes_everything_on(monkeypatch) -> None:

@@ -8,6 +8,7 @@ from scipy import stats
 from keras_lgmsnet.scoring.significance import (
     PairedComparison,
     describe_comparison,
+    holm,
     mean_interval,
     paired_comparison,
 )
@@ -205,3 +206,29 @@ def test_a_comparison_is_described_for_json() -> None:
         "t_test_p": None,
         "mark": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),
+    [
+        # 4 × 0.005, 3 × 0.01, 2 × 0.03, and 0.04, which must not be below the one before it.
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.01, None, 0.04, 0.03, 0.005, None], [0.03, None, 0.06, 0.06, 0.02, None]),
+        ([0.6, 0.5, 0.04], [1.0, 1.0, 0.12]),
+        ([0.02, 0.02], [0.04, 0.04]),
+        ([0.2], [0.2]),
+        ([None], [None]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(p_values, corrected) -> None:
+    assert holm(p_values) == [None if p is None else pytest.approx(p) for p in corrected]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_lies_between_none_and_bonferroni_and_keeps_the_order(p_values) -> None:
+    corrected = holm(p_values)
+    for p, after in zip(p_values, corrected, strict=True):
+        assert p <= after <= min(1, len(p_values) * p)
+    order = np.argsort(p_values)
+    assert (np.diff(np.array(corrected)[order]) >= 0).all()

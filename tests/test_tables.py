@@ -3,6 +3,7 @@
 import pytest
 
 from keras_lgmsnet.tables import (
+    RankedCell,
     comparison_cells,
     latex_table,
     latex_text,
@@ -82,3 +83,18 @@ def test_comparison_of_scores_and_of_regions() -> None:
     header, rows = comparison_cells(("a", "b"), {"liver": compared}, "Dice, %")
     assert header[0] == "Dice, %"
     assert rows == [["liver", "90.00", "80.00", "10.00**", "0.001", "–"]]
+
+
+@pytest.mark.parametrize(
+    ("cell", "markdown", "latex"),
+    [
+        (RankedCell("73.40 ± 2.00", 1), "**73.40 ± 2.00**", r"\textbf{73.40 $\pm$ 2.00}"),
+        (RankedCell("5", 2, "*"), "<u>5</u> *", r"\underline{5}$^{*}$"),
+        (RankedCell("5", 3, "**"), "5 **", r"5$^{**}$"),
+        (RankedCell("a_b*|<c>"), r"a\_b\*\|\<c>", r"a\_b*|$<$c$>$"),
+    ],
+)
+def test_ranks_and_marks(cell, markdown, latex) -> None:
+    (_, _, line) = markdown_table([""], [[cell]]).splitlines()
+    assert line == f"| {markdown} |"
+    assert latex in latex_table([""], [[cell]], "").splitlines()[7]

@@ -2,16 +2,44 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
+import numpy as np
+
 from keras_lgmsnet.run import Run
+from keras_lgmsnet.scoring.significance import describe_comparison
 
 # The scores of a case by their names, with its `group`: its patient, video or case.
 Row: TypeAlias = dict[str, Any]
 
 # Rows by what tells them apart: the id, and of volumes also the region.
 ScoreTable: TypeAlias = dict[tuple[str, ...], Row]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two runs' values of one score, of the same cases in the same order; there may be none.
+
+    Args:
+        ids: Of the cases.
+        groups: Their patients, videos or cases.
+        values: The first run's, float64 of shape `(cases,)`.
+        other: The second run's.
+    """
+
+    ids: Sequence[str]
+    groups: Sequence[str]
+    values: np.ndarray
+    other: np.ndarray
+
+    def describe(self) -> dict[str, Any] | None:
+        """Return what `scoring.significance.describe_comparison` does; `None` without a pair."""
+        if not self.ids:
+            return None
+        return describe_comparison(self.values, self.other, self.groups)
+
 
 RunT = TypeVar("RunT", bound=Run)
 SourceT = TypeVar("SourceT")
@@ -45,6 +73,10 @@ class CaseScoring(ABC, Generic[RunT, SourceT]):
     @abstractmethod
     def describe(self, run: RunT, table: ScoreTable, tolerance: float) -> dict[str, Any]:
         """Return how cases were scored, under "convention", and their mean scores."""
+
+    @abstractmethod
+    def pairs(self, table: ScoreTable, other: ScoreTable) -> dict[str, Pairs]:
+        """Return for each score that is compared its pairs in two tables of the same cases."""
 
     @abstractmethod
     def compare(self, table: ScoreTable, other: ScoreTable) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 
 from keras_lgmsnet.data.images import Examples, ImageBatches
-from keras_lgmsnet.evaluation.cases import CaseScoring, Row, ScoreTable
+from keras_lgmsnet.evaluation.cases import CaseScoring, Pairs, Row, ScoreTable
 from keras_lgmsnet.evaluation.selection import read_images
 from keras_lgmsnet.metrics import THRESHOLD, image_scores
 from keras_lgmsnet.process.progress import track
 from keras_lgmsnet.run import ImageRun
-from keras_lgmsnet.scoring.significance import describe_comparison, mean_interval
+from keras_lgmsnet.scoring.significance import mean_interval
 from keras_lgmsnet.scoring.surface import surface_distances
 from keras_lgmsnet.tables import comparison_cells, count_cell, score_cell
 
@@ -99,17 +99,22 @@ class ImageScoring(CaseScoring[ImageRun, Examples]):
             "groups": _summarize(table),
         }
 
+    def pairs(self, table: ScoreTable, other: ScoreTable) -> dict[str, Pairs]:
+        """Return the pairs of each score that both tables have."""
+        ids, groups = [id_ for (id_,) in table], [row["group"] for row in table.values()]
+        return {
+            name: Pairs(
+                ids,
+                groups,
+                *(np.array([rows[id_,][name] for id_ in ids]) for rows in (table, other)),
+            )
+            for name in SCORES
+            if all(name in next(iter(rows.values())) for rows in (table, other))
+        }
+
     def compare(self, table: ScoreTable, other: ScoreTable) -> dict[str, Any]:
         """Return the comparison of each score that both tables have."""
-        groups = [row["group"] for row in table.values()]
-        comparisons = {}
-        for name in SCORES:
-            if all(name in next(iter(rows.values())) for rows in (table, other)):
-                values, other_values = (
-                    np.array([rows[key][name] for key in table]) for rows in (table, other)
-                )
-                comparisons[name] = describe_comparison(values, other_values, groups)
-        return comparisons
+        return {name: pairs.describe() for name, pairs in self.pairs(table, other).items()}
 
     def tabulate(self, evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         """Return header and rows of the table of an evaluation, one score a row."""

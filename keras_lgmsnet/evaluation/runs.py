@@ -1,5 +1,6 @@
 """Evaluation: a run's network scored on what it held out, or on a dataset it never saw."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from keras_lgmsnet.files.writing import (
 )
 from keras_lgmsnet.kinds import KINDS, Kind
 from keras_lgmsnet.run import Run
-from keras_lgmsnet.run_directory import read_json
+from keras_lgmsnet.run_directory import read_json, require_network
 from keras_lgmsnet.scoring.surface import require_tolerance
 
 _FILES = (
@@ -42,6 +43,7 @@ def evaluate(
     tolerance: float = 2.0,
     allow_incomplete: bool = False,
     mask_threshold: int | None = None,
+    reuse: bool = False,
 ) -> dict[str, Any]:
     """Score the best network of a run case by case, and write tables.
 
@@ -83,6 +85,8 @@ def evaluate(
         mask_threshold: For `"image_folder"`, above which value, from 0 to 254 of 255, a mask of
             more than two values is foreground; by default as the run's recipe reads its own, and
             otherwise such a mask is refused.
+        reuse: Whether an earlier evaluation in the output directory is returned as it is, where it
+            is of the same network, data and tolerance.
 
     Returns:
         The contents of `evaluation.json`. Of images, "groups" is a mapping for "all" and for each
@@ -117,14 +121,11 @@ def evaluate(
     first = runs[0]
     kind, kind_scoring = first.kind, case_scoring(first.kind)
     name = describe_source(dataset or first.recipe.data.source, manual_dir)
-    suffix = (name if dataset else first.subset).replace("/", "-")
-    if against is not None:
-        suffix += f"-against-{runs[1].directory.resolve().name}"
     asked = {
         "subset": "all" if dataset else first.subset,
         "against": None if against is None else str(against),
     }
-    by_default = run_directory / f"evaluation-{suffix}"
+    by_default = default_directory(run_directory, name if dataset else first.subset, against)
     output_directory = Path(output_directory or by_default)
     if output_directory != by_default:  # which is the run's own, wherever that is moved
         asked["run"] = str(run_directory)
@@ -133,6 +134,11 @@ def evaluate(
         runs, dataset, manual_dir, data_dir, allow_incomplete, mask_threshold
     )
     _require_same(output_directory, {"identity": examples.dataset, **asked})
+    networks = [_digest(require_network(run.directory)) for run in runs]
+    caution = describe_cautions(runs, dataset, examples)
+    same = {"networks": networks, "tolerance": tolerance, "caution": caution}
+    if reuse and (earlier := _earlier(output_directory, same)):
+        return earlier
     tables = [kind_scoring.score(run, examples, ids, tolerance) for run in runs]
 
     described = kind_scoring.describe(first, tables[0], tolerance)
@@ -144,16 +150,31 @@ def evaluate(
         "subset": asked["subset"],
         kind.name: len(ids),
         "tolerance": tolerance,
+        "networks": networks,
         "backend": keras.backend.backend(),
         **described,
         "convention": f"{described['convention']} {_describe_intervals(kind, tables[0])}",
-        "caution": describe_cautions(runs, dataset, examples),
+        "caution": caution,
     }
     if against is not None:
         evaluation["against"] = str(against)
         evaluation["comparison"] = kind_scoring.compare(*tables)
     _write(output_directory, evaluation, kind_scoring, tables)
     return evaluation
+
+
+def default_directory(run_directory: Path, name: str, against: str | Path | None = None) -> Path:
+    """Return where by default a run's evaluation is written.
+
+    Args:
+        run_directory: The run directory.
+        name: Of the part scored, or what `describe_source` calls another dataset.
+        against: The other run directory, if any.
+    """
+    suffix = name.replace("/", "-")
+    if against is not None:
+        suffix += f"-against-{Path(against).resolve().name}"
+    return run_directory / f"evaluation-{suffix}"
 
 
 def _require_replaceable(output_directory: Path) -> None:
@@ -183,6 +204,20 @@ def _require_same(output_directory: Path, asked: Mapping[str, str | None]) -> No
                 f"{output_directory} holds another evaluation, whose {key} is {was}: name another "
                 f"output directory (-o). Received: {value}"
             )
+
+
+def _earlier(output_directory: Path, same: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return an earlier evaluation, if there is one that has the same values."""
+    if not (output_directory / "evaluation.json").exists():
+        return None
+    earlier = read_json(output_directory, "evaluation.json")
+    return earlier if all(earlier.get(key) == value for key, value in same.items()) else None
+
+
+def _digest(network: Path) -> str:
+    """Return what tells a network's file from any other."""
+    with open(network, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _describe_intervals(kind: Kind, table: ScoreTable) -> str:

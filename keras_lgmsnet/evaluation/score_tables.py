@@ -47,7 +47,7 @@ def compare(per_image: str | Path, other: str | Path) -> dict[str, Any]:
     compared["iou"]["wilcoxon_p"]
     ```
     """
-    (kind, table), (_, other_table) = (_read_table(Path(path)) for path in (per_image, other))
+    (kind, table), (_, other_table) = (read_table(Path(path)) for path in (per_image, other))
     if unpaired := sorted(table.keys() ^ other_table.keys()):
         raise ValueError(
             f"Tables can be compared on the same {kind.name} only; {len(unpaired)} ids, such as "
@@ -106,8 +106,13 @@ def format_table(evaluation: dict[str, Any], style: str = "markdown") -> str:
     )
 
 
-def _read_table(path: Path) -> tuple[Kind, ScoreTable]:
-    """Return of what kind a table is, and its rows."""
+def read_table(path: Path) -> tuple[Kind, ScoreTable]:
+    """Return of what kind a table is, and its rows.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged.
+    """
     with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a mark
         try:
             lines = list(csv.DictReader(file))

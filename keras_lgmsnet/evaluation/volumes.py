@@ -9,7 +9,7 @@ import numpy as np
 from keras_lgmsnet.data.builders import require_masks_of_users
 from keras_lgmsnet.data.volume_fingerprint import VolumeFingerprint
 from keras_lgmsnet.data.volumes import VolumeSource, load_volumes
-from keras_lgmsnet.evaluation.cases import CaseScoring, ScoreTable
+from keras_lgmsnet.evaluation.cases import CaseScoring, Pairs, ScoreTable
 from keras_lgmsnet.evaluation.selection import choose_ids, require_same_subset
 from keras_lgmsnet.inference.scans import segment_scan
 from keras_lgmsnet.process.progress import track
@@ -24,11 +24,13 @@ from keras_lgmsnet.scoring.regions import (
     summarize,
     tabulate,
 )
-from keras_lgmsnet.scoring.significance import describe_comparison
 from keras_lgmsnet.tables import comparison_cells
 
 if TYPE_CHECKING:
     import keras
+
+# What pairs call a volume's mean over its regions.
+MEAN = "mean Dice"
 
 
 class VolumeScoring(CaseScoring[VolumeRun, VolumeSource]):
@@ -96,20 +98,26 @@ class VolumeScoring(CaseScoring[VolumeRun, VolumeSource]):
             **summarize(list(cases.values()), groups),
         }
 
-    def compare(self, table: ScoreTable, other: ScoreTable) -> dict[str, Any]:
-        """Return the comparison of Dice for each region, and of each volume's mean over them.
+    def pairs(self, table: ScoreTable, other: ScoreTable) -> dict[str, Pairs]:
+        """Return the pairs of Dice of each region and, last, of each volume's mean over them.
 
         A pair is left out where neither run has a score. Where one has none, since the region is
         not there and it predicted none, it counts as 1: the other run's false alarm must not go
         unseen.
         """
         dice, other_dice = (_dice_by_case(rows, table) for rows in (table, other))
-        groups = list({id_: row["group"] for (id_, _), row in table.items()}.values())
+        groups = {id_: row["group"] for (id_, _), row in table.items()}
         regions = {
-            region: _compare(dice[:, index], other_dice[:, index], groups)
+            region: _pair(dice[:, index], other_dice[:, index], groups)
             for index, region in enumerate(dict.fromkeys(region for _, region in table))
         }
-        return {"regions": regions, "mean": _compare(_mean(dice), _mean(other_dice), groups)}
+        return regions | {MEAN: _pair(_mean(dice), _mean(other_dice), groups)}
+
+    def compare(self, table: ScoreTable, other: ScoreTable) -> dict[str, Any]:
+        """Return the comparison of Dice for each region, and of each volume's mean over them."""
+        found = {name: pairs.describe() for name, pairs in self.pairs(table, other).items()}
+        mean = found.pop(MEAN)
+        return {"regions": found, "mean": mean}
 
     def tabulate(self, evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         """Return header and rows of the table of an evaluation, one region a row."""
@@ -223,11 +231,9 @@ def _mean(dice: np.ndarray) -> np.ndarray:
         return np.nansum(dice, axis=1) / (~np.isnan(dice)).sum(axis=1)
 
 
-def _compare(dice: np.ndarray, other: np.ndarray, groups: Sequence[str]) -> dict[str, Any] | None:
-    """Return the comparison of pairs of Dice, or None where no pair has any."""
+def _pair(dice: np.ndarray, other: np.ndarray, groups: Mapping[str, str]) -> Pairs:
+    """Return the pairs of the volumes' Dice where either has any; `groups` is by id."""
     counted = ~(np.isnan(dice) & np.isnan(other))
-    if not counted.any():
-        return None
     values, other_values = (np.nan_to_num(scores[counted], nan=1.0) for scores in (dice, other))
-    counted_groups = [group for group, counts in zip(groups, counted, strict=True) if counts]
-    return describe_comparison(values, other_values, counted_groups)
+    ids = [id_ for id_, counts in zip(groups, counted, strict=True) if counts]
+    return Pairs(ids, [groups[id_] for id_ in ids], values, other_values)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_lgmsnet.figures.style import DPI, in_style
@@ -33,3 +35,12 @@ def write_figures(directory: Path, figures: Mapping[str, CaptionedFigure]) -> No
         figure.savefig(directory / f"{name}.pdf", dpi=300, metadata={"CreationDate": None})
         if rows:
             write_csv(directory / f"{name}.csv", rows)
+
+
+@in_style
+def pixels_of(figure: Figure) -> np.ndarray:
+    """Return a figure as 8-bit RGB, shape `(height, width, 3)`, as its PNG has it."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -1,5 +1,7 @@
 """Images beside the truth and predictions (paper, Fig. 5)."""
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +13,8 @@ from keras_lgmsnet.drawing.outlines import PREDICTION_COLOR, TRUTH_COLOR, outlin
 from keras_lgmsnet.figures.captioned import CaptionedFigure
 from keras_lgmsnet.figures.pictures import Cases, picture_grid, show
 from keras_lgmsnet.figures.style import in_style, plain
+
+_COLUMNS = 5  # at most
 
 
 def panels_figure(
@@ -50,16 +54,20 @@ def draw_panels(
 ) -> Figure:
     """Draw images beside the truth and the predictions of one run or more, outlined.
 
-    Images are shown in their original proportions.
+    Images are shown in their original proportions, those of many runs in several rows.
 
     Args:
         examples: The images.
         labels: What to write beside each image.
-        predictions: For each run's name its masks, shape `(images, height, width, num_classes)`.
+        predictions: For each run's name its masks, shape `(images, height, width, num_classes)`;
+            runs may have masks of other sides than the images.
         ious: For each run's name the IoU of every image.
     """
-    figure, grid = picture_grid(examples, 2 + len(predictions), 1, between=0.3, below=0.4)
+    columns = min(_COLUMNS, 2 + len(predictions))
+    rows = math.ceil((2 + len(predictions)) / columns)
+    figure, grid = picture_grid(examples, columns, rows, between=0.3 + 0.1 * (rows > 1), below=0.4)
     for index, label in enumerate(labels):
+        panels = grid[index * rows : (index + 1) * rows].ravel()
         image, mask = examples.images[index], examples.segmentation_masks[index]
         nothing = np.zeros_like(mask)
         shown = [
@@ -69,10 +77,14 @@ def draw_panels(
         for run, masks in predictions.items():
             drawn = outlined(image, mask, masks[index])
             shown.append((run, drawn, f"IoU {ious[run][index]:.3f}"))
-        for panel, (title, picture, below) in zip(grid[index], shown, strict=True):
-            show(panel, picture, examples, index, title if index == 0 else "")
+        for panel, (title, picture, below) in zip(panels, shown, strict=False):
+            heading = textwrap.fill(title, 110 // columns)
+            # In one row, columns have their names; in several, every picture needs its own.
+            show(panel, picture, examples, index, heading if index == 0 or rows > 1 else "")
             panel.set_xlabel(below)
-        grid[index, 0].set_ylabel(plain(label))
+        for panel in panels[len(shown) :]:
+            panel.set_visible(False)
+        panels[0].set_ylabel(plain(label))
     handles = [
         Line2D([], [], color=color, linewidth=3, label=label)
         for color, label in ((TRUTH_COLOR, "truth"), (PREDICTION_COLOR, "prediction"))

@@ -27,6 +27,7 @@ from keras_lgmsnet.files.writing import (
     write_json,
 )
 from keras_lgmsnet.models import registry
+from keras_lgmsnet.recipe.schema import AnyRecipe
 from keras_lgmsnet.run import Run
 
 # Images that the redundancy is measured on, at most: enough for it to settle, in little time.
@@ -126,7 +127,7 @@ def draw_figures(
         )
     named_runs = dict(zip(_names(runs), runs, strict=True))
     scored = examples.subset(ids)
-    size = _describe_size(recipe.data.image_size)
+    size = describe_size(recipe.data.image_size)
     figures = {
         "foreground_ratio": foreground_figure(ratios, size),
         **_draw_redundancy(named_runs, scored, stages_of_runs, dataset, size),
@@ -159,7 +160,7 @@ def _draw_redundancy(
         name: channel_redundancy(stage_features(run, sample.images, stages[name]))
         for name, run in runs.items()
     }
-    networks = describe_networks(runs)
+    networks = describe_networks({name: run.recipe for name, run in runs.items()})
     described = "; ".join(f"{name}: {network}" for name, network in networks.items())
     origin = (
         f"Features of {len(sample.ids)} of the {len(examples.ids)} images of {dataset} that can be "
@@ -214,21 +215,20 @@ def _draw_cases(
     return figures
 
 
-def describe_networks(runs: Mapping[str, Run]) -> dict[str, str]:
-    """Return the network of each run, by the run's name: `"U-Net with filters=(8, 16)"`.
+def describe_networks(recipes: Mapping[str, AnyRecipe]) -> dict[str, str]:
+    """Return the network of each recipe, by the recipe's name: `"U-Net with filters=(8, 16)"`.
 
-    Of its arguments, those are told that are not the defaults in all runs of that network.
+    Of its arguments, those are told that are not the defaults in all recipes of that network.
     """
     networks = {
-        name: registry.find(run.recipe.model.network, run.recipe.rank) for name, run in runs.items()
+        name: registry.find(recipe.model.network, recipe.rank) for name, recipe in recipes.items()
     }
     arguments = {
-        name: network.complete(runs[name].recipe.model.arguments)
-        for name, network in networks.items()
+        name: network.complete(recipes[name].model.arguments) for name, network in networks.items()
     }
     described = {}
     for name, network in networks.items():
-        alike = [arguments[other] for other in runs if networks[other] is network]
+        alike = [arguments[other] for other in recipes if networks[other] is network]
         told = [
             f"{argument}={arguments[name][argument]!r}"
             for argument, default in network.arguments().items()
@@ -268,5 +268,6 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(run.directory) for run in runs]
 
 
-def _describe_size(image_size: Sequence[int]) -> str:
+def describe_size(image_size: Sequence[int]) -> str:
+    """Return a size in words: `"256 × 256 pixels"`."""
     return f"{' × '.join(map(str, image_size))} pixels"

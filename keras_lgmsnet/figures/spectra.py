@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -43,23 +44,35 @@ def redundancy_figure(
         "redundancy. Rows of the decomposed matrix are the pixels of all images, columns are "
         "channels, each minus its mean. Diamonds: the same of each image alone, averaged; a stage "
         f"of fewer pixels than channels cannot reach 100 %. {origin}",
-        [
-            {
-                "run": run,
-                "network": networks[run],
-                "stage": stage,
-                "channels": redundancy.num_channels,
-                "components_needed": redundancy.components_needed,
-                "share_needed": redundancy.components_needed / redundancy.num_channels,
-                "effective_rank": redundancy.effective_rank,
-                "components_needed_per_image": redundancy.per_image.mean(),
-                "standard_deviation": redundancy.per_image.std(),
-                "images": len(redundancy.per_image),
-            }
-            for run, stages in redundancies.items()
-            for stage, redundancy in stages.items()
-        ],
+        redundancy_rows(redundancies, networks),
     )
+
+
+def redundancy_rows(
+    redundancies: Redundancies, networks: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the numbers of each run and stage.
+
+    Args:
+        redundancies: What was measured.
+        networks: For each run's name its network, in words.
+    """
+    return [
+        {
+            "run": run,
+            "network": networks[run],
+            "stage": stage,
+            "channels": redundancy.num_channels,
+            "components_needed": redundancy.components_needed,
+            "share_needed": redundancy.components_needed / redundancy.num_channels,
+            "effective_rank": redundancy.effective_rank,
+            "components_needed_per_image": redundancy.per_image.mean(),
+            "standard_deviation": redundancy.per_image.std(),
+            "images": len(redundancy.per_image),
+        }
+        for run, stages in redundancies.items()
+        for stage, redundancy in stages.items()
+    ]
 
 
 def spectra_figure(redundancies: Redundancies, origin: str) -> CaptionedFigure:
@@ -168,6 +181,7 @@ def draw_spectra(redundancies: Redundancies) -> Figure:
     handles = [
         Line2D([], [], color=color, linestyle=line, marker="o", markersize=5, label=plain(run))
         for run, (color, line) in look_of_run.items()
+        if redundancies[run]  # a run without stages keeps its place in the colours only
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
     return figure
@@ -185,6 +199,11 @@ def _by_stage(redundancies: Redundancies) -> dict[str, dict[str, Redundancy]]:
 
 
 def _tell_channels(rows: Mapping[str, Redundancy]) -> str:
-    """Return a stage's number of channels; where the runs' differ, each in their order."""
-    counts = [str(row.num_channels) for row in rows.values()]
-    return counts[0] if len(set(counts)) == 1 else " / ".join(counts)
+    """Return a stage's number of channels; where those of a few runs differ, each in their order.
+
+    Of more runs, the least and the most, since there is no room for all.
+    """
+    counts = [row.num_channels for row in rows.values()]
+    if len(set(counts)) == 1:
+        return str(counts[0])
+    return " / ".join(map(str, counts)) if len(counts) <= 3 else f"{min(counts)} to {max(counts)}"

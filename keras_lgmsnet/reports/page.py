@@ -50,14 +50,10 @@ def render_page(
             "alt", its text.
         **values: What the template of this kind names: every one must be there.
     """
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("keras_lgmsnet.reports", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
     curves = {"loss": "Loss", **kind.headlines, "learning_rate": "Learning rate"}
-    return templates.get_template(f"{kind.name}.html.jinja").render(
-        notice=NOTICE,
+    return render(
+        "keras_lgmsnet.reports",
+        f"{kind.name}.html.jinja",
         kind=kind,
         picked_by=kind.headlines[kind.best_by.removeprefix("val_")],
         title=title,
@@ -69,6 +65,23 @@ def render_page(
         environment=environment,
         **values,
     )
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """Return a page by a package's template, which extends `base.html.jinja` of this one.
+
+    Args:
+        package: Where the template is.
+        template: Its name.
+        **values: What it names: every one must be there, `title` too.
+    """
+    packages = dict.fromkeys((package, "keras_lgmsnet.reports"))
+    templates = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each, "") for each in packages]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return templates.get_template(template).render(notice=NOTICE, **values)
 
 
 def draw_curves(

@@ -34,14 +34,45 @@ class PairedComparison:
 
     @property
     def mark(self) -> str:
-        """`"**"` for p < 0.01, `"*"` for p < 0.05, else `""`, by the Wilcoxon test.
+        """What `mark_of` returns of the Wilcoxon test.
 
         Scores of images pile up near 1 with a tail of failures: far from the normal distribution
         that the t-test supposes.
         """
-        if self.wilcoxon_p is None or self.wilcoxon_p >= 0.05:
-            return ""
-        return "**" if self.wilcoxon_p < 0.01 else "*"
+        return mark_of(self.wilcoxon_p)
+
+
+def mark_of(p: float | None) -> str:
+    """Return `"**"` for p < 0.01, `"*"` for p < 0.05, else `""`, also of `None`."""
+    if p is None or p >= 0.05:
+        return ""
+    return "**" if p < 0.01 else "*"
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values corrected for their number by Holm's method.
+
+    Where the corrected values below a level are called significant, the probability of calling any
+    true hypothesis false is at most that level, however the tests depend on one another.
+
+    Args:
+        p_values: From 0 to 1, in any order; `None` is no test, and does not count.
+
+    Returns:
+        In the same order, the corrected values, at most 1; `None` stays `None`.
+
+    Example:
+    ```python
+    holm([0.01, 0.04, 0.03, 0.005])  # [0.03, 0.06, 0.06, 0.02]
+    ```
+    """
+    ascending = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0  # so far: a smaller p-value must not get a larger corrected one
+    for done, (p, place) in enumerate(ascending):
+        largest = max(largest, min(1.0, (len(ascending) - done) * p))
+        corrected[place] = largest
+    return corrected
 
 
 def mean_interval(
