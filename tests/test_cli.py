@@ -418,9 +418,9 @@ def test_compare_passes_everything_on(monkeypatch) -> None:
         lgms_compare,
         *("a", "b", "-o", "out", "--reference", "LGMSNet", "--dataset", "bus"),
         *("--benchmark", "networks.csv", "--manual-dir", "m", "--data-dir", "d"),
-        *("--allow-incomplete", "--mask-threshold", "127"),
+        *("--allow-incomplete", "--mask-threshold", "127", "--pictures", "--image", "a (1)"),
     )
-    assert result.stdout.endswith("A table.\n")
+    assert result.stdout.endswith(f"A table.\n\nPage: {Path('out', 'comparison.html')}\n")
     assert run(lgms_compare, "a").exit_code == 0
     everything, default = seen
     assert everything == (
@@ -429,13 +429,16 @@ def test_compare_passes_everything_on(monkeypatch) -> None:
             "reference": "LGMSNet",
             "dataset": "bus",
             "speeds": Path("networks.csv"),
+            "pictures": True,
+            "images": ("a (1)",),
             "manual_dir": Path("m"),
             "data_dir": Path("d"),
             "allow_incomplete": True,
             "mask_threshold": 127,
         },
     )
-    options = dict.fromkeys(everything[1]) | {"allow_incomplete": False}
+    unset = {"pictures": False, "images": (), "allow_incomplete": False}
+    options = dict.fromkeys(everything[1]) | unset
     assert default == (((Path("a"),), None), options)
 
 

@@ -464,19 +464,30 @@ def test_foreign_and_damaged_folders_are_told_in_a_sentence(counted, tmp_path: P
     (run / "per_image.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"per_image.csv"):
         compare_runs([run, other], reference="b")
-    with pytest.raises(ValueError, match=r"only another dataset's: name it by --dataset"):
+    with pytest.raises(ValueError, match=r"another dataset, --dataset .*manual_dir"):
         compare_runs([run], manual_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"Pictures are drawn into a folder: name it by -o"):
+        compare_runs([run], images=["x"])
 
 
 def test_what_is_written_and_where(counted, tmp_path: Path) -> None:
     run = write_image_run(tmp_path / "a", {"x": 0.5})
     output = tmp_path / "deep" / "out"
     comparison = compare_runs([run], output)
-    assert {path.name: path.read_text() for path in output.iterdir()} == {
-        "comparison.md": comparison.text() + "\n",
-        "comparison.tex": comparison.text("latex") + "\n",
-        "comparison.csv": comparison.csv().replace("\r\n", "\n"),
+    chart = "score_by_parameters"
+    assert {path.name for path in output.iterdir()} == {
+        *(f"comparison.{suffix}" for suffix in ("html", "md", "tex", "csv")),
+        *(f"{chart}.{suffix}" for suffix in ("png", "pdf", "csv")),
     }
+    for suffix, text in (
+        ("md", comparison.text() + "\n"),
+        ("tex", comparison.text("latex") + "\n"),
+        ("csv", comparison.csv().replace("\r\n", "\n")),
+    ):
+        assert (output / f"comparison.{suffix}").read_text() == text
+    page = (output / "comparison.html").read_text()
+    assert "1 networks on busi" not in page
+    assert "Not a medical device" in page
     with pytest.raises(FileExistsError, match=r"out is in use"):
         compare_runs([run], output)
     with pytest.raises(ValueError, match=r"The reference is one of a"):

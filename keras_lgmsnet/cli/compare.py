@@ -24,8 +24,8 @@ from keras_lgmsnet.cli.common import (
     "output_directory",
     metavar="OUT",
     type=click.Path(path_type=Path),
-    help="Folder to write the tables to, in Markdown, LaTeX and CSV, absent or empty; by default "
-    "they are only printed.",
+    help="Folder to write the page and the charts to, and the tables in Markdown, LaTeX and CSV, "
+    "absent or empty; by default the tables are only printed.",
 )
 @click.option(
     "--reference",
@@ -47,6 +47,20 @@ from keras_lgmsnet.cli.common import (
     help="CSV file of lgms-benchmark --networks, whose images a second to tell; by default there "
     "is no such column.",
 )
+@click.option(
+    "--pictures",
+    is_flag=True,
+    help="Also draw images, or slices of volumes, as all networks segment them and, of images, how "
+    "redundant their channels are. It loads every network, and is left out by default.",
+)
+@click.option(
+    "--image",
+    "images",
+    metavar="ID",
+    multiple=True,
+    help="Id of an image or volume to draw, as by --pictures; may be repeated. By default those of "
+    "best, median and worst score.",
+)
 @backend_option
 @manual_dir_option
 @data_dir_option
@@ -60,6 +74,8 @@ def compare(
     reference: str | None,
     dataset: str | None,
     speeds: Path | None,
+    pictures: bool,
+    images: tuple[str, ...],
     backend: str | None,
     manual_dir: Path | None,
     data_dir: Path | None,
@@ -76,9 +92,13 @@ def compare(
         reference=reference,
         speeds=speeds,
         dataset=dataset,
+        pictures=pictures,
+        images=images,
         manual_dir=manual_dir,
         data_dir=data_dir,
         allow_incomplete=allow_incomplete,
         mask_threshold=mask_threshold,
     )
     click.echo(comparison.text())
+    if output_directory is not None:
+        click.echo(f"\nPage: {output_directory / 'comparison.html'}")

@@ -2,7 +2,8 @@
 
 `runs` is the verb; `contestants` reads runs and checks that they can be compared, `sizes` tells
 what their networks cost, `unseen` scores them on another dataset, `differences` and `changes`
-compare them, `tables` tells what was found.
+compare them, `tables` tells what was found. `charts` and `pictures` draw it, and `page` shows all,
+with `advice`.
 """
 
 import lazy_loader

@@ -43,7 +43,7 @@ def render_comparison(
     return render(
         "keras_lgmsnet.comparison",
         "comparison.html.jinja",
-        title=f"{len(comparison.contestants)} networks on {names}",
+        title=_count_networks(comparison) + f" on {names}",
         kind=comparison.kind,
         score=headline(comparison.kind),
         compared=list(_tell_compared(comparison)),
@@ -65,6 +65,11 @@ def render_comparison(
         cautions=list(_tell_cautions(comparison)),
         notes=comparison.notes,
     )
+
+
+def _count_networks(comparison: Comparison) -> str:
+    count = len(comparison.contestants)
+    return f"{count} networks" if count > 1 else comparison.contestants[0].label
 
 
 def _shown(name: str, figure: CaptionedFigure, image: str) -> dict[str, str]:

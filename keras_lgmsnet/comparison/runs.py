@@ -1,16 +1,20 @@
-"""Comparison of finished runs: read, counted, compared, and written as tables."""
+"""Comparison of finished runs: read, counted, compared, and written as tables and as a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_lgmsnet.comparison.changes import find_changes
+from keras_lgmsnet.comparison.charts import draw_charts
 from keras_lgmsnet.comparison.contestants import read_contestants
 from keras_lgmsnet.comparison.differences import compare_with
+from keras_lgmsnet.comparison.page import render_comparison
+from keras_lgmsnet.comparison.pictures import draw_pictures
 from keras_lgmsnet.comparison.sizes import count_sizes, read_speeds
 from keras_lgmsnet.comparison.tables import Comparison
 from keras_lgmsnet.comparison.unseen import score_unseen
 from keras_lgmsnet.data.sources import describe_source
+from keras_lgmsnet.figures.captioned import write_figures
 from keras_lgmsnet.files.writing import (
     atomic_directory,
     require_unused,
@@ -26,6 +30,8 @@ def compare_runs(
     reference: str | None = None,
     speeds: str | Path | None = None,
     dataset: str | None = None,
+    pictures: bool = False,
+    images: Sequence[str] = (),
     manual_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
     allow_incomplete: bool = False,
@@ -33,8 +39,9 @@ def compare_runs(
 ) -> Comparison:
     """Compare finished runs, as the paper's tables compare networks.
 
-    The output directory holds `comparison.md` and `comparison.tex`, the tables that
-    `Comparison.text` returns, and `comparison.csv`, with every score of every run.
+    The output directory holds `comparison.html`, a page that needs no other file; the tables that
+    `Comparison.text` returns, `comparison.md` and `comparison.tex`; `comparison.csv`, with every
+    score of every run; and the figures, as PNG and PDF.
 
     Args:
         paths: Folders of runs, of `--split-seeds`, or of studies, as `read_contestants` takes them.
@@ -45,7 +52,11 @@ def compare_runs(
         dataset: Name of a dataset that no run was trained on, whose images or volumes are scored in
             place of those that the runs held out; the scores are kept in the runs, as `evaluate`
             does.
-        manual_dir: As for `evaluate`, of `dataset`; and so are all others.
+        pictures: Whether to draw what `draw_pictures` draws, which loads every network and reads
+            the data.
+        images: Ids of the images or volumes to draw, as `draw_pictures` takes them; with any,
+            pictures are drawn.
+        manual_dir: As for `evaluate`, of `dataset` or of what is drawn; and so are all others.
         data_dir: As for `evaluate`.
         allow_incomplete: As for `evaluate`.
         mask_threshold: As for `evaluate`.
@@ -66,13 +77,23 @@ def compare_runs(
     if output_directory is not None:
         require_unused(Path(output_directory))
         require_writable(Path(output_directory))
-    if dataset is None and (
-        manual_dir or data_dir or allow_incomplete or mask_threshold is not None
-    ):
+    pictures = pictures or bool(images)
+    if pictures and output_directory is None:
         raise ValueError(
-            "The runs' own data are not read, only another dataset's: name it by --dataset "
-            f"(dataset=). Received: {manual_dir=}, {data_dir=}, {allow_incomplete=}, "
-            f"{mask_threshold=}"
+            "Pictures are drawn into a folder: name it by -o (output_directory=). "
+            f"Received: {output_directory=}"
+        )
+    data: dict[str, Any] = {
+        "manual_dir": manual_dir,
+        "data_dir": data_dir,
+        "allow_incomplete": allow_incomplete,
+        "mask_threshold": mask_threshold,
+    }
+    given = {name: value for name, value in data.items() if value not in (None, False)}
+    if given and dataset is None and not pictures:
+        raise ValueError(
+            "Data are read only of another dataset, --dataset (dataset=), or for pictures, "
+            f"--pictures (pictures=True). Received: {given}"
         )
     contestants, notes = read_contestants(paths)
     labels = [each.label for each in contestants]
@@ -86,14 +107,7 @@ def compare_runs(
         of_label, told = read_speeds(speeds, contestants, sizes)
         notes.append(told)
     if dataset is not None:
-        contestants = score_unseen(
-            contestants,
-            dataset,
-            manual_dir=manual_dir,
-            data_dir=data_dir,
-            allow_incomplete=allow_incomplete,
-            mask_threshold=mask_threshold,
-        )
+        contestants = score_unseen(contestants, dataset, **data)
     differences: list[dict[str, Any]] = []
     if reference is not None:
         differences, remarks = compare_with(contestants, reference)
@@ -109,8 +123,13 @@ def compare_runs(
         describe_source(dataset, manual_dir) if dataset else None,
     )
     if output_directory is not None:
+        charts = draw_charts(comparison)
+        drawn = draw_pictures(comparison, images=images, **data) if pictures else {}
+        page = render_comparison(comparison, charts, drawn)
         with atomic_directory(Path(output_directory)) as folder:
+            write_text(folder / "comparison.html", page)
             write_text(folder / "comparison.md", comparison.text() + "\n")
             write_text(folder / "comparison.tex", comparison.text("latex") + "\n")
             write_text(folder / "comparison.csv", comparison.csv())
+            write_figures(folder, charts | drawn)
     return comparison
