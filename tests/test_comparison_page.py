@@ -112,7 +112,7 @@ def test_volumes_of_several_datasets() -> None:
     ]
     rows = [
         {
-            **{"network": "two", "dataset": dataset, "score": "mean Dice", "cases": 3},
+            **{"network": "two", "dataset": dataset, "score": "mean Dice", "cases": 3, "groups": 3},
             **{"mean": 0.7, "reference": 0.8, "difference": -0.1, "interval": None},
             **{"relative": -0.125, "wilcoxon_p": 0.5, "holm_p": 0.5},
         }

@@ -65,6 +65,7 @@ def comparison(
             "dataset": "busi/1.0.0",
             "score": name,
             "cases": 3,
+            "groups": 3,
             "mean": 0.5,
             "reference": 0.6,
             "difference": difference,
