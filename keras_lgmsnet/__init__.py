@@ -13,8 +13,6 @@ model.fit(dataset)
 ```
 """
 
-import os
-
 import lazy_loader
 import wrapt
 
@@ -24,7 +22,3 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 # As soon as Keras is there, imported before or after, `keras.saving.load_model` knows the classes.
 wrapt.register_post_import_hook(register, "keras")
-
-# PyTorch reads this before it makes its first tensor. On Linux it then asks for large pages: new
-# tensors of volumes, which every operation makes, are cleared in a fraction of the time.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

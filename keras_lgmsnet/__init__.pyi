@@ -20,3 +20,4 @@ from . import (
 )
 from .about import NOTICE as NOTICE, __version__ as __version__
 from .models import LGMSNet2D as LGMSNet2D, LGMSNet3D as LGMSNet3D
+from .process.memory import keep_freed_memory as keep_freed_memory

@@ -193,6 +193,8 @@ def _prepare(backend: str | None, threads: int | None, gpu: bool) -> None:
     """Set up a worker, before it imports anything that reads these variables."""
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend
+    if backend in ("torch", None):  # plain PyTorch is timed beside
+        memory.keep_freed_memory()
     if not gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ["JAX_PLATFORMS"] = "cpu"

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from keras_lgmsnet.files.paths import let_any_text_print
+from keras_lgmsnet.process.memory import keep_freed_memory
 from keras_lgmsnet.process.quiet import VERBOSE, quieten
 from keras_lgmsnet.run_directory import describe_unfinished
 
@@ -70,6 +71,8 @@ def choose_backend(asked: str | None, *, announce: bool = True) -> None:
             f"Asked for: {backend}; installed: {', '.join(installed) or 'none'}."
         )
     os.environ["KERAS_BACKEND"] = backend
+    if backend == "torch":
+        keep_freed_memory()
     import keras
 
     from keras_lgmsnet.keras_settings import ignore_keras_json

@@ -29,13 +29,12 @@ class Difference:
 
     @property
     def is_lower(self) -> bool:
-        """Whether the test, or the interval, says that it is lower."""
-        by_test = self.p is not None and self.p < _SIGNIFICANT and self.mean < 0
-        return by_test or (self.interval is not None and self.interval[1] < 0)
+        """Whether the test says that it is lower."""
+        return self.p is not None and self.p < _SIGNIFICANT and self.mean < 0
 
     @property
     def is_open(self) -> bool:
-        """Whether there was a test, and neither it nor the interval says that it is lower."""
+        """Whether there was a test, and it does not say that it is lower."""
         return self.p is not None and not self.is_lower
 
 
@@ -56,7 +55,7 @@ def advise(comparison: Comparison) -> dict[str, list[Advice]]:
     r"""Return what the numbers say on each dataset, by what to call it.
 
     A network counts as distinguishably lower than the best one by the Wilcoxon test with Holm's
-    correction, as in the table of differences, or by the bootstrap interval.
+    correction for all comparisons with the best one.
 
     Args:
         comparison: The runs.
@@ -91,9 +90,17 @@ def advise(comparison: Comparison) -> dict[str, list[Advice]]:
             found,
             differences or None,
             score=headline(run.kind),
-            held_out=f"{len(run.ids)} {scored_on(run)}",
+            held_out=_count(comparison, dataset),
         )
     return advice
+
+
+def _count(comparison: Comparison, dataset: str) -> str:
+    """Return how many of what a split holds out, and how many different ones there are."""
+    runs = [run for each in comparison.contestants for run in each.on(dataset)]
+    different = {id_ for run in runs for id_ in run.ids}
+    text = f"{len(runs[0].ids)} {scored_on(runs[0])}"
+    return text if len(different) == len(runs[0].ids) else f"{text}, {len(different)} in all"
 
 
 def which_to_take(
@@ -109,7 +116,8 @@ def which_to_take(
         found: How they stand, at least one.
         differences: Of the others from the best one; `None` where they are not known.
         score: What the score is called.
-        held_out: How many of what were scored in one split: `"195 validation images"`.
+        held_out: How many of what were scored in one split: `"195 validation images of busi"`,
+            perhaps followed by how many different ones there are.
     """
     complete = _complete(found)
     best = max(complete, key=lambda each: each.mean)
@@ -125,6 +133,13 @@ def which_to_take(
             answer += f"{best.label} may be chance."
             advice.append(Advice("Not distinguishably lower", answer))
         advice.append(Advice("Smaller networks", _tell_small(best, complete, differences, score)))
+        larger = [
+            _describe(each, differences[each.label], score, best)
+            for each in complete
+            if _is_lower(each, differences) and not _is_smaller(each, best)
+        ]
+        if larger:
+            advice.append(Advice("Larger, and distinguishably lower", f"{'; '.join(larger)}."))
     if (fastest := _tell_fastest(best, complete, differences)) is not None:
         advice.append(Advice("Fastest", fastest))
     advice.append(Advice("How sure that is", _tell_certainty(best, complete, splits, held_out)))
@@ -188,12 +203,7 @@ def _tell_small(
     by_parameters = min(as_good, key=lambda each: (each.parameters, each.multiply_adds))
     by_work = min(as_good, key=lambda each: (each.multiply_adds, each.parameters))
     if by_parameters is best and by_work is best:
-        smaller = [
-            each
-            for each in complete
-            if each is not best
-            and (each.parameters < best.parameters or each.multiply_adds < best.multiply_adds)
-        ]
+        smaller = [each for each in complete if _is_smaller(each, best)]
         if not smaller:
             return (
                 f"{best.label} itself: it is also the one of fewest parameters and multiply-adds."
@@ -201,8 +211,13 @@ def _tell_small(
         lower = [each for each in smaller if _is_lower(each, differences)]
         text = f"None but {best.label} itself. "
         if lower:
-            told = "; ".join(_describe(each, differences[each.label], score) for each in lower)
-            text += f"Those that are smaller score distinguishably lower: {told}. "
+            told = "; ".join(
+                _describe(each, differences[each.label], score, best) for each in lower
+            )
+            text += (
+                f"Those that are smaller score distinguishably lower: {told}. How many points a "
+                "smaller file is worth, the numbers cannot say. "
+            )
         if unknown := [each.label for each in smaller if each not in lower]:
             text += f"Of {_listed(unknown)} there is no test, so nothing can be said."
         return text.strip()
@@ -220,7 +235,7 @@ def _tell_small(
             continue
         difference = differences[each.label]
         sentence = (
-            f"By {what}: {_describe(each, difference, score)}. It is not distinguishably "
+            f"By {what}: {_describe(each, difference, score, best)}. It is not distinguishably "
             f"lower than {best.label}, which is not to say that it is as good"
         )
         if difference.interval is not None and difference.interval[0] < 0:
@@ -277,9 +292,19 @@ def _tell_certainty(
         )
         unclear = best.mean - second.mean <= deviation or wins < splits
         text += ": the splits cannot tell which of the two is better." if unclear else "."
+    text += (
+        " Points, intervals and p-values above are case by case, as in a table of differences, so "
+        "they are not quite those between the means of splits. They cover chance among the cases, "
+        "not that of another training."
+    )
     if splits < 5:
         text += f" A deviation over {splits} splits is itself uncertain: five or more tell more."
     return text
+
+
+def _is_smaller(each: Standing, best: Standing) -> bool:
+    """Say whether a network costs less than the best one in one way at least."""
+    return each.parameters < best.parameters or each.multiply_adds < best.multiply_adds
 
 
 def _is_lower(each: Standing, differences: Mapping[str, Difference]) -> bool:
@@ -290,15 +315,18 @@ def _is_open(each: Standing, differences: Mapping[str, Difference]) -> bool:
     return each.label in differences and differences[each.label].is_open
 
 
-def _describe(each: Standing, difference: Difference, score: str) -> str:
+def _describe(each: Standing, difference: Difference, score: str, best: Standing) -> str:
     """Return a network with its costs and its difference from the best one."""
     interval = ""
     if difference.interval is not None:
         low, high = difference.interval
         interval = f", 95 % interval {100 * low:+.2f} to {100 * high:+.2f}"
     p = "no test" if difference.p is None else f"Wilcoxon p by Holm {p_cell(difference.p)}"
+    behind = sum(a < b for a, b in zip(each.scores, best.scores, strict=True))
+    splits = f"; behind in {behind} of {len(best.scores)} splits" if len(best.scores) > 1 else ""
     return (
-        f"{each.label} ({_costs(each)}; {score} {100 * difference.mean:+.2f} points{interval}; {p})"
+        f"{each.label} ({_costs(each)}; {score} {100 * difference.mean:+.2f} points{interval}; {p}"
+        f"{splits})"
     )
 
 

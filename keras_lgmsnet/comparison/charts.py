@@ -167,7 +167,14 @@ def _draw_bubbles(
     style_diagram(axes)
     sizes = _round_numbers(min(each.multiply_adds for each in found), most)
     handles = [
-        axes.scatter([], [], (2 * _radius(size, most)) ** 2, color="#9ca3af", label=_giga(size))
+        axes.scatter(
+            [],
+            [],
+            (2 * _radius(size, most)) ** 2,
+            color="#9ca3af",
+            edgecolor="white",
+            label=_giga(size),
+        )
         for size in sizes
     ]
     figure.legend(

@@ -96,9 +96,11 @@ def _tell_compared(comparison: Comparison) -> Iterator[str]:
         trained_on = _listed(list(dict.fromkeys(run.recipe.data.source for run in runs)))
         number = "1 split" if len(splits) == 1 else f"{len(splits)} splits"
         text = f"Trained on {number} of {trained_on} ({told}), scored on {count} "
-        own = runs[0].subset != "all"
-        text += f"{scored_on(runs[0])}, which were held out." if own else f"{scored_on(runs[0])}."
-        yield text
+        held_out = {
+            "test": ", which were held out",
+            "validation": ", which were not trained on, but picked the best epoch",
+        }
+        yield f"{text}{scored_on(runs[0])}{held_out.get(runs[0].subset, '')}."
     every = [run for dataset in datasets(comparison) for run in _runs(comparison, dataset)]
     epochs = _listed([str(number) for number in sorted({r.recipe.training.epochs for r in every})])
     sides = _listed([" × ".join(map(str, each)) for each in sorted({run.sides for run in every})])
@@ -125,15 +127,15 @@ def _tell_reading(comparison: Comparison) -> Iterator[str]:
             f"{comparison.kind.name} are held out, and the network is trained on the rest."
         )
     yield (
-        "A p-value is the probability of a difference as large as this one, were there none but "
-        "chance in which "
-        f"{comparison.kind.name} were held out. Stars: ** p < 0.01, * p < 0.05, each test by "
+        "A p-value is the probability of a difference at least as large as this one, if the "
+        f"networks did not truly differ on such {comparison.kind.name}. Stars: ** p < 0.01, "
+        "* p < 0.05, each test by "
         "itself. Of many tests some reach that by chance alone; the p-value by Holm is corrected "
         "for their number."
     )
     yield (
-        "“Distinguishably lower” means: lower by a Wilcoxon p of Holm below 0.05, or by a 95 % "
-        "bootstrap interval of the difference that lies below 0. Not distinguishable is not the "
+        "“Distinguishably lower” means: lower than the highest score with a p-value by Holm below "
+        "0.05, corrected for all comparisons with that network. Not distinguishable is not the "
         f"same as equal: with few {comparison.kind.name}, much goes unseen."
     )
 

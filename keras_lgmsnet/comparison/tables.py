@@ -187,7 +187,7 @@ class Comparison:
         kind = self.kind
         datasets = datasets_of(self.contestants)
         of_first = f" of {source_of(datasets[0])}" if len(datasets) > 1 else ""
-        yield f"Multiply-adds are of one {kind.example}{of_first} of the sides that networks saw."
+        yield f"Multiply-adds are for one {kind.example}{of_first}, at the size that a network saw."
         for dataset in datasets_of(self.contestants):
             yield from self._explain_dataset(dataset)
         yield "The best score of a column is bold, the second underlined, equal ones alike."
@@ -278,8 +278,8 @@ class Comparison:
             drawn = f"for which patients, videos or cases are drawn with all their {kind.name}"
         notes += [
             f"Brackets are 95 % bootstrap intervals, {drawn}. {STARS} by the Wilcoxon signed-rank "
-            f"test, which takes {kind.name} as independent; as in the paper, the stars are not "
-            "corrected for the number of tests. Holm p is: for all rows of this table.",
+            f"test, which takes {kind.name} as independent; as in LGMSNet's paper, the stars are "
+            "not corrected for the number of tests. Holm p is: for all rows of this table.",
         ]
         if kind.classes_exclude_each_other:
             notes.append(
