@@ -158,6 +158,11 @@ def _latex(cell: Cell) -> str:
     return cell.latex if isinstance(cell, RankedCell) else latex_text(cell)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names, one at least, as a sentence lists them: `"a, b and c"`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def fact_lines(facts: Mapping[str, str], indent: str = "  ") -> list[str]:
     """Return facts below one another, each behind what it is called."""
     width = max(map(len, facts))

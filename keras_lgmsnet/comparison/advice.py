@@ -4,11 +4,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from keras_lgmsnet.comparison.contestants import datasets_of, source_of
+from keras_lgmsnet.comparison.contestants import source_of
 from keras_lgmsnet.comparison.differences import compare_with
 from keras_lgmsnet.comparison.standings import Standing, headline, scored_on, standings
 from keras_lgmsnet.comparison.tables import Comparison
-from keras_lgmsnet.tables import p_cell
+from keras_lgmsnet.tables import listed, p_cell
 
 _SIGNIFICANT = 0.05
 
@@ -71,7 +71,7 @@ def advise(comparison: Comparison) -> dict[str, list[Advice]]:
     ```
     """
     advice = {}
-    for dataset in datasets_of(comparison.contestants):
+    for dataset in comparison.datasets:
         found = standings(comparison, dataset)
         run = next(each.on(dataset) for each in comparison.contestants if each.on(dataset))[0]
         if not found:
@@ -129,7 +129,7 @@ def which_to_take(
         advice.append(Advice("Smaller networks", _tell_unknown(best, complete, score)))
     else:
         if even := [each.label for each in complete if _is_open(each, differences)]:
-            answer = f"{_listed(even)}: what separates {'it' if len(even) == 1 else 'each'} from "
+            answer = f"{listed(even)}: what separates {'it' if len(even) == 1 else 'each'} from "
             answer += f"{best.label} may be chance."
             advice.append(Advice("Not distinguishably lower", answer))
         advice.append(Advice("Smaller networks", _tell_small(best, complete, differences, score)))
@@ -171,7 +171,7 @@ def _tell_best(best: Standing, complete: Sequence[Standing], score: str) -> str:
         if each is not best and round(100 * each.mean, 2) == round(100 * best.mean, 2)
     ]
     if alike:
-        text += f" {_listed(alike)} {'has' if len(alike) == 1 else 'have'} the same score."
+        text += f" {listed(alike)} {'has' if len(alike) == 1 else 'have'} the same score."
     if len(complete) > 2:
         text += " The highest of several scores is also the luckiest: expect a little less of it."
     return text
@@ -219,7 +219,7 @@ def _tell_small(
                 "smaller file is worth, the numbers cannot say. "
             )
         if unknown := [each.label for each in smaller if each not in lower]:
-            text += f"Of {_listed(unknown)} there is no test, so nothing can be said."
+            text += f"Of {listed(unknown)} there is no test, so nothing can be said."
         return text.strip()
     sentences: list[str] = []
     for each, what in (
@@ -337,7 +337,3 @@ def _costs(each: Standing) -> str:
 
 def _speed(each: Standing) -> float:
     return each.speed or 0.0
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

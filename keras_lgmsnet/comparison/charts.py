@@ -16,7 +16,6 @@ from keras_lgmsnet.comparison.contestants import ScoredRun
 from keras_lgmsnet.comparison.placement import Box, nearest, place_labels
 from keras_lgmsnet.comparison.standings import (
     Standing,
-    datasets,
     headline,
     named,
     scored_on,
@@ -54,7 +53,7 @@ def draw_charts(comparison: Comparison) -> dict[str, CaptionedFigure]:
     ```
     """
     figures = {}
-    every = datasets(comparison)
+    every = comparison.datasets
     for dataset in every:
         found = standings(comparison, dataset)
         if not found:

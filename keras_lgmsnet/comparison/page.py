@@ -1,15 +1,16 @@
 """A comparison as a page that needs no other file: which network to take, and how sure that is."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from keras_lgmsnet.comparison.advice import advise
 from keras_lgmsnet.comparison.contestants import ScoredRun, source_of
-from keras_lgmsnet.comparison.standings import datasets, headline, scored_on
+from keras_lgmsnet.comparison.standings import headline, scored_on
 from keras_lgmsnet.comparison.tables import Comparison
 from keras_lgmsnet.figures.captioned import CaptionedFigure, pixels_of
 from keras_lgmsnet.figures.paper import describe_networks
 from keras_lgmsnet.reports.page import picture_uri, render, svg_uri
+from keras_lgmsnet.tables import listed
 
 
 def render_comparison(
@@ -39,7 +40,7 @@ def render_comparison(
         dataclasses.replace(table, notes=[note for note in table.notes if note not in told])
         for table in comparison.tables()
     ]
-    names = _listed([source_of(dataset) for dataset in datasets(comparison)])
+    names = listed([source_of(dataset) for dataset in comparison.datasets])
     return render(
         "keras_lgmsnet.comparison",
         "comparison.html.jinja",
@@ -86,14 +87,14 @@ def _tell_compared(comparison: Comparison) -> Iterator[str]:
     first = {each.label: each.runs[0].recipe for each in comparison.contestants}
     for label, network in describe_networks(first).items():
         yield label if label == network else f"{label}: {network}"
-    for dataset in datasets(comparison):
+    for dataset in comparison.datasets:
         runs = _runs(comparison, dataset)
         splits = {run.split for run in runs}
         seeds = sorted({seed for seed, _, _ in splits})
-        told = f"{'seed' if len(seeds) == 1 else 'seeds'} {_listed([str(seed) for seed in seeds])}"
+        told = f"{'seed' if len(seeds) == 1 else 'seeds'} {listed([str(seed) for seed in seeds])}"
         counts = sorted({len(run.ids) for run in runs})
         count = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-        trained_on = _listed(list(dict.fromkeys(run.recipe.data.source for run in runs)))
+        trained_on = listed(list(dict.fromkeys(run.recipe.data.source for run in runs)))
         number = "1 split" if len(splits) == 1 else f"{len(splits)} splits"
         text = f"Trained on {number} of {trained_on} ({told}), scored on {count} "
         held_out = {
@@ -101,9 +102,9 @@ def _tell_compared(comparison: Comparison) -> Iterator[str]:
             "validation": ", which were not trained on, but picked the best epoch",
         }
         yield f"{text}{scored_on(runs[0])}{held_out.get(runs[0].subset, '')}."
-    every = [run for dataset in datasets(comparison) for run in _runs(comparison, dataset)]
-    epochs = _listed([str(number) for number in sorted({r.recipe.training.epochs for r in every})])
-    sides = _listed([" × ".join(map(str, each)) for each in sorted({run.sides for run in every})])
+    every = [run for dataset in comparison.datasets for run in _runs(comparison, dataset)]
+    epochs = listed([str(number) for number in sorted({r.recipe.training.epochs for r in every})])
+    sides = listed([" × ".join(map(str, each)) for each in sorted({run.sides for run in every})])
     what = comparison.kind.choose(images="images", volumes="patches of volumes")
     yield f"Trained for {epochs} epochs, on {what} of {sides} {comparison.kind.element}s."
 
@@ -120,7 +121,7 @@ def _tell_reading(comparison: Comparison) -> Iterator[str]:
     if any(
         len(each.on(dataset)) > 1
         for each in comparison.contestants
-        for dataset in datasets(comparison)
+        for dataset in comparison.datasets
     ):
         yield (
             "± is the sample standard deviation over the splits: how much a score moves when other "
@@ -143,8 +144,8 @@ def _tell_reading(comparison: Comparison) -> Iterator[str]:
 def _tell_cautions(comparison: Comparison) -> Iterator[str]:
     """Yield what a reader must not conclude."""
     kind = comparison.kind
-    every = [run for dataset in datasets(comparison) for run in _runs(comparison, dataset)]
-    splits = max(len(each.on(d)) for each in comparison.contestants for d in datasets(comparison))
+    every = [run for dataset in comparison.datasets for run in _runs(comparison, dataset)]
+    splits = max(len(each.on(d)) for each in comparison.contestants for d in comparison.datasets)
     if splits == 1:
         yield "One split and one training each: nothing is known of how scores vary with either."
     elif splits < 5:
@@ -188,7 +189,3 @@ def _tell_cautions(comparison: Comparison) -> Iterator[str]:
 
 def _runs(comparison: Comparison, dataset: str) -> list[ScoredRun]:
     return [run for each in comparison.contestants for run in each.on(dataset)]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

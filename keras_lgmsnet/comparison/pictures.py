@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from keras_lgmsnet.comparison.contestants import ScoredRun, source_of
 from keras_lgmsnet.comparison.redundancy import redundancy_chart
 from keras_lgmsnet.comparison.slices import slices_figure
-from keras_lgmsnet.comparison.standings import datasets, headline, named, scored_on
+from keras_lgmsnet.comparison.standings import headline, named, scored_on
 from keras_lgmsnet.comparison.tables import Comparison
 from keras_lgmsnet.data.images import Examples, ImageBatches
 from keras_lgmsnet.data.volumes import VolumeExample, VolumeSource
@@ -54,7 +54,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Source:
-    """Where images are read from, as `evaluation.evaluate` takes it."""
+    """Where data are read from: what `CaseScoring.read` takes after the dataset, in that order."""
 
     manual_dir: str | Path | None
     data_dir: str | Path | None
@@ -105,7 +105,7 @@ def draw_pictures(
     draw_pictures(comparison, data_dir="datasets")["panels"].caption
     ```
     """
-    every = datasets(comparison)
+    every = comparison.datasets
     source = Source(manual_dir, data_dir, allow_incomplete, mask_threshold)
     held_out = {dataset: _choose_split(comparison, dataset) for dataset in every}
     known = {id_ for runs in held_out.values() for run in runs.values() for id_ in run.ids}
@@ -226,10 +226,7 @@ def _draw_images(
                 examples, _ = read_images(
                     [run],
                     _other_dataset(scored),
-                    source.manual_dir,
-                    source.data_dir,
-                    source.allow_incomplete,
-                    source.mask_threshold,
+                    *astuple(source),
                 )
                 if shown is None:
                     shown = _choose_cases(runs, asked, *_with_lesion(examples, scored.ids))
@@ -302,10 +299,7 @@ def _draw_volumes(
             volumes, _ = VolumeScoring().read(
                 [run],
                 _other_dataset(scored),
-                source.manual_dir,
-                source.data_dir,
-                source.allow_incomplete,
-                source.mask_threshold,
+                *astuple(source),
             )
             predictions[label] = {id_: _segment(run, volumes.read(id_)) for id_ in shown.rules}
             windows = run.fingerprint.intensity_windows

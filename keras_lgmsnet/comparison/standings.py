@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_lgmsnet.comparison.contestants import ScoredRun, datasets_of, source_of
+from keras_lgmsnet.comparison.contestants import ScoredRun, source_of
 from keras_lgmsnet.comparison.tables import Comparison
 from keras_lgmsnet.evaluation.volumes import MEAN
 from keras_lgmsnet.kinds import IMAGES, Kind
@@ -55,7 +55,7 @@ def standings(comparison: Comparison, dataset: str) -> list[Standing]:
 
     Args:
         comparison: The runs.
-        dataset: One of `datasets_of` its contestants.
+        dataset: One of its `datasets`.
 
     Example:
     ```python
@@ -97,8 +97,3 @@ def named(name: str, dataset: str, datasets: Sequence[str]) -> str:
     alike = [each for each in datasets if source_of(each) == source_of(dataset)]
     number = f"_{alike.index(dataset) + 1}" if len(alike) > 1 else ""
     return f"{name}_{source_of(dataset)}{number}"
-
-
-def datasets(comparison: Comparison) -> list[str]:
-    """Return the datasets of a comparison."""
-    return datasets_of(comparison.contestants)

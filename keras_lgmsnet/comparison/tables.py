@@ -79,6 +79,11 @@ class Comparison:
         """Whether the runs are of images or of volumes."""
         return self.contestants[0].runs[0].kind
 
+    @property
+    def datasets(self) -> list[str]:
+        """The datasets that runs were scored on, in the order in which they were read."""
+        return datasets_of(self.contestants)
+
     def text(self, style: str = "markdown") -> str:
         r"""Return the tables for a paper.
 
@@ -138,13 +143,13 @@ class Comparison:
         """Return each dataset and score, in the order of the columns."""
         return [
             (dataset, name)
-            for dataset in datasets_of(self.contestants)
+            for dataset in self.datasets
             for name in next(_runs(self.contestants, dataset)).scores
         ]
 
     def _title_of(self, dataset: str, name: str) -> str:
         """Return the heading of a score's column."""
-        several = len(datasets_of(self.contestants)) > 1
+        several = len(self.datasets) > 1
         return f"{source_of(dataset)}, {name} %" if several else f"{name} %"
 
     def _scores(self) -> Table:
@@ -185,10 +190,10 @@ class Comparison:
     def _explain(self) -> Iterator[str]:
         """Yield the sentences below the table of scores."""
         kind = self.kind
-        datasets = datasets_of(self.contestants)
+        datasets = self.datasets
         of_first = f" of {source_of(datasets[0])}" if len(datasets) > 1 else ""
         yield f"Multiply-adds are for one {kind.example}{of_first}, at the size that a network saw."
-        for dataset in datasets_of(self.contestants):
+        for dataset in self.datasets:
             yield from self._explain_dataset(dataset)
         yield "The best score of a column is bold, the second underlined, equal ones alike."
         if self.differences:
@@ -256,10 +261,7 @@ class Comparison:
                     p_cell(found["holm_p"]),
                 ]
             )
-        several = any(
-            len(splits_of(self.contestants, dataset)) > 1
-            for dataset in datasets_of(self.contestants)
-        )
+        several = any(len(splits_of(self.contestants, dataset)) > 1 for dataset in self.datasets)
         notes = [f"Differences are in percentage points, paired by {kind.example}."]
         if several:
             held_out = (

@@ -48,12 +48,7 @@ def write_shared_json(path: Path, values: dict[str, Any]) -> None:
     Raises:
         OSError: If it cannot be written; it names `path`.
     """
-    # `atomic_write` has one temporary name for all of them.
-    with (
-        named_in_errors(path),
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder,
-    ):
-        written = Path(folder) / path.name
+    with _written_apart(path) as written:
         write_json(written, values)
         os.replace(written, path)
 
@@ -69,20 +64,31 @@ def write_once(path: Path, text: str) -> None:
     Raises:
         OSError: If it cannot be written; it names `path`.
     """
+    with _written_apart(path) as written:
+        write_text(written, text)
+        try:
+            path.hardlink_to(written)
+        except FileExistsError:
+            pass  # another process was first
+        except OSError:
+            with (
+                contextlib.suppress(FileExistsError),
+                open(path, "x", encoding="utf-8", newline="") as file,
+            ):
+                file.write(text)
+
+
+@contextmanager
+def _written_apart(path: Path) -> Iterator[Path]:
+    """Yield where to write a file first, in a folder of this process's own beside it.
+
+    `atomic_write` has one temporary name for all processes.
+    """
     with (
         named_in_errors(path),
         tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder,
     ):
-        written = Path(folder) / path.name
-        write_text(written, text)
-        with contextlib.suppress(FileExistsError):
-            try:
-                path.hardlink_to(written)
-            except FileExistsError:
-                raise
-            except OSError:
-                with open(path, "x", encoding="utf-8", newline="") as file:
-                    file.write(text)
+        yield Path(folder) / path.name
 
 
 @contextmanager
