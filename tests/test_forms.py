@@ -104,6 +104,28 @@ def test_every_form_of_convolution_is_the_same_sum(
         _assert_close(for_kernel, np.moveaxis(weight.grad.numpy(), (0, 1), (-1, -2)), 1e-4)
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="XLA computes without oneDNN")
+@pytest.mark.parametrize("taps", [3, 5, 7, 9])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_kernels_gradient_in_bfloat16_is_written_whole(taps: int, groups: int) -> None:
+    """Of volumes with sides smaller than the kernel, in memory that held NaN before."""
+    operation = {1: "convolution", 2: "grouped convolution", 4: "depthwise convolution"}[groups]
+    case = {"rank": 3, "kernel_size": taps, "channels": 4, "filters": 4, "dtype": "bfloat16"}
+    with forms.forced_device("cpu"):
+        form = forms.choose(operation, **case)
+    kernel = np.random.default_rng(1).standard_normal((taps,) * 3 + (4 // groups, 4))
+    for sides in ((2, 4, 5), (9, 2, 3), (4, 8, 2)):
+        x = np.random.default_rng(0).standard_normal((1, *sides, 4))
+        half = [ops.convert_to_numpy(ops.cast(array, "bfloat16")) for array in (x, kernel)]
+        exact = [array.astype("float32") for array in half]
+        _, expected = gradients(convolution.convolve, *exact)
+        for _ in range(5):
+            freed = [torch.full((2**size,), torch.nan) for size in range(5, 18)]
+            del freed
+            _, received = gradients(form, *half)
+            _assert_close(received.astype("float32"), expected, 0.1)
+
+
 @pytest.mark.parametrize("depth", range(1, 10))
 def test_winograd_filters_volumes_of_any_depth(depth: int) -> None:
     x = np.random.default_rng(0).standard_normal((2, depth, 3, 4, 5)).astype("float32")

@@ -238,16 +238,19 @@ def convolve_by_winograd(inputs: Any, kernel: Any) -> Any:
     return winograd.convolve_along_depth(inputs, kernel, convolve_2d)
 
 
-@form("convolution", "native where deep", ranks=(3,))
-@form("grouped convolution", "native where deep", ranks=(3,))
-def convolve_where_deep(inputs: Any, kernel: Any) -> Any:
-    """Convolve natively, in float32 where the volume may be shallower than the kernel.
+@form("convolution", "native where large", ranks=(3,))
+@form("grouped convolution", "native where large", ranks=(3,))
+@form("depthwise convolution", "native where large", ranks=(3,))
+def convolve_where_large(inputs: Any, kernel: Any) -> Any:
+    """Convolve natively, in float32 where the volume may be smaller than the kernel.
 
     There oneDNN, the CPU kernels of TensorFlow and PyTorch, leaves some of the kernel's gradient
-    in bfloat16 unwritten, and so now and then NaN.
+    in bfloat16 unwritten: whatever the memory held before, wrong numbers or NaN. On PyTorch it was
+    seen of volumes shallower than the kernel, and of those whose width half a kernel of 7 or 9
+    exceeds, never of strides or dilation.
     """
-    depth = inputs.shape[1]
-    if depth is not None and depth >= kernel.shape[0]:
+    sides = zip(inputs.shape[1:-1], kernel.shape, strict=False)
+    if all(side is not None and side >= taps for side, taps in sides):
         return convolve(inputs, kernel)
     outputs = convolve(ops.cast(inputs, "float32"), ops.cast(kernel, "float32"))
     return ops.cast(outputs, inputs.dtype)
